@@ -1,0 +1,8 @@
+//! A node of Falcon: it reads each object from S3 once and serves it from memory.
+//!
+//! ```text
+//! request ─► api ─► proxy ─► store │ peer │ origin ─► answer
+//! ```
+
+pub mod object;
+pub mod ring;

@@ -1,0 +1,408 @@
+//! The words of the cache: an object, its head, a block of one version, a byte range. No I/O.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+/// Consecutive blocks that are placed together: the unit of ownership.
+pub const RUN_BLOCKS: u32 = 16;
+
+/// The longest key that S3 takes, in bytes of UTF-8.
+const MAX_KEY_BYTES: usize = 1024;
+
+/// What S3 holds under a bucket and a key. The key is exact: nothing is trimmed, folded or decoded here.
+///
+/// A clone costs one reference count.
+#[derive(Clone)]
+pub struct ObjectId(Arc<Name>);
+
+struct Name {
+    bucket: Box<str>,
+    key: Box<str>,
+    hash: u64,
+}
+
+/// A name that S3 itself would refuse.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidName {
+    /// No bucket was named.
+    #[error("the bucket is empty: name one with bucket= or start the node with --bucket")]
+    EmptyBucket,
+    /// No key was named.
+    #[error("the key is empty: name one with key=")]
+    EmptyKey,
+    /// S3's limit is 1,024 bytes of UTF-8.
+    #[error("the key is {0} bytes long; S3 takes at most 1024")]
+    KeyTooLong(usize),
+}
+
+impl ObjectId {
+    /// The object `key` in `bucket`; the key holds 1 to 1,024 bytes.
+    pub fn new(bucket: &str, key: &str) -> Result<Self, InvalidName> {
+        if bucket.is_empty() {
+            return Err(InvalidName::EmptyBucket);
+        }
+        if key.is_empty() {
+            return Err(InvalidName::EmptyKey);
+        }
+        if key.len() > MAX_KEY_BYTES {
+            return Err(InvalidName::KeyTooLong(key.len()));
+        }
+        // The bucket's hash seeds the key's, so no pair of names runs together.
+        let hash = xxh3_64_with_seed(key.as_bytes(), xxh3_64(bucket.as_bytes()));
+        Ok(Self(Arc::new(Name {
+            bucket: bucket.into(),
+            key: key.into(),
+            hash,
+        })))
+    }
+
+    /// The bucket's name.
+    pub fn bucket(&self) -> &str {
+        &self.0.bucket
+    }
+
+    /// The key, byte for byte as S3 knows it.
+    pub fn key(&self) -> &str {
+        &self.0.key
+    }
+
+    /// A hash that is the same on every node and in every version of Falcon.
+    pub fn stable_hash(&self) -> u64 {
+        self.0.hash
+    }
+}
+
+impl PartialEq for ObjectId {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+            || (self.0.hash == other.0.hash
+                && self.0.key == other.0.key
+                && self.0.bucket == other.0.bucket)
+    }
+}
+
+impl Eq for ObjectId {}
+
+impl Hash for ObjectId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.hash);
+    }
+}
+
+impl fmt::Debug for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.bucket(), self.key())
+    }
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.bucket(), self.key())
+    }
+}
+
+/// S3's name for one version of an object, quotes included, as it stood in the answer.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct ETag(Arc<str>);
+
+impl ETag {
+    /// The tag as the header shows it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for ETag {
+    fn from(tag: String) -> Self {
+        Self(tag.into())
+    }
+}
+
+impl From<&str> for ETag {
+    fn from(tag: &str) -> Self {
+        Self(tag.into())
+    }
+}
+
+impl From<ETag> for String {
+    fn from(tag: ETag) -> Self {
+        tag.0.as_ref().to_owned()
+    }
+}
+
+impl fmt::Debug for ETag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for ETag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What S3 says of one version: its tag, its size and the headers stored with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The version's tag.
+    pub etag: ETag,
+    /// Bytes of the whole object.
+    pub size: u64,
+    /// When S3 stored it; S3 gives whole seconds.
+    pub last_modified: Option<SystemTime>,
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+    /// `Cache-Control`.
+    pub cache_control: Option<String>,
+    /// `Content-Encoding`; Falcon never decodes.
+    pub content_encoding: Option<String>,
+    /// `Content-Disposition`.
+    pub content_disposition: Option<String>,
+    /// `Content-Language`.
+    pub content_language: Option<String>,
+    /// `Expires`, as S3 gave it.
+    pub expires: Option<String>,
+    /// `x-amz-version-id`, in versioned buckets.
+    pub version_id: Option<String>,
+    /// `x-amz-storage-class`, where it is not the standard one.
+    pub storage_class: Option<String>,
+    /// `x-amz-meta-*` without the prefix, sorted by name.
+    pub metadata: Vec<(String, String)>,
+}
+
+impl Head {
+    /// Bytes that this head takes in memory, its strings included.
+    pub fn memory_bytes(&self) -> u64 {
+        let text = |s: &Option<String>| s.as_ref().map_or(0, String::capacity);
+        let metadata: usize = self
+            .metadata
+            .iter()
+            .map(|(name, value)| size_of::<(String, String)>() + name.capacity() + value.capacity())
+            .sum();
+        let strings = self.etag.as_str().len()
+            + text(&self.content_type)
+            + text(&self.cache_control)
+            + text(&self.content_encoding)
+            + text(&self.content_disposition)
+            + text(&self.content_language)
+            + text(&self.expires)
+            + text(&self.version_id)
+            + text(&self.storage_class)
+            + metadata;
+        (size_of::<Self>() + strings) as u64
+    }
+
+    /// True when the stored `Cache-Control` names `directive` (without its value).
+    pub fn cache_control_has(&self, directive: &str) -> bool {
+        self.cache_control.as_deref().is_some_and(|value| {
+            value.split(',').any(|part| {
+                let name = part.split('=').next().unwrap_or_default();
+                name.trim().eq_ignore_ascii_case(directive)
+            })
+        })
+    }
+}
+
+/// An aligned piece of one version. The tag is part of the key, so a block can't become stale.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BlockId {
+    /// The object.
+    pub object: ObjectId,
+    /// The version.
+    pub etag: ETag,
+    /// Which block of it, from 0; byte `index * block_size` is its first.
+    pub index: u32,
+}
+
+/// What an invalidation names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "scope", rename_all = "lowercase")]
+pub enum Scope {
+    /// One object.
+    Key {
+        /// Its bucket.
+        bucket: String,
+        /// Its key, exactly.
+        key: String,
+    },
+    /// Every object of the bucket whose key begins so.
+    Prefix {
+        /// The bucket.
+        bucket: String,
+        /// The beginning of the keys, exactly; empty means the whole bucket.
+        prefix: String,
+    },
+    /// Everything that the cache holds, of every bucket.
+    All,
+}
+
+impl Scope {
+    /// True when the invalidation names this object.
+    pub fn covers(&self, object: &ObjectId) -> bool {
+        match self {
+            Self::Key { bucket, key } => object.bucket() == bucket && object.key() == key,
+            Self::Prefix { bucket, prefix } => {
+                object.bucket() == bucket && object.key().starts_with(prefix.as_str())
+            }
+            Self::All => true,
+        }
+    }
+}
+
+impl From<&ObjectId> for Scope {
+    fn from(object: &ObjectId) -> Self {
+        Self::Key {
+            bucket: object.bucket().to_owned(),
+            key: object.key().to_owned(),
+        }
+    }
+}
+
+/// A `Range` as it was asked for, before the object's size is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ByteRange {
+    /// `bytes=first-last`, both included.
+    FromTo(u64, u64),
+    /// `bytes=first-`
+    From(u64),
+    /// `bytes=-length`
+    Suffix(u64),
+}
+
+impl ByteRange {
+    /// The bytes it means in an object of `size`; `None` where it means none of them (416).
+    pub fn resolve(self, size: u64) -> Option<Range<u64>> {
+        match self {
+            Self::FromTo(first, last) if first < size && first <= last => {
+                Some(first..last.saturating_add(1).min(size))
+            }
+            Self::From(first) if first < size => Some(first..size),
+            Self::Suffix(length) if length > 0 && size > 0 => {
+                Some(size.saturating_sub(length)..size)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// How an object is cut into blocks. Every node of a cache has the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blocks {
+    /// Bytes of a block; the last one of an object may be shorter.
+    pub size: u64,
+}
+
+impl Blocks {
+    /// The blocks that hold `bytes`; an empty range has none.
+    pub fn of(self, bytes: &Range<u64>) -> Range<u32> {
+        if bytes.is_empty() {
+            return 0..0;
+        }
+        self.index(bytes.start)..self.index(bytes.end - 1) + 1
+    }
+
+    /// The block that holds byte `offset`.
+    pub fn index(self, offset: u64) -> u32 {
+        u32::try_from(offset / self.size).unwrap_or(u32::MAX)
+    }
+
+    /// The bytes of block `index` in an object of `size`.
+    pub fn bytes(self, index: u32, size: u64) -> Range<u64> {
+        let first = u64::from(index) * self.size;
+        first.min(size)..(first + self.size).min(size)
+    }
+
+    /// The bytes of some consecutive blocks in an object of `size`.
+    pub fn span(self, blocks: &Range<u32>, size: u64) -> Range<u64> {
+        (u64::from(blocks.start) * self.size).min(size)
+            ..(u64::from(blocks.end) * self.size).min(size)
+    }
+}
+
+/// The run that block `index` belongs to.
+pub fn run_of(index: u32) -> u32 {
+    index / RUN_BLOCKS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_look_alike_are_different_objects() {
+        let names = [
+            ("b", "a#b"),
+            ("b", "a//b"),
+            ("b", "a/b"),
+            ("b#a", "b"),
+            ("b", " a"),
+            ("b", "a "),
+            ("b", "%61"),
+            ("b", "a"),
+        ];
+        for (i, left) in names.iter().enumerate() {
+            for right in &names[i + 1..] {
+                let (left, right) = (
+                    ObjectId::new(left.0, left.1).unwrap(),
+                    ObjectId::new(right.0, right.1).unwrap(),
+                );
+                assert_ne!(left, right);
+                assert_ne!(left.stable_hash(), right.stable_hash());
+            }
+        }
+    }
+
+    #[test]
+    fn a_range_means_what_http_says() {
+        assert_eq!(ByteRange::FromTo(0, 0).resolve(10), Some(0..1));
+        assert_eq!(ByteRange::FromTo(8, 99).resolve(10), Some(8..10));
+        assert_eq!(ByteRange::FromTo(0, u64::MAX).resolve(10), Some(0..10));
+        assert_eq!(ByteRange::FromTo(10, 12).resolve(10), None);
+        assert_eq!(ByteRange::From(9).resolve(10), Some(9..10));
+        assert_eq!(ByteRange::From(10).resolve(10), None);
+        assert_eq!(ByteRange::Suffix(3).resolve(10), Some(7..10));
+        assert_eq!(ByteRange::Suffix(30).resolve(10), Some(0..10));
+        assert_eq!(ByteRange::Suffix(0).resolve(10), None);
+        assert_eq!(ByteRange::Suffix(1).resolve(0), None);
+    }
+
+    #[test]
+    fn blocks_cover_a_range_and_nothing_else() {
+        let blocks = Blocks { size: 4 };
+        assert_eq!(blocks.of(&(0..0)), 0..0);
+        assert_eq!(blocks.of(&(0..4)), 0..1);
+        assert_eq!(blocks.of(&(3..5)), 0..2);
+        assert_eq!(blocks.bytes(2, 10), 8..10);
+        assert_eq!(blocks.span(&(1..3), 10), 4..10);
+        assert_eq!((run_of(15), run_of(16)), (0, 1));
+    }
+
+    #[test]
+    fn a_prefix_covers_keys_and_not_folders() {
+        let object = ObjectId::new("b", "models/a").unwrap();
+        assert!(
+            Scope::Prefix {
+                bucket: "b".into(),
+                prefix: "mod".into()
+            }
+            .covers(&object)
+        );
+        assert!(
+            !Scope::Prefix {
+                bucket: "c".into(),
+                prefix: "mod".into()
+            }
+            .covers(&object)
+        );
+        assert!(Scope::All.covers(&object));
+        assert!(Scope::from(&object).covers(&object));
+    }
+}

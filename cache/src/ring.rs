@@ -1,0 +1,208 @@
+//! Who owns what: rendezvous hashing over the members' names. Pure: no clock, no network.
+//!
+//! Each member is scored for each run by a hash of both; the highest score owns it, the next is its stand-in,
+//! and so on. A member that leaves moves only what it owned, and what it owned spreads over all the others.
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use crate::object::ObjectId;
+
+/// What is known of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Known, not ready yet: owns nothing, is told of invalidations.
+    Joining,
+    /// Owns its share.
+    Serving,
+    /// Keeps its place but does not answer: requests go to the next in order at once.
+    Silent,
+    /// Terminating: owns nothing more, still answers, is told of invalidations.
+    Leaving,
+}
+
+/// A node of the cache, as this one sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// What places it: the pod's name, or the URL of a static peer.
+    pub name: String,
+    /// Where it listens, as `http://HOST:PORT`.
+    pub url: String,
+    /// The availability zone, where the cluster names one.
+    pub zone: Option<String>,
+    /// What is known of it.
+    pub state: State,
+}
+
+/// The members at one moment. It changes by replacement; a request takes it once.
+#[derive(Debug, Clone)]
+pub struct Ring {
+    members: Vec<Member>,
+    seeds: Vec<u64>,
+    me: String,
+    version: u64,
+}
+
+impl Ring {
+    /// A ring of `members`, seen from the node named `me`. They are kept sorted by name; a name given twice keeps its first entry.
+    pub fn new(me: &str, mut members: Vec<Member>, version: u64) -> Self {
+        members.sort_by(|left, right| left.name.cmp(&right.name));
+        members.dedup_by(|next, kept| next.name == kept.name);
+        let seeds = members
+            .iter()
+            .map(|member| xxh3_64(member.name.as_bytes()))
+            .collect();
+        Self {
+            members,
+            seeds,
+            me: me.to_owned(),
+            version,
+        }
+    }
+
+    /// The name of the node that sees it so.
+    pub fn me(&self) -> &str {
+        &self.me
+    }
+
+    /// Counts the changes seen by this node since it started.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// All that are known, sorted by name.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// The member of this name.
+    pub fn member(&self, name: &str) -> Option<&Member> {
+        self.members
+            .binary_search_by(|member| member.name.as_str().cmp(name))
+            .ok()
+            .map(|at| &self.members[at])
+    }
+
+    /// Those that can be asked for run `run` of `object` now, best first: the owner, then its stand-ins.
+    pub fn owners(&self, object: &ObjectId, run: u32) -> Vec<&Member> {
+        let mut scored: Vec<(u64, &Member)> = self.scored(object, run).collect();
+        scored.sort_unstable_by(|left, right| {
+            right
+                .0
+                .cmp(&left.0)
+                .then_with(|| left.1.name.cmp(&right.1.name))
+        });
+        scored.into_iter().map(|(_, member)| member).collect()
+    }
+
+    /// The first of [`Ring::owners`], without ordering the rest. `None` while nobody serves.
+    pub fn owner(&self, object: &ObjectId, run: u32) -> Option<&Member> {
+        self.scored(object, run)
+            .max_by(|left, right| {
+                left.0
+                    .cmp(&right.0)
+                    .then_with(|| right.1.name.cmp(&left.1.name))
+            })
+            .map(|(_, member)| member)
+    }
+
+    /// True when this node is the first to be asked for the run. A ring in which nobody serves is a node alone.
+    pub fn owns(&self, object: &ObjectId, run: u32) -> bool {
+        self.owner(object, run)
+            .is_none_or(|member| member.name == self.me)
+    }
+
+    fn scored(&self, object: &ObjectId, run: u32) -> impl Iterator<Item = (u64, &Member)> {
+        // One mix of object and run, then one per member: the seed is the member's own hash.
+        let place = xxh3_64_with_seed(&run.to_le_bytes(), object.stable_hash());
+        self.members
+            .iter()
+            .zip(&self.seeds)
+            .filter(|(member, _)| member.state == State::Serving)
+            .map(move |(member, seed)| (xxh3_64_with_seed(&place.to_le_bytes(), *seed), member))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ring(names: &[String]) -> Ring {
+        let member = |name: &String| Member {
+            name: name.clone(),
+            url: String::new(),
+            zone: None,
+            state: State::Serving,
+        };
+        Ring::new("a", names.iter().map(member).collect(), 1)
+    }
+
+    fn names(count: usize) -> Vec<String> {
+        (0..count).map(|i| format!("falcon-{i}")).collect()
+    }
+
+    #[test]
+    fn shares_are_even() {
+        let (ring, objects) = (ring(&names(5)), 100_000);
+        let mut shares: HashMap<String, u32> = HashMap::new();
+        for i in 0..objects {
+            let object = ObjectId::new("b", &format!("k{i}")).unwrap();
+            *shares
+                .entry(ring.owner(&object, 0).unwrap().name.clone())
+                .or_default() += 1;
+        }
+        for share in shares.values() {
+            assert!((19_000..21_000).contains(share), "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn a_member_that_does_not_serve_owns_nothing_and_the_next_takes_over() {
+        let object = ObjectId::new("b", "k").unwrap();
+        let full = ring(&names(3));
+        let order: Vec<String> = full
+            .owners(&object, 0)
+            .iter()
+            .map(|member| member.name.clone())
+            .collect();
+        for state in [State::Silent, State::Joining, State::Leaving] {
+            let mut members = full.members().to_vec();
+            members
+                .iter_mut()
+                .find(|member| member.name == order[0])
+                .unwrap()
+                .state = state;
+            let ring = Ring::new("a", members, 2);
+            assert_eq!(ring.owner(&object, 0).unwrap().name, order[1]);
+            assert_eq!(ring.owners(&object, 0).len(), 2);
+        }
+    }
+
+    #[test]
+    fn a_node_alone_owns_everything() {
+        assert!(Ring::new("a", vec![], 0).owns(&ObjectId::new("b", "k").unwrap(), 7));
+    }
+
+    proptest! {
+        #[test]
+        fn a_member_that_leaves_moves_only_what_it_owned(count in 2usize..12, gone in 0usize..12, keys in prop::collection::vec("[a-z#/ %]{1,20}", 1..50), run in 0u32..4) {
+            let names = names(count);
+            let gone = &names[gone % count];
+            let rest: Vec<String> = names.iter().filter(|name| *name != gone).cloned().collect();
+            let (before, after) = (ring(&names), ring(&rest));
+            for key in keys {
+                let object = ObjectId::new("b", &key).unwrap();
+                let old = &before.owner(&object, run).unwrap().name;
+                if old != gone {
+                    prop_assert_eq!(old, &after.owner(&object, run).unwrap().name);
+                }
+                prop_assert_eq!(old, &before.owners(&object, run)[0].name);
+            }
+        }
+    }
+}
