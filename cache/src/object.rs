@@ -266,6 +266,48 @@ impl From<&ObjectId> for Scope {
     }
 }
 
+/// Where an answer came from: the word in `x-falcon-cache` and in the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// This node's memory.
+    Memory,
+    /// Another node's memory.
+    Peer,
+    /// S3, read for this answer.
+    Origin,
+    /// Memory, after S3 said that the version still holds.
+    Revalidated,
+    /// Memory, older than its freshness, because S3 does not answer.
+    Stale,
+    /// S3, and nothing of it is kept.
+    Bypass,
+}
+
+impl Source {
+    /// All of them, for tables and tests.
+    pub const ALL: [Self; 6] = [
+        Self::Memory,
+        Self::Peer,
+        Self::Origin,
+        Self::Revalidated,
+        Self::Stale,
+        Self::Bypass,
+    ];
+
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Peer => "peer",
+            Self::Origin => "origin",
+            Self::Revalidated => "revalidated",
+            Self::Stale => "stale",
+            Self::Bypass => "bypass",
+        }
+    }
+}
+
 /// A `Range` as it was asked for, before the object's size is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ByteRange {

@@ -1,0 +1,296 @@
+//! Blocks on their way: one fill per block at a time, and everybody who wants the block follows it byte by byte.
+//!
+//! A fill is written by a task of its own (see `proxy/part.rs`), never by a request, so whoever asked first may
+//! hang up. Where the bytes come from is not known here.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::object::{BlockId, ETag, ObjectId, Scope, Source};
+use crate::origin;
+use crate::store::Store;
+
+/// Why a block did not come. Shared by all who wait for it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// S3 refused, failed or could not be reached.
+    #[error(transparent)]
+    Origin(Arc<origin::Error>),
+    /// Another node asked S3 and passed on what it heard.
+    #[error("{message}")]
+    Relayed {
+        /// The status that the other node would answer a client with.
+        status: u16,
+        /// S3's code, or Falcon's.
+        code: String,
+        /// The cause, in words.
+        message: String,
+    },
+    /// S3 holds another version by now.
+    #[error("the object was overwritten while it was read")]
+    VersionChanged,
+    /// The budget is spent on what is being read at this moment.
+    #[error("no memory left for another block: raise --max-cache-size or lower the load")]
+    NoMemory,
+}
+
+/// One block while it fills.
+#[derive(Debug)]
+pub struct Fill {
+    id: BlockId,
+    way: Way,
+    progress: watch::Sender<Progress>,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    pieces: Vec<Bytes>,
+    source: Option<Source>,
+    end: Option<Result<(), Error>>,
+}
+
+impl Fill {
+    fn new(id: BlockId, way: Way) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            way,
+            progress: watch::Sender::new(Progress::default()),
+        })
+    }
+
+    /// Which block it is.
+    pub fn id(&self) -> &BlockId {
+        &self.id
+    }
+
+    /// The bytes have begun to come, from there.
+    pub fn began(&self, source: Source) {
+        self.progress
+            .send_modify(|progress| progress.source = Some(source));
+    }
+
+    /// The next bytes of the block.
+    pub fn push(&self, piece: Bytes) {
+        self.progress
+            .send_modify(|progress| progress.pieces.push(piece));
+    }
+
+    /// No more bytes follow: the block is whole, or never will be. The first end counts.
+    pub fn end(&self, end: Result<(), Error>) {
+        self.progress.send_if_modified(|progress| {
+            let first = progress.end.is_none();
+            if first {
+                progress.end = Some(end);
+            }
+            first
+        });
+    }
+
+    /// Comes back when the fill is over.
+    pub async fn ended(&self) -> Result<(), Error> {
+        let mut progress = self.progress.subscribe();
+        match progress.wait_for(|progress| progress.end.is_some()).await {
+            Ok(progress) => progress.end.clone().unwrap_or(Ok(())),
+            Err(_) => Err(Error::NoMemory),
+        }
+    }
+
+    /// True while somebody reads along.
+    pub fn is_followed(&self) -> bool {
+        self.progress.receiver_count() > 0
+    }
+
+    /// Reads the block from byte `skip` of it, at the pace at which it comes.
+    pub fn follow(&self, skip: u64) -> Follower {
+        Follower {
+            progress: self.progress.subscribe(),
+            next: 0,
+            skip,
+        }
+    }
+}
+
+/// A reader of a block that may still be filling.
+#[derive(Debug)]
+pub struct Follower {
+    progress: watch::Receiver<Progress>,
+    next: usize,
+    skip: u64,
+}
+
+impl Follower {
+    /// The next bytes; `None` after the last of the block.
+    pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
+        loop {
+            {
+                let progress = self.progress.borrow_and_update();
+                while let Some(piece) = progress.pieces.get(self.next) {
+                    self.next += 1;
+                    let length = piece.len() as u64;
+                    if self.skip >= length {
+                        self.skip -= length;
+                        continue;
+                    }
+                    let skip = usize::try_from(self.skip).expect("smaller than the piece");
+                    self.skip = 0;
+                    return Some(Ok(piece.slice(skip..)));
+                }
+                match &progress.end {
+                    Some(Ok(())) => return None,
+                    Some(Err(error)) => return Some(Err(error.clone())),
+                    None => {}
+                }
+            }
+            if self.progress.changed().await.is_err() {
+                return Some(Err(Error::NoMemory));
+            }
+        }
+    }
+
+    /// Where the block comes from, as soon as that is known; the error if it never came.
+    pub async fn source(&mut self) -> Result<Source, Error> {
+        let known = self
+            .progress
+            .wait_for(|progress| progress.source.is_some() || progress.end.is_some())
+            .await;
+        let Ok(progress) = known else {
+            return Err(Error::NoMemory);
+        };
+        match (&progress.source, &progress.end) {
+            (Some(source), _) => Ok(*source),
+            (None, Some(Err(error))) => Err(error.clone()),
+            (None, _) => Ok(Source::Origin),
+        }
+    }
+}
+
+/// The fills that run at this node.
+///
+/// A block may be filled twice at a time: from S3, and by way of a peer. A peer's request must never wait for a fill
+/// that itself waits for a peer, or two nodes that disagree about the ring could wait for each other for ever.
+#[derive(Debug, Default)]
+pub struct Fills {
+    running: Mutex<HashMap<(BlockId, Way), Arc<Fill>>>,
+}
+
+/// How a fill gets its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// From S3.
+    Origin,
+    /// From the run's owner, else its stand-ins, and only then from S3.
+    Peers,
+}
+
+/// What a reader that wants some blocks got.
+#[derive(Debug, Default)]
+pub struct Claim {
+    /// Blocks on their way, by index: those that ran already and those of `start`.
+    pub follow: Vec<Arc<Fill>>,
+    /// Neighbouring blocks that nobody fills yet: the caller must start them, each group as one read.
+    pub start: Vec<Vec<Arc<Fill>>>,
+}
+
+impl Fills {
+    /// Claims `blocks` of one version. What is neither in `store` nor on its way becomes the caller's to fill, that `way`.
+    pub fn claim(&self, store: &Store, version: &Version, blocks: Range<u32>, way: Way) -> Claim {
+        let mut claim = Claim::default();
+        let mut group: Vec<Arc<Fill>> = Vec::new();
+        // The store is asked under this lock: a fill is stored before it leaves the table, so a block that is in
+        // neither was never filled.
+        let mut running = self.running();
+        for index in blocks {
+            let id = version.block(index);
+            let mut key = (id.clone(), Way::Origin);
+            let mut found = running.get(&key);
+            if found.is_none() && way == Way::Peers {
+                key.1 = way;
+                found = running.get(&key);
+            }
+            if let Some(fill) = found {
+                claim.follow.push(fill.clone());
+            } else if !store.holds(&id) {
+                let fill = Fill::new(id, way);
+                running.insert(key, fill.clone());
+                claim.follow.push(fill.clone());
+                group.push(fill);
+                continue;
+            }
+            if !group.is_empty() {
+                claim.start.push(std::mem::take(&mut group));
+            }
+        }
+        if !group.is_empty() {
+            claim.start.push(group);
+        }
+        claim
+    }
+
+    /// The fill has ended and its block is stored, if it is to be: later readers look elsewhere.
+    pub fn remove(&self, fill: &Arc<Fill>) {
+        let key = (fill.id.clone(), fill.way);
+        let mut running = self.running();
+        if running
+            .get(&key)
+            .is_some_and(|current| Arc::ptr_eq(current, fill))
+        {
+            running.remove(&key);
+        }
+    }
+
+    /// Lets go of what an invalidation names: its readers go on, later ones start anew.
+    pub fn detach(&self, scope: &Scope) {
+        self.running()
+            .retain(|(id, _), _| !scope.covers(&id.object));
+    }
+
+    /// How many run.
+    pub fn len(&self) -> usize {
+        self.running().len()
+    }
+
+    /// True when none runs.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many readers follow them.
+    pub fn followers(&self) -> usize {
+        self.running()
+            .values()
+            .map(|fill| fill.progress.receiver_count())
+            .sum()
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<(BlockId, Way), Arc<Fill>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One version of an object, as far as its blocks need to know.
+#[derive(Debug, Clone)]
+pub struct Version {
+    /// The object.
+    pub object: ObjectId,
+    /// The version's tag.
+    pub etag: ETag,
+    /// Bytes of the whole object.
+    pub size: u64,
+    /// Its blocks may be stored: it is not too large, and S3 did not say `no-store`.
+    pub kept: bool,
+}
+
+impl Version {
+    /// The id of its block `index`.
+    pub fn block(&self, index: u32) -> BlockId {
+        BlockId {
+            object: self.object.clone(),
+            etag: self.etag.clone(),
+            index,
+        }
+    }
+}

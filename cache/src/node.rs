@@ -1,0 +1,275 @@
+//! One node: its parts wired together, its doors opened, and its way out. `main` runs one of them, `dev` several.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::peer::Peering;
+use crate::api::{self, Api, Parts, Ready};
+use crate::invalidate::Invalidator;
+use crate::members::{Found, Members, heartbeat};
+use crate::metrics::{Metrics, Snapshot};
+use crate::origin::{self, Origin};
+use crate::peer::{Contact, Peers, Token};
+use crate::proxy::{self, Proxy};
+use crate::server::{self, Door, Limits};
+use crate::store::Store;
+
+/// How long a node waits at start for the answers to its hellos. A member that is silent by then is told of
+/// nothing that this node does, and this node is told of nothing by it: it may start.
+const HELLO_WAIT: Duration = Duration::from_secs(3);
+/// Between two looks at files that may have been changed under the node.
+const REREAD: Duration = Duration::from_secs(1);
+
+/// What one node is made of.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Its own name and address.
+    pub me: Contact,
+    /// Its zone, where it has one.
+    pub zone: Option<String>,
+    /// Bytes of memory for objects.
+    pub cache_bytes: u64,
+    /// How many of them may hold copies of what other nodes own.
+    pub hot_bytes: u64,
+    /// How it reads.
+    pub proxy: proxy::Settings,
+    /// Where S3 is.
+    pub origin: origin::Settings,
+    /// What the routes may do.
+    pub api: api::Settings,
+    /// What connections may cost.
+    pub limits: Limits,
+    /// The token shared by the nodes.
+    pub peer_token_file: Option<PathBuf>,
+}
+
+/// The ports, bound before the node starts.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For clients and peers.
+    pub main: TcpListener,
+    /// For probes and metrics.
+    pub admin: TcpListener,
+}
+
+/// Why a node can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The S3 endpoint is no URL.
+    #[error(transparent)]
+    Endpoint(#[from] origin::InvalidEndpoint),
+    /// The peer token can't be read.
+    #[error("the peer token in {} can't be used", path.display())]
+    Token {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A node that runs.
+pub struct Node {
+    proxy: Proxy,
+    members: Arc<Members>,
+    origin: Origin,
+    metrics: Arc<Metrics>,
+    ready: watch::Sender<Ready>,
+    stop_main: CancellationToken,
+    stop_all: CancellationToken,
+    main: JoinHandle<usize>,
+    admin: JoinHandle<usize>,
+    tasks: TaskTracker,
+}
+
+impl Node {
+    /// Starts a node whose fellow nodes `discovery` tells: the whole set, each time that it changes.
+    pub async fn start(
+        settings: Settings,
+        listeners: Listeners,
+        discovery: BoxStream<'static, Vec<Found>>,
+    ) -> Result<Self, Error> {
+        let token =
+            Token::load(settings.peer_token_file.clone()).map_err(|source| Error::Token {
+                path: settings.peer_token_file.clone().unwrap_or_default(),
+                source,
+            })?;
+        let metrics = Arc::new(Metrics::new());
+        let origin = Origin::new(settings.origin, metrics.clone()).await?;
+        let store = Arc::new(Store::new(settings.cache_bytes, settings.hot_bytes));
+        let members = Members::new(settings.me, settings.zone);
+        let peers = Peers::new(token.clone());
+        let proxy = Proxy::new(
+            settings.proxy,
+            store,
+            origin.clone(),
+            peers.clone(),
+            members.clone(),
+            metrics.clone(),
+        );
+        let stop_all = CancellationToken::new();
+        let forget = {
+            let proxy = proxy.clone();
+            move |scope: &_| proxy.forget(scope)
+        };
+        let invalidator = Invalidator::new(
+            members.clone(),
+            peers.clone(),
+            Box::new(forget),
+            metrics.clone(),
+            stop_all.clone(),
+        );
+        let (ready, is_ready) = watch::channel(Ready::No("the ring is not known yet".into()));
+        let api = Api::new(Parts {
+            proxy: proxy.clone(),
+            origin: origin.clone(),
+            invalidator: invalidator.clone(),
+            members: members.clone(),
+            metrics: metrics.clone(),
+            ready: is_ready,
+            settings: settings.api,
+        });
+        observe(&metrics, &proxy, &members, &invalidator);
+        let peering = Peering {
+            proxy: proxy.clone(),
+            members: members.clone(),
+            invalidator,
+            token: token.clone(),
+        };
+        let stop_main = CancellationToken::new();
+        let door = |name, stop: &CancellationToken| Door {
+            name,
+            limits: settings.limits.clone(),
+            metrics: metrics.clone(),
+            stop: stop.clone(),
+        };
+        let main_router = api::router(&api, api::peer::router(peering));
+        let main = tokio::spawn(server::serve(
+            listeners.main,
+            main_router,
+            door("blob", &stop_main),
+        ));
+        let admin = tokio::spawn(server::serve(
+            listeners.admin,
+            api::admin_router(&api),
+            door("admin", &stop_all),
+        ));
+        let node = Self {
+            proxy,
+            members,
+            origin,
+            metrics,
+            ready,
+            stop_main,
+            stop_all,
+            main,
+            admin,
+            tasks: TaskTracker::new(),
+        };
+        node.follow(discovery, peers, token);
+        Ok(node)
+    }
+
+    /// The decision, for what is not HTTP.
+    pub fn proxy(&self) -> &Proxy {
+        &self.proxy
+    }
+
+    /// Who is known.
+    pub fn members(&self) -> &Arc<Members> {
+        &self.members
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Whether it may be sent requests; changes as it starts and leaves.
+    pub fn ready(&self) -> watch::Receiver<Ready> {
+        self.ready.subscribe()
+    }
+
+    /// Leaves in order: not ready, out of the ring, then what runs is finished, then the doors close. Returns the
+    /// connections that had to be cut.
+    pub async fn leave(self) -> usize {
+        self.ready.send_replace(Ready::No("leaving".into()));
+        // Peers hear of it with the next hello and ask others from then on; what they asked already is finished.
+        self.members.leave();
+        heartbeat::farewell(&self.members).await;
+        self.stop_main.cancel();
+        let cut = self.main.await.unwrap_or_default();
+        self.origin.settled().await;
+        self.stop_all.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        let _admin_cut = self.admin.await;
+        cut
+    }
+
+    /// The tasks that keep the node's picture of the others true.
+    fn follow(&self, mut discovery: BoxStream<'static, Vec<Found>>, peers: Peers, token: Token) {
+        let spawn = |task: futures::future::BoxFuture<'static, ()>| {
+            let stop = self.stop_all.clone();
+            self.tasks.spawn(async move {
+                tokio::select! { () = task => {}, () = stop.cancelled() => {} }
+            });
+        };
+        let members = self.members.clone();
+        let (known, mut is_known) = watch::channel(false);
+        spawn(Box::pin(async move {
+            while let Some(found) = discovery.next().await {
+                members.discovered(found);
+                known.send_replace(true);
+            }
+            // A static list is told once and holds.
+            std::future::pending::<()>().await;
+        }));
+        spawn(Box::pin(heartbeat::run(self.members.clone(), peers)));
+        let (members, ready) = (self.members.clone(), self.ready.clone());
+        spawn(Box::pin(async move {
+            if is_known.wait_for(|known| *known).await.is_ok() {
+                ready.send_replace(Ready::No("hello is not said to all members yet".into()));
+                members.wait_hello(HELLO_WAIT).await;
+                members.set_ready();
+                ready.send_replace(Ready::Yes);
+            }
+        }));
+        spawn(Box::pin(async move {
+            loop {
+                tokio::time::sleep(REREAD).await;
+                if let Err(error) = token.reload() {
+                    tracing::warn!(%error, "the peer token can't be read again: the last one stays in use");
+                }
+            }
+        }));
+    }
+}
+
+/// Lets a scrape see how things stand.
+fn observe(
+    metrics: &Metrics,
+    proxy: &Proxy,
+    members: &Arc<Members>,
+    invalidator: &Arc<Invalidator>,
+) {
+    let (proxy, ring, invalidator) = (proxy.clone(), members.ring(), invalidator.clone());
+    metrics.observe(move || Snapshot {
+        store: proxy.store().stats(),
+        budget: proxy.store().budget().clone(),
+        fills: proxy.fills().len(),
+        waiters: proxy.fills().followers(),
+        ring: ring.borrow().clone(),
+        unanswered: invalidator.pending(),
+    });
+}

@@ -1,0 +1,483 @@
+//! Asking another node: the client of the routes under `/_falcon/`. Which node, and what then, is `proxy`'s to decide.
+//!
+//! HTTP/1.1 over pooled connections; bodies are streamed. Every request carries the cache's shared token, when there is one.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::object::{ETag, Head, ObjectId, Scope, Source};
+
+/// Carries the shared token.
+pub const TOKEN: HeaderName = HeaderName::from_static("x-falcon-peer-token");
+/// Carries [`Found`], as JSON.
+pub const FOUND: HeaderName = HeaderName::from_static("x-falcon-found");
+
+/// How long a connection to a node of the same cluster may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
+/// Small answers (hello, invalidate) are a few KiB; a cache of 4,096 nodes still fits.
+const MAX_JSON_BYTES: usize = 1 << 20;
+
+/// A node's name and where it listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Contact {
+    /// What places it in the ring.
+    pub name: String,
+    /// `http://HOST:PORT`
+    pub url: String,
+}
+
+/// "Here I am": said at start, as heartbeat, and once more when leaving.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Who says it.
+    pub name: String,
+    /// Where it listens.
+    pub url: String,
+    /// Random for each process: a restart is another incarnation.
+    pub boot: u64,
+    /// It takes no more work as an owner.
+    pub leaving: bool,
+    /// Everyone it knows.
+    pub members: Vec<Contact>,
+}
+
+/// The answer to [`Hello`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// Who answers.
+    pub name: String,
+    /// Its incarnation.
+    pub boot: u64,
+    /// It takes no more work as an owner.
+    pub leaving: bool,
+    /// Everyone it knows.
+    pub members: Vec<Contact>,
+}
+
+/// "Forget this": one round of an invalidation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// What to forget.
+    pub scope: Scope,
+    /// The node that coordinates.
+    pub from: String,
+}
+
+/// The answer to [`Order`]: forgotten, and reads under way are fenced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    /// Who answers.
+    pub name: String,
+    /// Heads that it dropped.
+    pub dropped_heads: u64,
+    /// Blocks that it dropped.
+    pub dropped_blocks: u64,
+    /// Everyone it knows.
+    pub members: Vec<Contact>,
+}
+
+/// What is asked of a node that owns a run, or is an object's home.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    /// The bucket.
+    pub bucket: String,
+    /// The key, exactly.
+    pub key: String,
+    /// The bytes wanted; `None` for the head alone.
+    pub bytes: Option<Range<u64>>,
+    /// The version they must be of, with its size. `None`: the current one, which the home knows.
+    pub version: Option<(ETag, u64)>,
+    /// The current version matters only if it is not this one, whose blocks the asker holds.
+    pub held: Option<ETag>,
+    /// Ask S3 whether the version still holds, whatever the record says.
+    pub revalidate: bool,
+    /// This version is known to be gone.
+    pub gone: Option<ETag>,
+}
+
+impl Want {
+    /// The object's current version, and nothing else yet.
+    pub fn current(object: &ObjectId) -> Self {
+        Self {
+            bucket: object.bucket().to_owned(),
+            key: object.key().to_owned(),
+            bytes: None,
+            version: None,
+            held: None,
+            revalidate: false,
+            gone: None,
+        }
+    }
+}
+
+/// What the asked node says before the bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// The version's head; absent when the asker named the version.
+    pub head: Option<Head>,
+    /// Milliseconds since S3 said so. Ages, not instants: the nodes' clocks need not agree.
+    pub age_ms: u64,
+    /// Milliseconds for which it may be taken as current; `None` is for ever.
+    pub fresh_ms: Option<u64>,
+    /// Where the asked node had the bytes from.
+    pub source: Source,
+    /// The bytes that follow.
+    pub bytes: Range<u64>,
+}
+
+/// A refusal of another node, as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct Refusal {
+    /// What the asker should make of it.
+    pub kind: RefusalKind,
+    /// The status for a client.
+    pub status: u16,
+    /// S3's code, or Falcon's.
+    pub code: String,
+    /// The cause, in words.
+    pub message: String,
+}
+
+/// What the asker should make of a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RefusalKind {
+    /// S3 says that there is no such object.
+    Absent,
+    /// S3 holds another version by now.
+    Version,
+    /// S3 failed or refused; asking it again from here would not help.
+    Origin,
+    /// The node can't help now: no memory, leaving, a wrong token.
+    Busy,
+}
+
+/// Why another node did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No connection, or it broke.
+    #[error("{url} can't be reached")]
+    Unreachable {
+        /// The node.
+        url: String,
+        /// What the client said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It did not answer in time.
+    #[error("{url} did not answer within {} ms", after.as_millis())]
+    Timeout {
+        /// The node.
+        url: String,
+        /// How long it had.
+        after: Duration,
+    },
+    /// It answered, with a reason why not.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It answered what no Falcon node answers.
+    #[error("{url} answered {what}: is it a node of this cache, and of this version?")]
+    Broken {
+        /// The node.
+        url: String,
+        /// What it answered.
+        what: String,
+    },
+}
+
+/// The token shared by the nodes of a cache, reread when its file changes.
+#[derive(Debug, Clone, Default)]
+pub struct Token {
+    file: Option<Arc<TokenFile>>,
+}
+
+#[derive(Debug)]
+struct TokenFile {
+    path: PathBuf,
+    current: std::sync::RwLock<Arc<[u8]>>,
+}
+
+impl Token {
+    /// The token in this file, blanks at its ends aside; `None`: the cache has none, and any node may ask.
+    ///
+    /// # Errors
+    /// The file can't be read, or is empty.
+    pub fn load(path: Option<PathBuf>) -> std::io::Result<Self> {
+        let Some(path) = path else {
+            return Ok(Self::default());
+        };
+        let current = std::sync::RwLock::new(read_token(&path)?);
+        Ok(Self {
+            file: Some(Arc::new(TokenFile { path, current })),
+        })
+    }
+
+    /// Reads the file again; an unreadable or empty one leaves the token as it was.
+    pub fn reload(&self) -> std::io::Result<()> {
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        let fresh = read_token(&file.path)?;
+        *file
+            .current
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = fresh;
+        Ok(())
+    }
+
+    /// The bytes, or `None` when the cache has no token.
+    pub fn bytes(&self) -> Option<Arc<[u8]>> {
+        let file = self.file.as_ref()?;
+        Some(
+            file.current
+                .read()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .clone(),
+        )
+    }
+}
+
+fn read_token(path: &std::path::Path) -> std::io::Result<Arc<[u8]>> {
+    let token = std::fs::read(path)?.trim_ascii().to_vec();
+    if token.is_empty() || HeaderValue::from_bytes(&token).is_err() {
+        let problem = format!(
+            "{} holds no token: put one line of visible characters there",
+            path.display()
+        );
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::InvalidData,
+            problem,
+        ));
+    }
+    Ok(token.into())
+}
+
+/// The client.
+#[derive(Debug, Clone)]
+pub struct Peers {
+    client: Client<HttpConnector, Full<Bytes>>,
+    token: Token,
+}
+
+/// The bytes of a node's answer.
+#[derive(Debug)]
+pub struct Body {
+    url: String,
+    body: Incoming,
+    left: u64,
+}
+
+impl Body {
+    /// The next bytes; an error if there are fewer than promised. More than promised are never read.
+    pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
+        while self.left > 0 {
+            let broken = |what: &str| Error::Broken {
+                url: self.url.clone(),
+                what: what.to_owned(),
+            };
+            match self.body.frame().await {
+                None => return Some(Err(broken("fewer bytes than it promised"))),
+                Some(Err(source)) => {
+                    return Some(Err(Error::Unreachable {
+                        url: self.url.clone(),
+                        source: source.into(),
+                    }));
+                }
+                Some(Ok(frame)) => {
+                    let Ok(data) = frame.into_data() else {
+                        continue;
+                    };
+                    if data.is_empty() {
+                        continue;
+                    }
+                    let Some(left) = self.left.checked_sub(data.len() as u64) else {
+                        return Some(Err(broken("more bytes than it promised")));
+                    };
+                    self.left = left;
+                    return Some(Ok(data));
+                }
+            }
+        }
+        None
+    }
+}
+
+impl Peers {
+    /// A client whose requests carry `token`.
+    pub fn new(token: Token) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(60))
+            .http1_read_buf_exact_size(256 * 1024)
+            .build(connector);
+        Self { client, token }
+    }
+
+    /// Says hello; the answer must come within `deadline`.
+    pub async fn hello(
+        &self,
+        url: &str,
+        hello: &Hello,
+        deadline: Duration,
+    ) -> Result<Welcome, Error> {
+        self.post(url, "/_falcon/hello", hello, deadline).await
+    }
+
+    /// Gives one round of an invalidation to a node.
+    pub async fn invalidate(
+        &self,
+        url: &str,
+        order: &Order,
+        deadline: Duration,
+    ) -> Result<Ack, Error> {
+        self.post(url, "/_falcon/invalidate", order, deadline).await
+    }
+
+    /// Asks for an object's current version, or for bytes of a version. There is no deadline here: the asked node
+    /// has its own for S3, and whether the node still lives is the heartbeat's to know.
+    pub async fn read(&self, url: &str, want: &Want) -> Result<(Found, Body), Error> {
+        let response = self.send(url, "/_falcon/read", json(want)).await?;
+        let broken = |what: &str| Error::Broken {
+            url: url.to_owned(),
+            what: what.to_owned(),
+        };
+        let found: Found = response
+            .headers()
+            .get(FOUND)
+            .and_then(|value| serde_json::from_slice(value.as_bytes()).ok())
+            .ok_or_else(|| broken("no description of what follows"))?;
+        if let Some(asked) = &want.bytes
+            && (found.bytes.start != asked.start || found.bytes.end > asked.end)
+            && !found.bytes.is_empty()
+        {
+            return Err(broken("other bytes than were asked for"));
+        }
+        let left = found.bytes.end.saturating_sub(found.bytes.start);
+        Ok((
+            found,
+            Body {
+                url: url.to_owned(),
+                body: response.into_body(),
+                left,
+            },
+        ))
+    }
+
+    /// Asks the owner of a run to hold it; the answer comes when it does.
+    pub async fn warm(&self, url: &str, want: &Want) -> Result<u64, Error> {
+        let response = self.send(url, "/_falcon/warm", json(want)).await?;
+        self.decode(url, response).await
+    }
+
+    /// Gives a block that was just written to S3 to its owner. `want` names the version and the bytes.
+    pub async fn keep(&self, url: &str, want: &Want, block: Bytes) -> Result<(), Error> {
+        let want = utf8_percent_encode(
+            &serde_json::to_string(want).unwrap_or_default(),
+            NON_ALPHANUMERIC,
+        )
+        .to_string();
+        let response = self
+            .send(url, &format!("/_falcon/keep?{want}"), block)
+            .await?;
+        self.decode(url, response).await
+    }
+
+    async fn post<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        url: &str,
+        path: &str,
+        question: &Q,
+        deadline: Duration,
+    ) -> Result<A, Error> {
+        let answer = async {
+            self.decode(url, self.send(url, path, json(question)).await?)
+                .await
+        };
+        match tokio::time::timeout(deadline, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Error::Timeout {
+                url: url.to_owned(),
+                after: deadline,
+            }),
+        }
+    }
+
+    async fn send(&self, url: &str, path: &str, body: Bytes) -> Result<Response<Incoming>, Error> {
+        let unreachable = |source: Box<dyn std::error::Error + Send + Sync>| Error::Unreachable {
+            url: url.to_owned(),
+            source,
+        };
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("{url}{path}"))
+            .body(Full::new(body))
+            .map_err(|error| unreachable(error.into()))?;
+        if let Some(token) = self.token.bytes() {
+            let mut value =
+                HeaderValue::from_bytes(&token).map_err(|error| unreachable(error.into()))?;
+            value.set_sensitive(true);
+            request.headers_mut().insert(TOKEN, value);
+        }
+        let response = self
+            .client
+            .request(request)
+            .await
+            .map_err(|error| unreachable(error.into()))?;
+        if response.status() == StatusCode::OK {
+            return Ok(response);
+        }
+        let status = response.status();
+        match self.decode::<Refusal>(url, response).await {
+            Ok(refusal) => Err(refusal.into()),
+            Err(Error::Broken { url, .. }) => Err(Error::Broken {
+                url,
+                what: status.to_string(),
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn decode<A: DeserializeOwned>(
+        &self,
+        url: &str,
+        response: Response<Incoming>,
+    ) -> Result<A, Error> {
+        let body = Limited::new(response.into_body(), MAX_JSON_BYTES)
+            .collect()
+            .await;
+        let body = body
+            .map_err(|source| Error::Unreachable {
+                url: url.to_owned(),
+                source,
+            })?
+            .to_bytes();
+        serde_json::from_slice(&body).map_err(|error| Error::Broken {
+            url: url.to_owned(),
+            what: error.to_string(),
+        })
+    }
+}
+
+fn json<Q: Serialize>(question: &Q) -> Bytes {
+    serde_json::to_vec(question)
+        .expect("these types have string keys only")
+        .into()
+}

@@ -1,0 +1,404 @@
+//! The decision: this node's memory, else the owner's, else S3. It knows no HTTP, no SDK and no Kubernetes.
+//!
+//! `open` finds out which version is current, `body` reads the bytes of that version block by block, `part` fetches
+//! the blocks that are missing, `warm` fetches without a reader.
+
+mod body;
+mod dense;
+mod keep;
+mod open;
+mod part;
+mod warm;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+use crate::fill::{self, Fills, Version};
+use crate::members::Members;
+use crate::metrics::Metrics;
+use crate::object::{Blocks, ByteRange, ETag, Head, ObjectId, Scope, Source};
+use crate::origin::{self, Origin};
+use crate::peer::Peers;
+use crate::ring::Ring;
+use crate::store::{Dropped, Known, Record, Store};
+
+pub use body::Body;
+use dense::Dense;
+pub use keep::Keeper;
+use open::{Opened, Opens};
+
+/// How often a read begins anew because the object was overwritten under it.
+const ATTEMPTS: usize = 4;
+/// The asked node has `timeout` for S3; the asking one waits a little longer to hear of it.
+const RELAY_GRACE: Duration = Duration::from_secs(2);
+
+/// What the proxy is told at start.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How objects are cut.
+    pub blocks: Blocks,
+    /// The largest single read from S3 or a peer, in bytes; a multiple of the block size.
+    pub part_bytes: u64,
+    /// Reads in flight for one large object.
+    pub parts_in_flight: u64,
+    /// Larger objects are served and not stored, in bytes.
+    pub max_blob_bytes: u64,
+    /// For how long a version is taken as current; `None` is for ever.
+    pub ttl: Option<Duration>,
+    /// For how much longer it may be served while S3 fails.
+    pub stale_if_error: Duration,
+    /// For how long S3's "no such object" is believed.
+    pub negative_ttl: Duration,
+    /// To the first byte.
+    pub timeout: Duration,
+    /// Reads from S3 at one moment, of all objects together.
+    pub origin_reads: usize,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hop {
+    /// A client: the owner may be asked.
+    First,
+    /// A peer: answered from memory or S3, never sent on.
+    Last,
+}
+
+/// How current the answer must be.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Freshness {
+    /// What is held will do while it is fresh.
+    Stored,
+    /// S3 must be asked.
+    Revalidate,
+    /// Somebody saw that this version is gone.
+    Not(ETag),
+}
+
+/// A read.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// The object.
+    pub object: ObjectId,
+    /// The bytes; `None` is all.
+    pub range: Option<ByteRange>,
+    /// How current.
+    pub freshness: Freshness,
+    /// Who asks.
+    pub hop: Hop,
+    /// `false`: the head alone.
+    pub body: bool,
+}
+
+/// The answer to a read.
+#[derive(Debug)]
+pub struct Answer {
+    /// The version that is answered with.
+    pub head: Arc<Head>,
+    /// Since S3 said that it is the current one.
+    pub age: Duration,
+    /// For how much longer it is taken as current; `None` is for ever.
+    pub fresh: Option<Duration>,
+    /// Where it came from.
+    pub source: Source,
+    /// The bytes that `body` gives.
+    pub range: Range<u64>,
+    /// The bytes.
+    pub body: Body,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// S3 has no such object.
+    #[error("{code}: {message}")]
+    Absent {
+        /// S3's code.
+        code: String,
+        /// S3's words.
+        message: String,
+    },
+    /// The range lies outside the object.
+    #[error("the range lies outside the object of {} bytes", head.size)]
+    Unsatisfiable {
+        /// The object's head.
+        head: Arc<Head>,
+    },
+    /// S3 failed or refused.
+    #[error(transparent)]
+    Origin(Arc<origin::Error>),
+    /// Another node asked S3 and passed on what it heard.
+    #[error("{message}")]
+    Relayed {
+        /// The status for a client.
+        status: u16,
+        /// S3's code, or Falcon's.
+        code: String,
+        /// The cause, in words.
+        message: String,
+    },
+    /// Overwritten again and again while it was read.
+    #[error("the object is overwritten faster than it can be read: try again")]
+    VersionChanged,
+    /// The budget is spent on what is being read at this moment.
+    #[error("no memory left to read through: raise --max-cache-size or lower the load")]
+    NoMemory,
+    /// Nothing came in time, from whomever.
+    #[error("no first byte within {} ms", after.as_millis())]
+    Timeout {
+        /// How long was waited.
+        after: Duration,
+    },
+}
+
+impl From<fill::Error> for Error {
+    fn from(error: fill::Error) -> Self {
+        match error {
+            fill::Error::Origin(error) => Self::Origin(error),
+            fill::Error::Relayed {
+                status,
+                code,
+                message,
+            } => Self::Relayed {
+                status,
+                code,
+                message,
+            },
+            fill::Error::VersionChanged => Self::VersionChanged,
+            fill::Error::NoMemory => Self::NoMemory,
+        }
+    }
+}
+
+/// The decision, shared by all doors of a node.
+#[derive(Debug, Clone)]
+pub struct Proxy(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    settings: Settings,
+    store: Arc<Store>,
+    fills: Fills,
+    opens: Opens,
+    dense: Dense,
+    origin: Origin,
+    peers: Peers,
+    members: Arc<Members>,
+    ring: watch::Receiver<Arc<Ring>>,
+    metrics: Arc<Metrics>,
+    /// Bodies that are being read: they share the memory that may be fetched ahead.
+    readers: AtomicUsize,
+    /// Reads from S3 that may run at once.
+    permits: Arc<Semaphore>,
+    /// Those of them that nobody waits for.
+    background: Arc<Semaphore>,
+    /// Until when S3 is taken to be away, for versions that may be served stale meanwhile.
+    outage: std::sync::Mutex<Option<Instant>>,
+}
+
+impl Proxy {
+    /// Puts the places together.
+    pub fn new(
+        settings: Settings,
+        store: Arc<Store>,
+        origin: Origin,
+        peers: Peers,
+        members: Arc<Members>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            permits: Arc::new(Semaphore::new(settings.origin_reads)),
+            background: Arc::new(Semaphore::new(settings.origin_reads.div_ceil(16))),
+            settings,
+            store,
+            fills: Fills::default(),
+            opens: Opens::default(),
+            dense: Dense::default(),
+            origin,
+            peers,
+            ring: members.ring(),
+            members,
+            metrics,
+            readers: AtomicUsize::new(0),
+            outage: std::sync::Mutex::new(None),
+        }))
+    }
+
+    /// Reads an object, or a part of it. The answer comes with its first bytes; a version that is overwritten before
+    /// then is read anew, one that is overwritten later ends the body with an error.
+    pub async fn read(&self, ask: Ask) -> Result<Answer, Error> {
+        if let Some(answer) = self.hit(&ask) {
+            return answer;
+        }
+        let after = self.0.settings.timeout + RELAY_GRACE;
+        tokio::time::timeout(after, self.read_through(ask))
+            .await
+            .unwrap_or(Err(Error::Timeout { after }))
+    }
+
+    /// Forgets what an invalidation names, at this node: what is held, and what is on its way.
+    pub fn forget(&self, scope: &Scope) -> Dropped {
+        // The store first: its fence refuses what began before. Then nobody joins those reads any more.
+        let dropped = self.0.store.invalidate(scope);
+        self.0.opens.detach(scope);
+        self.0.fills.detach(scope);
+        dropped
+    }
+
+    /// What this node holds.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// How objects are cut.
+    pub fn blocks(&self) -> Blocks {
+        self.0.settings.blocks
+    }
+
+    /// The fills that run at this node.
+    pub fn fills(&self) -> &Fills {
+        &self.0.fills
+    }
+
+    /// Answers from this node's memory alone, without waiting; `None` when something is missing.
+    fn hit(&self, ask: &Ask) -> Option<Result<Answer, Error>> {
+        let record = self.0.store.head(&ask.object)?;
+        if !open::is_usable(&record, &ask.freshness) {
+            return None;
+        }
+        let head = match &record.known {
+            Known::Present(head) => head.clone(),
+            Known::Absent(absent) => {
+                return Some(Err(Error::Absent {
+                    code: absent.code.clone(),
+                    message: absent.message.clone(),
+                }));
+            }
+        };
+        let range = match resolve(ask, &head) {
+            Ok(range) => range,
+            Err(error) => return Some(Err(error)),
+        };
+        let body = if ask.body {
+            let version = self.version(&ask.object, &head);
+            body::held(&self.0, &version, &range)?
+        } else {
+            Body::empty()
+        };
+        Some(Ok(answer(&record, head, Source::Memory, range, body)))
+    }
+
+    async fn read_through(&self, mut ask: Ask) -> Result<Answer, Error> {
+        for _ in 0..ATTEMPTS {
+            let opened = self.open(&ask).await?;
+            let Known::Present(head) = opened.record.known.clone() else {
+                continue;
+            };
+            let range = resolve(&ask, &head)?;
+            if !ask.body || range.is_empty() {
+                let source = opened.source.unwrap_or(Source::Memory);
+                return Ok(answer(&opened.record, head, source, range, Body::empty()));
+            }
+            let version = self.version(&ask.object, &head);
+            let Opened {
+                record,
+                source,
+                fills,
+            } = opened;
+            match Body::start(self.clone(), version, range.clone(), ask.hop, fills).await {
+                Ok((body, from)) => {
+                    return Ok(answer(&record, head, farthest(source, from), range, body));
+                }
+                Err(Error::VersionChanged) => {
+                    self.0.store.remove_head(&ask.object, &head.etag);
+                    ask.freshness = Freshness::Not(head.etag.clone());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::VersionChanged)
+    }
+
+    /// Reads bytes of a version that a peer named.
+    pub async fn read_version(
+        &self,
+        object: &ObjectId,
+        etag: ETag,
+        size: u64,
+        bytes: Range<u64>,
+    ) -> Result<(Body, Source), Error> {
+        let version = Version {
+            object: object.clone(),
+            etag,
+            size,
+            kept: size <= self.0.settings.max_blob_bytes,
+        };
+        let bytes = bytes.start.min(size)..bytes.end.min(size);
+        if let Some(body) = body::held(&self.0, &version, &bytes) {
+            return Ok((body, Source::Memory));
+        }
+        Body::start(self.clone(), version, bytes, Hop::Last, Vec::new()).await
+    }
+
+    fn version(&self, object: &ObjectId, head: &Head) -> Version {
+        let kept = head.size <= self.0.settings.max_blob_bytes && !is_private(head);
+        Version {
+            object: object.clone(),
+            etag: head.etag.clone(),
+            size: head.size,
+            kept,
+        }
+    }
+}
+
+/// S3's `Cache-Control` forbids a shared cache to store it.
+fn is_private(head: &Head) -> bool {
+    head.cache_control.is_some()
+        && (head.cache_control_has("no-store") || head.cache_control_has("private"))
+}
+
+fn resolve(ask: &Ask, head: &Arc<Head>) -> Result<Range<u64>, Error> {
+    match ask.range {
+        None => Ok(0..head.size),
+        Some(range) => range
+            .resolve(head.size)
+            .ok_or_else(|| Error::Unsatisfiable { head: head.clone() }),
+    }
+}
+
+fn answer(
+    record: &Record,
+    head: Arc<Head>,
+    source: Source,
+    range: Range<u64>,
+    body: Body,
+) -> Answer {
+    let now = Instant::now();
+    let fresh = record
+        .fresh_until
+        .map(|until| until.saturating_duration_since(now));
+    Answer {
+        head,
+        age: now.saturating_duration_since(record.fetched),
+        fresh,
+        source,
+        range,
+        body,
+    }
+}
+
+/// An answer is as far away as the farther of its head and its bytes.
+fn farthest(head: Option<Source>, bytes: Source) -> Source {
+    match (head, bytes) {
+        (None, bytes) => bytes,
+        (Some(head), Source::Memory) => head,
+        (Some(Source::Stale), _) => Source::Stale,
+        (Some(Source::Origin), Source::Peer) => Source::Origin,
+        (_, bytes) => bytes,
+    }
+}

@@ -1,0 +1,321 @@
+//! The bytes of an answer: block after block, from the store, from fills on their way, or past the cache.
+//!
+//! A reader asks for the parts ahead of it, as far as its share of the memory goes, and holds only what it has not
+//! given yet. So an object larger than all memory streams through, and a slow reader holds up nobody.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::Stream;
+use futures::stream::{self, BoxStream};
+
+use super::{Error, Hop, Inner, Proxy};
+use crate::fill::{self, Fill, Follower, Version, Way};
+use crate::object::{Source, run_of};
+use crate::origin;
+use crate::store::{Charge, Kind};
+
+/// What a reader past the cache holds of its stream: the client's read buffer and what is being sent.
+const BYPASS_BYTES: u64 = 512 * 1024;
+/// How long a reader waits for that much.
+const BYPASS_WAIT: Duration = Duration::from_secs(2);
+/// A reader's share of the memory that readers may fetch ahead of themselves: a quarter of all of it, divided.
+const AHEAD_SHARE: u64 = 4;
+
+/// The bytes of an answer, exactly as many as its range. An error cuts it off.
+pub struct Body(Bytestream);
+
+enum Bytestream {
+    Held(VecDeque<Bytes>),
+    Read(BoxStream<'static, Result<Bytes, Error>>),
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.0 {
+            Bytestream::Held(_) => "Body::Held",
+            Bytestream::Read(_) => "Body::Read",
+        })
+    }
+}
+
+impl Stream for Body {
+    type Item = Result<Bytes, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match &mut self.0 {
+            Bytestream::Held(pieces) => Poll::Ready(pieces.pop_front().map(Ok)),
+            Bytestream::Read(stream) => stream.as_mut().poll_next(context),
+        }
+    }
+}
+
+impl Body {
+    /// No bytes.
+    pub fn empty() -> Self {
+        Self(Bytestream::Held(VecDeque::new()))
+    }
+
+    /// True when there is nothing to give.
+    pub fn is_empty(&self) -> bool {
+        matches!(&self.0, Bytestream::Held(pieces) if pieces.is_empty())
+    }
+
+    /// All the pieces, when nothing has to be waited for.
+    pub fn into_held(self) -> Result<VecDeque<Bytes>, Self> {
+        match self.0 {
+            Bytestream::Held(pieces) => Ok(pieces),
+            read @ Bytestream::Read(_) => Err(Self(read)),
+        }
+    }
+
+    /// Reads `range` of a version; comes back with its first bytes and where they came from.
+    pub(super) async fn start(
+        proxy: Proxy,
+        version: Version,
+        range: Range<u64>,
+        hop: Hop,
+        fills: Vec<Arc<Fill>>,
+    ) -> Result<(Self, Source), Error> {
+        let mut reader = Reader::new(proxy, version, range, hop, fills);
+        let Some(first) = reader.next().await else {
+            return Ok((Self::empty(), Source::Memory));
+        };
+        let first = first?;
+        let source = reader.source;
+        let rest = stream::unfold(Some(reader), |reader| async move {
+            let mut reader = reader?;
+            let item = reader.next().await?;
+            let next = item.is_ok().then_some(reader);
+            Some((item, next))
+        });
+        let stream = stream::StreamExt::chain(stream::iter([Ok(first)]), rest);
+        Ok((Self(Bytestream::Read(Box::pin(stream))), source))
+    }
+}
+
+/// The bytes of `range`, if all of it is in the store and it is no more than one part.
+pub(super) fn held(inner: &Inner, version: &Version, range: &Range<u64>) -> Option<Body> {
+    let blocks = inner.settings.blocks;
+    let mut pieces = VecDeque::new();
+    if range.end - range.start > inner.settings.part_bytes {
+        return None;
+    }
+    for index in blocks.of(range) {
+        let block = inner.store.block(&version.block(index))?;
+        let bytes = blocks.bytes(index, version.size);
+        let from = range.start.max(bytes.start) - bytes.start;
+        let to = range.end.min(bytes.end) - bytes.start;
+        pieces.extend(block.slice(from..to));
+    }
+    Some(Body(Bytestream::Held(pieces)))
+}
+
+struct Reader {
+    proxy: Proxy,
+    version: Version,
+    /// What is still to be given.
+    range: Range<u64>,
+    hop: Hop,
+    /// Blocks on their way, by index.
+    ahead: BTreeMap<u32, Arc<Fill>>,
+    /// The first block that was not asked for yet.
+    planned: u32,
+    now: Now,
+    source: Source,
+    /// It asked for less than a part.
+    small: bool,
+}
+
+/// Where the next byte comes from.
+enum Now {
+    /// Not known yet.
+    Undecided,
+    /// A stored block.
+    Held(VecDeque<Bytes>),
+    /// A block on its way.
+    Following(Follower),
+    /// Past the cache, under this charge.
+    Bypass(Box<origin::Body>, Charge),
+}
+
+impl Reader {
+    fn new(
+        proxy: Proxy,
+        version: Version,
+        range: Range<u64>,
+        hop: Hop,
+        fills: Vec<Arc<Fill>>,
+    ) -> Self {
+        proxy.0.readers.fetch_add(1, Ordering::Relaxed);
+        let blocks = proxy.0.settings.blocks;
+        let wanted = blocks.of(&range);
+        let small = range.end - range.start < proxy.0.settings.part_bytes.min(version.size);
+        let fills = fills.into_iter().map(|fill| (fill.id().index, fill));
+        let ahead = fills.filter(|(index, _)| wanted.contains(index)).collect();
+        Self {
+            proxy,
+            version,
+            range,
+            hop,
+            ahead,
+            planned: wanted.start,
+            now: Now::Undecided,
+            source: Source::Memory,
+            small,
+        }
+    }
+
+    async fn next(&mut self) -> Option<Result<Bytes, Error>> {
+        while !self.range.is_empty() {
+            let bytes = match &mut self.now {
+                Now::Undecided => match self.decide().await {
+                    Ok(()) => continue,
+                    Err(error) => return Some(Err(error)),
+                },
+                Now::Held(pieces) => pieces.pop_front(),
+                Now::Following(follower) => match follower.next().await {
+                    Some(Ok(bytes)) => Some(bytes),
+                    Some(Err(fill::Error::NoMemory)) => match self.bypass().await {
+                        Ok(()) => continue,
+                        Err(error) => return Some(Err(error)),
+                    },
+                    Some(Err(error)) => return Some(Err(error.into())),
+                    None => None,
+                },
+                Now::Bypass(body, _) => match body.next().await {
+                    Some(Ok(bytes)) => Some(bytes),
+                    Some(Err(error)) => return Some(Err(Error::Origin(error))),
+                    None => return Some(Err(Error::NoMemory)),
+                },
+            };
+            let Some(mut bytes) = bytes else {
+                self.now = Now::Undecided;
+                continue;
+            };
+            let left = self.range.end - self.range.start;
+            bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len()));
+            self.range.start += bytes.len() as u64;
+            return Some(Ok(bytes));
+        }
+        None
+    }
+
+    /// Finds the block of the next byte, and asks for those ahead of it.
+    async fn decide(&mut self) -> Result<(), Error> {
+        let blocks = self.proxy.0.settings.blocks;
+        let index = blocks.index(self.range.start);
+        let within = self.range.start - blocks.bytes(index, self.version.size).start;
+        self.plan_ahead(index);
+        if let Some(fill) = self.ahead.remove(&index) {
+            let mut follower = fill.follow(within);
+            match follower.source().await {
+                Ok(source) => self.came_from(source),
+                Err(fill::Error::NoMemory) => return self.bypass().await,
+                Err(error) => return Err(error.into()),
+            }
+            self.now = Now::Following(follower);
+        } else if let Some(block) = self.proxy.0.store.block(&self.version.block(index)) {
+            let end = block.len();
+            self.now = Now::Held(block.slice(within..end).collect());
+        } else {
+            // It was there when the plan was made and is gone: ask for it again.
+            self.planned = self.planned.min(index);
+        }
+        Ok(())
+    }
+
+    /// Asks for the parts between the next byte and as far ahead as this reader may.
+    fn plan_ahead(&mut self, index: u32) {
+        let blocks = self.proxy.0.settings.blocks;
+        let end = blocks.of(&self.range).end;
+        let share = self.share();
+        let horizon = end.min(index.saturating_add(share));
+        // Half of the share is given before more is asked for, so that parts stay large.
+        if self.planned > index && self.planned + share / 2 > horizon && self.planned < end {
+            return;
+        }
+        while self.planned < horizon {
+            let part_end = self.proxy.part_end(self.planned).min(horizon);
+            let way = self
+                .proxy
+                .way(&self.version, run_of(self.planned), self.hop);
+            let claim = self.proxy.0.fills.claim(
+                &self.proxy.0.store,
+                &self.version,
+                self.planned..part_end,
+                way,
+            );
+            for fill in claim.follow {
+                self.ahead.entry(fill.id().index).or_insert(fill);
+            }
+            for fills in claim.start {
+                if self.small && way == Way::Origin {
+                    self.proxy.small_fill(
+                        &self.version,
+                        fills.first().map_or(0, |fill| fill.id().index),
+                    );
+                }
+                self.proxy.start_part(self.version.clone(), fills, way);
+            }
+            self.planned = part_end;
+        }
+    }
+
+    /// Blocks that this reader may have in memory ahead of itself.
+    fn share(&self) -> u32 {
+        let inner = &self.proxy.0;
+        let settings = &inner.settings;
+        let readers = inner.readers.load(Ordering::Relaxed).max(1) as u64;
+        let fair = inner.store.budget().limit() / AHEAD_SHARE / readers;
+        let most = settings.part_bytes * settings.parts_in_flight;
+        u32::try_from(fair.min(most) / settings.blocks.size)
+            .unwrap_or(u32::MAX)
+            .max(1)
+    }
+
+    /// Goes on past the cache: no memory is left for whole blocks.
+    async fn bypass(&mut self) -> Result<(), Error> {
+        let inner = &self.proxy.0;
+        let charge = inner
+            .store
+            .reserve(Kind::Relays, BYPASS_BYTES, BYPASS_WAIT)
+            .await
+            .ok_or(Error::NoMemory)?;
+        let reply = inner
+            .origin
+            .read(
+                &self.version.object,
+                self.range.clone(),
+                Some(&self.version.etag),
+            )
+            .await;
+        let reply = reply.map_err(|error| match error {
+            origin::Error::VersionChanged => Error::VersionChanged,
+            error => Error::Origin(Arc::new(error)),
+        })?;
+        self.ahead.clear();
+        self.came_from(Source::Bypass);
+        self.now = Now::Bypass(Box::new(reply.body), charge);
+        Ok(())
+    }
+
+    /// The first bytes say where the answer comes from.
+    fn came_from(&mut self, source: Source) {
+        if self.source == Source::Memory {
+            self.source = source;
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.proxy.0.readers.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,138 @@
+//! Keeping what was just written: its blocks go to their owners, so that the first read costs S3 no bytes.
+
+use bytes::Bytes;
+
+use super::{Ask, Error, Freshness, Hop, Proxy};
+use crate::fill::Version;
+use crate::object::{ETag, ObjectId, run_of};
+use crate::peer::Want;
+use crate::store::{Block, Kind, Pool};
+
+/// Blocks of an upload, held while it runs. Without memory for the next block it gives up: the upload goes on.
+#[derive(Debug)]
+pub struct Keeper {
+    proxy: Proxy,
+    object: ObjectId,
+    blocks: Option<Vec<Block>>,
+    size: u64,
+}
+
+impl Proxy {
+    /// Begins to keep an upload to `object`.
+    pub fn keeper(&self, object: &ObjectId) -> Keeper {
+        Keeper {
+            proxy: self.clone(),
+            object: object.clone(),
+            blocks: Some(Vec::new()),
+            size: 0,
+        }
+    }
+
+    /// Holds a block that a peer just wrote to S3; `false` when there is no room, or it is not a block.
+    pub fn keep_block(
+        &self,
+        object: &ObjectId,
+        etag: ETag,
+        size: u64,
+        index: u32,
+        bytes: &[u8],
+    ) -> bool {
+        let expected = self.0.settings.blocks.bytes(index, size);
+        let version = Version {
+            object: object.clone(),
+            etag,
+            size,
+            kept: true,
+        };
+        if expected.end - expected.start != bytes.len() as u64
+            || size > self.0.settings.max_blob_bytes
+        {
+            return false;
+        }
+        let ticket = self.0.store.begin(object);
+        match self.block(bytes) {
+            Some(block) => self
+                .0
+                .store
+                .put_block(version.block(index), block, Pool::Owned, ticket),
+            None => false,
+        }
+    }
+
+    fn block(&self, bytes: &[u8]) -> Option<Block> {
+        let charge = self.0.store.try_reserve(Kind::Fills, bytes.len() as u64)?;
+        Some(Block::from_bytes(charge, bytes))
+    }
+}
+
+impl Keeper {
+    /// The next bytes of the upload. All calls but the last bring whole blocks.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.size += bytes.len() as u64;
+        let settings = &self.proxy.0.settings;
+        let Some(blocks) = &mut self.blocks else {
+            return;
+        };
+        let room = self.size <= settings.max_blob_bytes;
+        let length = usize::try_from(settings.blocks.size).expect("a block fits into memory");
+        for bytes in bytes.chunks(length) {
+            match self.proxy.block(bytes).filter(|_| room) {
+                Some(block) => blocks.push(block),
+                None => return self.blocks = None,
+            }
+        }
+    }
+
+    /// S3 has the object, as this version, and every node has forgotten the one before.
+    pub async fn finish(self, etag: ETag) {
+        let Some(blocks) = self.blocks else { return };
+        let version = Version {
+            object: self.object,
+            etag,
+            size: self.size,
+            kept: true,
+        };
+        for (index, block) in (0..).zip(blocks) {
+            self.proxy.keep_at_owner(&version, index, block).await;
+        }
+        // The home learns the version from S3 itself: a head that an invalidation overtook must not be pushed.
+        let ask = Ask {
+            object: version.object,
+            range: None,
+            freshness: Freshness::Revalidate,
+            hop: Hop::First,
+            body: false,
+        };
+        let read: Result<_, Error> = self.proxy.read(ask).await;
+        if let Err(error) = read {
+            tracing::debug!(%error, "what was written is kept, but its head is not known yet");
+        }
+    }
+}
+
+impl Proxy {
+    async fn keep_at_owner(&self, version: &Version, index: u32, block: Block) {
+        for owner in self.peers_before_me(&version.object, run_of(index), 1) {
+            let want = Want {
+                bytes: Some(self.0.settings.blocks.bytes(index, version.size)),
+                version: Some((version.etag.clone(), version.size)),
+                ..Want::current(&version.object)
+            };
+            let whole: Vec<u8> = block.pieces().concat();
+            let kept = self
+                .while_alive(
+                    &owner,
+                    self.0.peers.keep(&owner.url, &want, Bytes::from(whole)),
+                )
+                .await;
+            if let Err(error) = kept {
+                tracing::debug!(object = %version.object, owner = owner.name, %error, "a written block was not kept");
+            }
+            return;
+        }
+        let ticket = self.0.store.begin(&version.object);
+        self.0
+            .store
+            .put_block(version.block(index), block, Pool::Owned, ticket);
+    }
+}
