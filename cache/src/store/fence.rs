@@ -204,7 +204,7 @@ mod tests {
                     });
                 }
                 let mut stale = None;
-                for _ in 0..20_000 {
+                for _ in 0..2_000 {
                     let newest = origin.fetch_add(1, Ordering::SeqCst) + 1;
                     fence.revoke(&scope, || held.store(0, Ordering::SeqCst));
                     std::thread::yield_now();

@@ -122,10 +122,10 @@ fn heads_stay_below_their_part_and_push_blocks_out_for_it() {
     let big = object("big");
     for index in 0..16 {
         let id = block_id(&big, "1", index);
-        let filled = block(&store, &[0; 65_000]);
+        let filled = block(&store, &vec![0; 65_000]);
         assert!(store.put_block(id, filled, Pool::Owned, store.begin(&big)));
     }
-    for i in 0..5_000 {
+    for i in 0..2_000 {
         let object = object(&format!("k{i}"));
         assert!(store.put_head(&object, record("1"), store.begin(&object)));
     }
@@ -148,7 +148,7 @@ fn without_memory_a_head_is_not_stored() {
 async fn a_reservation_waits_for_a_reader_to_let_go_of_a_block_that_stays() {
     let (store, object) = (Store::new(MIB, 0), object("a"));
     let id = block_id(&object, "1", 0);
-    let filled = block(&store, &[0; 1_000_000]);
+    let filled = block(&store, &vec![0; 1_000_000]);
     assert!(store.put_block(id.clone(), filled, Pool::Owned, store.begin(&object)));
     let reading = store.block(&id).unwrap();
     let wait = Duration::from_secs(1);
@@ -172,7 +172,7 @@ fn a_storm_of_fills_reads_and_invalidations_never_passes_the_bound() {
     });
     let used = store.budget().used();
     assert!(store.budget().peak() <= limit && used <= limit);
-    assert!(store.stats().evictions.capacity > 1_000);
+    assert!(store.stats().evictions.capacity > 500);
     let stats = store.stats();
     let blocks = store.budget().used_by(Kind::Blocks);
     assert_eq!(
@@ -189,7 +189,7 @@ fn storm(store: &Store, thread: u64) {
     let data = vec![7; 100_000];
     let mut seed = thread + 1;
     let mut reading = std::collections::VecDeque::new();
-    for round in 0..6_000u32 {
+    for round in 0..2_500u32 {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let pick = usize::try_from(seed >> 33).unwrap();
         let object = object(&format!("k{}", pick % 300));
@@ -248,7 +248,7 @@ fn readers_that_race_an_invalidation_leave_nothing_old_behind() {
             });
         }
         let mut stale = None;
-        for _ in 0..3_000 {
+        for _ in 0..1_000 {
             let newest = origin.fetch_add(1, Ordering::SeqCst) + 1;
             store.invalidate(&Scope::from(&object));
             std::thread::yield_now();

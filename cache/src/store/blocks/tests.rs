@@ -2,6 +2,8 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 
+use super::super::slab::NOWHERE;
+use super::index::{BLOCK_BYTES, name_bytes};
 use super::*;
 use crate::object::ETag;
 
