@@ -6,3 +6,4 @@
 
 pub mod object;
 pub mod ring;
+pub mod store;

@@ -1,0 +1,196 @@
+//! The complete blocks: found by one hash under one lock, evicted in the policy's order, bounded by the budget to the byte.
+
+mod index;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use index::Evictions;
+use index::{Cause, Index, hash_of};
+
+use super::budget::{Budget, Charge, Kind};
+use super::buffer::Block;
+use super::policy::Pool;
+use crate::object::{BlockId, ObjectId, Scope};
+
+/// Slots that an invalidation by prefix looks at before it lets go of the lock for a moment: about 0.1 ms.
+const SLICE: u32 = 4096;
+
+/// What the blocks come to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Holdings {
+    pub(crate) blocks: u64,
+    pub(crate) owned_bytes: u64,
+    pub(crate) hot_bytes: u64,
+    pub(crate) index_bytes: u64,
+    pub(crate) evictions: Evictions,
+}
+
+pub(crate) struct BlockStore {
+    budget: Budget,
+    hot_share: u64,
+    index: Mutex<Index>,
+}
+
+impl BlockStore {
+    /// An empty store. Hot copies take at most `hot_share` bytes.
+    pub(crate) fn new(budget: Budget, hot_share: u64) -> Self {
+        let overhead = budget
+            .try_charge(Kind::Blocks, 0)
+            .expect("nothing always fits");
+        Self {
+            budget,
+            hot_share,
+            index: Mutex::new(Index::new(overhead)),
+        }
+    }
+
+    /// Charges `bytes`, evicting what is needed. `None` when they don't fit even so; nothing is evicted for what can't succeed.
+    pub(crate) fn try_reserve(&self, kind: Kind, bytes: u64) -> Option<Charge> {
+        loop {
+            if let Some(charge) = self.budget.try_charge(kind, bytes) {
+                return Some(charge);
+            }
+            // Another thread may take what is freed here; then it goes on, until nothing is left to evict.
+            let missing = self.budget.missing(bytes);
+            if missing > 0 && self.evict(kind, bytes, missing) == 0 {
+                return None;
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, id: &BlockId) -> Option<Block> {
+        let hash = hash_of(id);
+        let mut index = self.lock();
+        let place = index.find(hash, id)?;
+        index.policy.touch(place);
+        index.block(place).cloned()
+    }
+
+    pub(crate) fn holds(&self, id: &BlockId) -> bool {
+        let hash = hash_of(id);
+        self.lock().find(hash, id).is_some()
+    }
+
+    /// Stores a block. One that is there already stays; only a hot copy gives way to an owned block. False when there is no room.
+    pub(crate) fn put(&self, id: BlockId, block: Block, pool: Pool) -> bool {
+        let hash = hash_of(&id);
+        let kind = match pool {
+            Pool::Owned => Kind::Blocks,
+            Pool::Hot => Kind::Relays,
+        };
+        // What is evicted is dropped after the lock is released: giving memory back to the system takes its time.
+        let mut dead = Vec::new();
+        let mut spare: Option<Charge> = None;
+        loop {
+            let mut index = self.lock();
+            if let Some(held) = index.settle(hash, &id, pool, &mut dead) {
+                return held;
+            }
+            if pool == Pool::Hot && !index.make_hot_room(self.hot_share, block.len(), &mut dead) {
+                return false;
+            }
+            let cost = index.cost(&id.object);
+            if cost == 0 || spare.as_ref().is_some_and(|spare| spare.bytes() >= cost) {
+                if let Some(mut spare) = spare {
+                    spare.shrink(cost);
+                    index.overhead.absorb(spare);
+                }
+                index.insert(hash, id, block, pool);
+                return true;
+            }
+            drop(index);
+            // Reserved without the lock, since it may evict. Meanwhile others change the index: look again.
+            dead.clear();
+            drop(spare.take());
+            spare = self.try_reserve(kind, cost);
+            if spare.is_none() {
+                return false;
+            }
+        }
+    }
+
+    /// Removes all blocks of the scope and counts them. The caller keeps others from adding to it meanwhile.
+    pub(crate) fn remove(&self, scope: &Scope) -> u64 {
+        let mut removed = 0;
+        if let Scope::Key { bucket, key } = scope {
+            let Ok(object) = ObjectId::new(bucket, key) else {
+                return 0;
+            };
+            let mut index = self.lock();
+            let mut dead = Vec::new();
+            while let Some(place) = index.first(&object) {
+                dead.extend(index.remove(place, Cause::Invalidated));
+            }
+            drop(index);
+            return dead.len() as u64;
+        }
+        let mut from = 0u32;
+        loop {
+            let mut index = self.lock();
+            let end = u32::try_from(index.slots.len()).unwrap_or(u32::MAX);
+            let slice = from..end.min(from.saturating_add(SLICE));
+            if slice.is_empty() {
+                return removed;
+            }
+            from = slice.end;
+            let mut dead = Vec::new();
+            for place in slice {
+                if index.covers(scope, place) {
+                    dead.extend(index.remove(place, Cause::Invalidated));
+                }
+            }
+            drop(index);
+            removed += dead.len() as u64;
+        }
+    }
+
+    pub(crate) fn holdings(&self) -> Holdings {
+        let index = self.lock();
+        Holdings {
+            blocks: index.by_id.len() as u64,
+            owned_bytes: index.policy.bytes(Pool::Owned),
+            hot_bytes: index.policy.bytes(Pool::Hot),
+            index_bytes: index.overhead.bytes(),
+            evictions: index.evictions,
+        }
+    }
+
+    /// Evicts blocks until `missing` bytes are free, for a charge of `bytes`. Returns the bytes that it freed.
+    fn evict(&self, kind: Kind, bytes: u64, missing: u64) -> u64 {
+        let mut index = self.lock();
+        let (owned, hot) = (
+            index.policy.bytes(Pool::Owned),
+            index.policy.bytes(Pool::Hot),
+        );
+        if owned + hot + index.overhead.bytes() < missing {
+            return 0;
+        }
+        // A relayed block will be a hot copy: when their share is full, it takes the place of one of them.
+        let coming = if kind == Kind::Relays { bytes } else { 0 };
+        let order = if hot.saturating_add(coming) > self.hot_share {
+            [Pool::Hot, Pool::Owned]
+        } else {
+            [Pool::Owned, Pool::Hot]
+        };
+        let (mut dead, mut freed) = (Vec::new(), 0);
+        for pool in order {
+            while freed < missing {
+                let Some(block) = index.evict(pool) else {
+                    break;
+                };
+                freed += block.charged();
+                dead.push(block);
+            }
+        }
+        drop(index);
+        freed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Index> {
+        // Nothing under the lock panics but by a bug; then a wrong answer is worse than none.
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

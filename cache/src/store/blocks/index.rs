@@ -1,0 +1,279 @@
+//! What finds a block: its slots, two tables over them, and the policy. One lock around it, not here.
+//!
+//! The blocks of one object are a list through the slots, so to remove them costs no more than they are.
+
+use hashbrown::HashTable;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::super::budget::Charge;
+use super::super::buffer::Block;
+use super::super::policy::{Policy, Pool};
+use super::super::slab::{NOWHERE, Slab};
+use crate::object::{BlockId, ObjectId, Scope};
+
+/// What a block costs beside its bytes: slot (48), the policy's node (24), two tables of 5 bytes at their emptiest (23), a ghost (16),
+/// the block's own reference counts, length and charge (72), and what the allocator rounds up.
+pub(super) const BLOCK_BYTES: u64 = 200;
+
+/// What an object with blocks costs beside its name: reference counts, lengths, hash, its version's tag.
+const OBJECT_BYTES: u64 = 128;
+
+/// Why a block was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    Capacity,
+    Invalidated,
+    Replaced,
+}
+
+/// How many blocks were removed since the start, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Evictions {
+    /// To make room.
+    pub capacity: u64,
+    /// By an invalidation.
+    pub invalidated: u64,
+    /// Hot copies whose block this node now owns.
+    pub replaced: u64,
+}
+
+pub(super) struct Index {
+    pub(super) slots: Slab<Slot>,
+    free: u32,
+    pub(super) by_id: HashTable<u32>,
+    pub(super) by_object: HashTable<u32>,
+    pub(super) policy: Policy,
+    /// Covers the index itself: what its slots ever came to, and the names of the objects.
+    pub(super) overhead: Charge,
+    pub(super) evictions: Evictions,
+}
+
+pub(super) struct Slot {
+    pub(super) held: Option<(BlockId, Block)>,
+    /// The other slots of the object. In a free slot, `next` is the next free one.
+    pub(super) next: u32,
+    pub(super) previous: u32,
+}
+
+impl Index {
+    /// An empty one; `overhead` is a charge of no bytes, and grows with it.
+    pub(super) fn new(overhead: Charge) -> Self {
+        Self {
+            slots: Slab::new(),
+            free: NOWHERE,
+            by_id: HashTable::new(),
+            by_object: HashTable::new(),
+            policy: Policy::new(),
+            overhead,
+            evictions: Evictions::default(),
+        }
+    }
+
+    pub(super) fn find(&self, hash: u64, id: &BlockId) -> Option<u32> {
+        let found = self.by_id.find(hash, |place| {
+            self.slots[*place]
+                .held
+                .as_ref()
+                .is_some_and(|(other, _)| other == id)
+        });
+        found.copied()
+    }
+
+    pub(super) fn first(&self, object: &ObjectId) -> Option<u32> {
+        let found = self.by_object.find(object.stable_hash(), |place| {
+            self.object(*place) == Some(object)
+        });
+        found.copied()
+    }
+
+    pub(super) fn block(&self, place: u32) -> Option<&Block> {
+        self.slots[place].held.as_ref().map(|(_, block)| block)
+    }
+
+    pub(super) fn object(&self, place: u32) -> Option<&ObjectId> {
+        self.slots[place].held.as_ref().map(|(id, _)| &id.object)
+    }
+
+    pub(super) fn covers(&self, scope: &Scope, place: u32) -> bool {
+        // A slice's end may lie beyond slots that were all freed meanwhile.
+        (place as usize) < self.slots.len()
+            && self
+                .object(place)
+                .is_some_and(|object| scope.covers(object))
+    }
+
+    /// Decides what is to be done with a block that is there already: `Some(true)` when it stays, `None` when there is room for a new one.
+    pub(super) fn settle(
+        &mut self,
+        hash: u64,
+        id: &BlockId,
+        pool: Pool,
+        dead: &mut Vec<Block>,
+    ) -> Option<bool> {
+        let place = self.find(hash, id)?;
+        if pool == Pool::Owned && self.policy.pool(place) == Pool::Hot {
+            dead.extend(self.remove(place, Cause::Replaced));
+            return None;
+        }
+        Some(true)
+    }
+
+    pub(super) fn make_hot_room(&mut self, share: u64, bytes: u64, dead: &mut Vec<Block>) -> bool {
+        while bytes <= share && self.policy.bytes(Pool::Hot) + bytes > share {
+            let Some(block) = self.evict(Pool::Hot) else {
+                return false;
+            };
+            dead.push(block);
+        }
+        bytes <= share
+    }
+
+    pub(super) fn evict(&mut self, pool: Pool) -> Option<Block> {
+        let slots = &self.slots;
+        let is_read = |place| {
+            slots[place]
+                .held
+                .as_ref()
+                .is_some_and(|(_, block)| block.is_read())
+        };
+        let place = self.policy.evict(pool, is_read)?;
+        self.take(place, Cause::Capacity)
+    }
+
+    /// What the index will grow by for one more block of this object.
+    pub(super) fn cost(&self, object: &ObjectId) -> u64 {
+        let slot = if self.free == NOWHERE { BLOCK_BYTES } else { 0 };
+        let name = if self.first(object).is_none() {
+            name_bytes(object)
+        } else {
+            0
+        };
+        slot + name
+    }
+
+    pub(super) fn insert(&mut self, hash: u64, mut id: BlockId, block: Block, pool: Pool) {
+        let (object_hash, size) = (
+            id.object.stable_hash(),
+            u32::try_from(block.len()).unwrap_or(u32::MAX),
+        );
+        let sibling = self.first(&id.object);
+        if let Some((other, _)) = sibling.and_then(|place| self.slots[place].held.as_ref()) {
+            // One copy of the names for all blocks of the object.
+            id.object = other.object.clone();
+            if id.etag == other.etag {
+                id.etag = other.etag.clone();
+            }
+        }
+        let place = self.place(Slot {
+            held: Some((id, block)),
+            next: sibling.map_or(NOWHERE, |first| self.slots[first].next),
+            previous: sibling.unwrap_or(NOWHERE),
+        });
+        self.policy.insert(place, pool, hash, size);
+        let policy = &self.policy;
+        self.by_id
+            .insert_unique(hash, place, |place| policy.hash(*place));
+        if let Some(first) = sibling {
+            let next = std::mem::replace(&mut self.slots[first].next, place);
+            if next != NOWHERE {
+                self.slots[next].previous = place;
+            }
+        } else {
+            let slots = &self.slots;
+            self.by_object
+                .insert_unique(object_hash, place, |place| object_hash_of(slots, *place));
+        }
+    }
+
+    fn place(&mut self, slot: Slot) -> u32 {
+        let place = self.free;
+        if place == NOWHERE {
+            let place = u32::try_from(self.slots.len()).expect("the budget ends before the places");
+            self.slots.push(slot);
+            return place;
+        }
+        self.free = self.slots[place].next;
+        self.slots[place] = slot;
+        place
+    }
+
+    pub(super) fn remove(&mut self, place: u32, cause: Cause) -> Option<Block> {
+        self.policy.remove(place);
+        self.take(place, cause)
+    }
+
+    /// Takes a block out of all but the policy, which has let go of it.
+    fn take(&mut self, place: u32, cause: Cause) -> Option<Block> {
+        let slot = &mut self.slots[place];
+        let (next, previous) = (slot.next, slot.previous);
+        let (id, block) = slot.held.take()?;
+        (slot.next, slot.previous) = (self.free, NOWHERE);
+        self.free = place;
+        if let Ok(entry) = self
+            .by_id
+            .find_entry(self.policy.hash(place), |other| *other == place)
+        {
+            entry.remove();
+        }
+        if next != NOWHERE {
+            self.slots[next].previous = previous;
+        }
+        if previous == NOWHERE {
+            self.replace_first(&id.object, place, next);
+        } else {
+            self.slots[previous].next = next;
+        }
+        let count = match cause {
+            Cause::Capacity => &mut self.evictions.capacity,
+            Cause::Invalidated => &mut self.evictions.invalidated,
+            Cause::Replaced => &mut self.evictions.replaced,
+        };
+        *count += 1;
+        if self.by_id.is_empty() {
+            self.start_again();
+        }
+        Some(block)
+    }
+
+    fn replace_first(&mut self, object: &ObjectId, place: u32, next: u32) {
+        let entry = self
+            .by_object
+            .find_entry(object.stable_hash(), |other| *other == place);
+        let Ok(mut entry) = entry else {
+            return;
+        };
+        if next == NOWHERE {
+            entry.remove();
+            let rest = self.overhead.bytes().saturating_sub(name_bytes(object));
+            self.overhead.shrink(rest);
+        } else {
+            *entry.get_mut() = next;
+        }
+    }
+
+    /// Nothing is held: what the index grew to is given back.
+    fn start_again(&mut self) {
+        self.slots.clear();
+        self.policy.clear();
+        self.free = NOWHERE;
+        (self.by_id, self.by_object) = (HashTable::new(), HashTable::new());
+        self.overhead.shrink(0);
+    }
+}
+
+fn object_hash_of(slots: &Slab<Slot>, place: u32) -> u64 {
+    slots[place]
+        .held
+        .as_ref()
+        .map_or(0, |(id, _)| id.object.stable_hash())
+}
+
+pub(super) fn hash_of(id: &BlockId) -> u64 {
+    // The odd constant spreads the index over all bits of the seed.
+    let place = u64::from(id.index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    xxh3_64_with_seed(id.etag.as_str().as_bytes(), id.object.stable_hash() ^ place)
+}
+
+pub(super) fn name_bytes(object: &ObjectId) -> u64 {
+    OBJECT_BYTES + (object.bucket().len() + object.key().len()) as u64
+}
