@@ -4,5 +4,7 @@
 //! request ─► api ─► proxy ─► store │ peer │ origin ─► answer
 //! ```
 
+pub mod metrics;
 pub mod object;
+pub mod origin;
 pub mod ring;
