@@ -4,6 +4,8 @@
 //! request ─► api ─► proxy ─► store │ peer │ origin ─► answer
 //! ```
 
+pub mod metrics;
 pub mod object;
+pub mod origin;
 pub mod ring;
 pub mod store;

@@ -1,0 +1,150 @@
+//! S3 behind the cache: ranged reads, heads, writes, lists. The only module that names the AWS SDK.
+//!
+//! What an answer says is checked here before anybody sees it: the range, the length, the version. The SDK's errors
+//! become [`Error`] here and nowhere else. Nothing is kept, decoded or decided: that is for the modules in front.
+
+mod body;
+mod client;
+mod connector;
+mod credentials;
+mod error;
+mod list;
+mod read;
+mod upload;
+mod write;
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
+
+pub use body::Body;
+pub use error::Error;
+pub use list::{Entry, Listed};
+pub use read::{Reply, Revalidation};
+pub use upload::Upload;
+pub use write::Headers;
+
+use crate::metrics::Metrics;
+use credentials::Files;
+
+/// Where the origin is and how long to wait for it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `http://` or `https://` and a host; `None` is AWS in `region`.
+    pub endpoint: Option<String>,
+    /// `None`: what the environment says, else `us-east-1`.
+    pub region: Option<String>,
+    /// The bucket in the path instead of the host name. `None`: only with an endpoint of one's own.
+    pub force_path_style: Option<bool>,
+    /// A folder with the files `access-key-id`, `secret-access-key` and, if there is one, `session-token`.
+    /// `None`: the default chain of AWS (environment, profile, service account, instance).
+    pub credentials_dir: Option<PathBuf>,
+    /// From the call to the first byte of the answer, connecting and retrying included.
+    pub timeout: Duration,
+    /// Between two pieces of a body.
+    pub idle_timeout: Duration,
+    /// Connections that are kept open while nobody uses them.
+    pub max_idle_connections: usize,
+}
+
+/// The endpoint is no URL of a web server.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the S3 endpoint {0:?} is not a URL such as https://s3.example.com or http://minio:9000")]
+pub struct InvalidEndpoint(pub String);
+
+/// The origin. A clone costs one reference count; all clones share connections and keys.
+#[derive(Clone)]
+pub struct Origin(Arc<Inner>);
+
+struct Inner {
+    client: aws_sdk_s3::Client,
+    /// Keys that this process reads itself, and can read again when S3 refuses them.
+    files: Option<Files>,
+    /// How the origin is called in errors.
+    name: Arc<str>,
+    /// Bodies need no hash of their own where TLS protects them.
+    tls: bool,
+    timeout: Duration,
+    idle_timeout: Duration,
+    metrics: Arc<Metrics>,
+    /// Aborts of uploads that were dropped.
+    aborts: TaskTracker,
+}
+
+impl Origin {
+    /// Makes ready to ask the origin. S3 itself is not asked: it may be away.
+    ///
+    /// Without region and endpoint, the environment is asked for the region, for at most some seconds.
+    pub async fn new(settings: Settings, metrics: Arc<Metrics>) -> Result<Self, InvalidEndpoint> {
+        let made = client::build(&settings).await?;
+        Ok(Self(Arc::new(Inner {
+            client: made.client,
+            files: made.files,
+            name: made.name.into(),
+            tls: made.tls,
+            timeout: settings.timeout,
+            idle_timeout: settings.idle_timeout,
+            metrics,
+            aborts: TaskTracker::new(),
+        })))
+    }
+
+    /// Waits until no upload is being aborted any more: the last thing before the process ends.
+    pub async fn settled(&self) {
+        self.0.aborts.close();
+        self.0.aborts.wait().await;
+        self.0.aborts.reopen();
+    }
+
+    /// Sends one request, made anew by `request` for each try, and waits at most `wait` for the answer.
+    ///
+    /// Where S3 refuses the keys and the files hold others by now, it is sent once more.
+    async fn call<T, E, F>(
+        &self,
+        op: &'static str,
+        wait: Duration,
+        request: impl Fn() -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        let started = Instant::now();
+        let tries = async {
+            let before = self.0.files.as_ref().map(Files::generation);
+            let first = Box::pin(request()).await;
+            let (Err(refusal), Some(files), Some(before)) = (&first, &self.0.files, before) else {
+                return first;
+            };
+            if error::refuses_keys(refusal) && files.changed_since(before).await {
+                return Box::pin(request()).await;
+            }
+            first
+        };
+        let result = match timeout(wait, tries).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(Error::from_sdk(error, &self.0.name)),
+            Err(_) => Err(Error::Timeout {
+                endpoint: Arc::clone(&self.0.name),
+                waited: wait,
+            }),
+        };
+        let code = result.as_ref().map_or_else(Error::code, |_| "ok");
+        self.0.metrics.origin_answered(op, code, started.elapsed());
+        result
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Origin({})", self.0.name)
+    }
+}

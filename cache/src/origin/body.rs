@@ -1,0 +1,128 @@
+//! The bytes of an answer, as many as were promised and no other number.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_s3::primitives::ByteStream;
+use bytes::Bytes;
+use tokio::time::timeout;
+
+use super::Error;
+use crate::metrics::Metrics;
+
+/// A body on its way. Read it to its `None`: only that proves the length.
+#[derive(Debug)]
+pub struct Body {
+    stream: ByteStream,
+    promised: u64,
+    came: u64,
+    idle: Duration,
+    endpoint: Arc<str>,
+    metrics: Arc<Metrics>,
+    ended: bool,
+}
+
+impl Body {
+    pub(super) fn new(
+        stream: ByteStream,
+        promised: u64,
+        idle: Duration,
+        endpoint: Arc<str>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            stream,
+            promised,
+            came: 0,
+            idle,
+            endpoint,
+            metrics,
+            ended: false,
+        }
+    }
+
+    /// The next piece; `None` after the last byte that was promised. After an error there is nothing more.
+    ///
+    /// Short, long and stalled bodies are errors. The bytes are S3's own: nothing is decoded.
+    pub async fn next(&mut self) -> Option<Result<Bytes, Arc<Error>>> {
+        if self.ended {
+            return None;
+        }
+        let piece = self.piece().await;
+        self.ended = !matches!(piece, Some(Ok(_)));
+        piece.map(|piece| piece.map_err(Arc::new))
+    }
+
+    async fn piece(&mut self) -> Option<Result<Bytes, Error>> {
+        loop {
+            let Ok(piece) = timeout(self.idle, self.stream.next()).await else {
+                return Some(Err(Error::Timeout {
+                    endpoint: Arc::clone(&self.endpoint),
+                    waited: self.idle,
+                }));
+            };
+            let bytes = match piece {
+                Some(Ok(bytes)) if bytes.is_empty() => continue,
+                Some(Ok(bytes)) => bytes,
+                Some(Err(error)) => {
+                    return Some(Err(self.broken(&format!("it broke off: {error}"))));
+                }
+                None if self.came == self.promised => return None,
+                None => return Some(Err(self.broken("it ended"))),
+            };
+            self.metrics.origin_bytes(bytes.len() as u64);
+            if bytes.len() as u64 > self.promised - self.came {
+                return Some(Err(self.broken("it runs on")));
+            }
+            self.came += bytes.len() as u64;
+            return Some(Ok(bytes));
+        }
+    }
+
+    fn broken(&self, how: &str) -> Error {
+        Error::Broken(format!(
+            "{how} after {} of the {} bytes that {} had promised",
+            self.came, self.promised, self.endpoint
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(stream: &'static [u8], promised: u64) -> Body {
+        Body::new(
+            ByteStream::from_static(stream),
+            promised,
+            Duration::from_secs(1),
+            "test".into(),
+            Arc::default(),
+        )
+    }
+
+    #[tokio::test]
+    async fn a_body_of_the_promised_length_ends_well() {
+        let mut exact = body(b"abc", 3);
+        assert_eq!(exact.next().await.unwrap().unwrap(), "abc");
+        assert!(exact.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_short_body_is_an_error_and_then_nothing() {
+        let mut short = body(b"abc", 4);
+        assert!(short.next().await.unwrap().is_ok());
+        let error = short.next().await.unwrap().unwrap_err();
+        assert!(error.to_string().contains("3 of the 4 bytes"), "{error}");
+        assert!(short.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_long_body_is_an_error_at_once() {
+        let mut long = body(b"abc", 2);
+        assert!(matches!(
+            &*long.next().await.unwrap().unwrap_err(),
+            Error::Broken(_)
+        ));
+    }
+}

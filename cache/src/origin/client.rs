@@ -1,0 +1,152 @@
+//! From [`Settings`] to the one S3 client of the process.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_config::meta::region::RegionProviderChain;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::{RetryConfig, RetryPartition};
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{
+    BehaviorVersion, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    StalledStreamProtectionConfig,
+};
+use http::Uri;
+use tokio::time::timeout;
+
+use super::credentials::Files;
+use super::{InvalidEndpoint, Settings, connector};
+
+/// One failure may be chance; a third try in a row would only load an origin that is in trouble.
+const ATTEMPTS: u32 = 2;
+
+/// Long enough for a connection that was just refused, short against the time to the first byte.
+const BACKOFF: Duration = Duration::from_millis(50);
+
+/// A throttled retry waits up to this.
+const MAX_BACKOFF: Duration = Duration::from_millis(500);
+
+/// S3 answers a connection within a round trip; what takes longer is better tried again.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// For asking the machine in what region it is.
+const REGION_WAIT: Duration = Duration::from_secs(5);
+
+/// What most S3 servers that are not AWS call their region.
+const REGION: &str = "us-east-1";
+
+/// Each origin throttles its own retries: the SDK shares that by name in the whole process.
+static PARTITIONS: AtomicU64 = AtomicU64::new(0);
+
+pub(super) struct Made {
+    pub(super) client: Client,
+    pub(super) files: Option<Files>,
+    pub(super) name: String,
+    pub(super) tls: bool,
+}
+
+pub(super) async fn build(settings: &Settings) -> Result<Made, InvalidEndpoint> {
+    let tls = match &settings.endpoint {
+        Some(endpoint) => speaks_tls(endpoint)?,
+        None => true,
+    };
+    let region = region(settings).await;
+    let partition = PARTITIONS.fetch_add(1, Ordering::Relaxed);
+    // A third: a connection that hangs leaves time for another.
+    let connect = CONNECT.min(settings.timeout / 3);
+    let mut config = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .http_client(connector::pool(connect, settings.max_idle_connections, tls))
+        .force_path_style(
+            settings
+                .force_path_style
+                .unwrap_or(settings.endpoint.is_some()),
+        )
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        .retry_config(
+            RetryConfig::standard()
+                .with_max_attempts(ATTEMPTS)
+                .with_initial_backoff(BACKOFF)
+                .with_max_backoff(MAX_BACKOFF),
+        )
+        .retry_partition(RetryPartition::new(format!("falcon-origin-{partition}")))
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .timeout_config(TimeoutConfig::disabled());
+    let name = match &settings.endpoint {
+        Some(endpoint) => {
+            config = config.endpoint_url(endpoint);
+            endpoint.clone()
+        }
+        None => format!("S3 in {region}"),
+    };
+    let files = settings.credentials_dir.clone().map(Files::new);
+    config = if let Some(files) = &files {
+        // The files have a cache of their own, one that can be told to look again.
+        config
+            .credentials_provider(files.clone())
+            .identity_cache(IdentityCache::no_cache())
+    } else {
+        let chain = default_chain(region.clone()).await;
+        config.set_credentials_provider(chain.credentials_provider());
+        config
+    };
+    Ok(Made {
+        client: Client::from_conf(config.region(region).build()),
+        files,
+        name,
+        tls,
+    })
+}
+
+fn speaks_tls(endpoint: &str) -> Result<bool, InvalidEndpoint> {
+    let invalid = || InvalidEndpoint(endpoint.to_owned());
+    let url: Uri = endpoint.parse().map_err(|_| invalid())?;
+    match (url.scheme_str(), url.host()) {
+        (Some("https"), Some(_)) => Ok(true),
+        (Some("http"), Some(_)) => Ok(false),
+        _ => Err(invalid()),
+    }
+}
+
+/// The region as told; else the environment's. The machine itself is asked only where AWS is the origin.
+async fn region(settings: &Settings) -> Region {
+    if let Some(region) = &settings.region {
+        return Region::new(region.clone());
+    }
+    let asked = if settings.endpoint.is_some() {
+        RegionProviderChain::first_try(
+            aws_config::environment::EnvironmentVariableRegionProvider::new(),
+        )
+    } else {
+        RegionProviderChain::default_provider()
+    };
+    let found = timeout(REGION_WAIT, asked.region()).await;
+    found
+        .ok()
+        .flatten()
+        .unwrap_or_else(|| Region::from_static(REGION))
+}
+
+/// Keys from where AWS keeps them; asked for when the first request is signed, not before.
+async fn default_chain(region: Region) -> SdkConfig {
+    aws_config::defaults(BehaviorVersion::latest())
+        .region(region)
+        .load()
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_the_url_of_a_web_server() {
+        assert_eq!(speaks_tls("https://s3.example.com"), Ok(true));
+        assert_eq!(speaks_tls("http://127.0.0.1:9000"), Ok(false));
+        for wrong in ["minio:9000", "s3.example.com", "ftp://s3", "", "http://"] {
+            assert_eq!(speaks_tls(wrong), Err(InvalidEndpoint(wrong.to_owned())));
+        }
+    }
+}

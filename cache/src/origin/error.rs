@@ -1,0 +1,293 @@
+//! What can go wrong at the origin, with S3's own code and words where it gave any.
+
+use std::error::Error as StdError;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+
+/// Why the origin gave no answer, or not the one that was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// S3 has no such object, bucket or upload.
+    #[error("the origin does not have it: {message} ({code})")]
+    NotFound {
+        /// S3's code; `NoSuchKey` where the answer had no body.
+        code: String,
+        /// S3's words.
+        message: String,
+    },
+    /// S3 refuses these keys, or refuses these keys this object.
+    #[error("the origin refuses access: {message} ({code})")]
+    Denied {
+        /// S3's code; `AccessDenied` where the answer had no body.
+        code: String,
+        /// S3's words.
+        message: String,
+    },
+    /// The object has another version than the one asked for.
+    #[error("the object has another version at the origin by now")]
+    VersionChanged,
+    /// The object ends before the range begins. An empty object has no range at all.
+    #[error("the object has no such bytes")]
+    RangeNotSatisfiable,
+    /// S3 asks for patience.
+    #[error("the origin asks to slow down: {message} ({code})")]
+    SlowDown {
+        /// S3's code.
+        code: String,
+        /// S3's words.
+        message: String,
+    },
+    /// Nothing came in time.
+    #[error(
+        "nothing came from {endpoint} for {waited:?}: is it up, and is the time-out long enough?"
+    )]
+    Timeout {
+        /// The origin.
+        endpoint: Arc<str>,
+        /// For how long nothing came.
+        waited: Duration,
+    },
+    /// The request did not reach S3.
+    #[error("cannot ask {endpoint}: {reason}")]
+    Unreachable {
+        /// The origin.
+        endpoint: Arc<str>,
+        /// What is wrong and what helps.
+        reason: String,
+        /// What failed underneath.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// Any other refusal by S3.
+    #[error("the origin answered {status}: {message} ({code})")]
+    Refused {
+        /// HTTP's status.
+        status: u16,
+        /// S3's code.
+        code: String,
+        /// S3's words.
+        message: String,
+    },
+    /// The answer contradicts itself or the question, or broke off.
+    #[error("the origin's answer is broken: {0}")]
+    Broken(String),
+}
+
+impl Error {
+    /// S3's own code, or Falcon's word where S3 said nothing.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::NotFound { code, .. }
+            | Self::Denied { code, .. }
+            | Self::SlowDown { code, .. }
+            | Self::Refused { code, .. } => code,
+            Self::VersionChanged => "PreconditionFailed",
+            Self::RangeNotSatisfiable => "InvalidRange",
+            Self::Timeout { .. } => "OriginTimeout",
+            Self::Unreachable { .. } => "OriginUnreachable",
+            Self::Broken(_) => "OriginBroken",
+        }
+    }
+
+    /// True when the origin is away or in trouble: what is known of the object may be served stale.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::SlowDown { .. } | Self::Timeout { .. } | Self::Unreachable { .. } => true,
+            Self::Refused { status, .. } => *status >= 500,
+            _ => false,
+        }
+    }
+
+    /// The error of an SDK call.
+    pub(super) fn from_sdk<E>(error: SdkError<E, HttpResponse>, endpoint: &Arc<str>) -> Self
+    where
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        match &error {
+            SdkError::ServiceError(refusal) => {
+                let status = refusal.raw().status().as_u16();
+                let said = refusal.err().meta();
+                Self::from_answer(status, said.code(), said.message())
+            }
+            SdkError::ResponseError(_) => Self::Broken(words(&error)),
+            _ => Self::Unreachable {
+                endpoint: Arc::clone(endpoint),
+                reason: reason(&error),
+                source: Box::new(error),
+            },
+        }
+    }
+
+    /// The error that an answer means. HEAD has no body, so neither code nor words.
+    pub(super) fn from_answer(status: u16, code: Option<&str>, message: Option<&str>) -> Self {
+        // The SDK models HEAD's 404 as `NotFound`; S3 itself has no such code.
+        let code = code.filter(|code| !code.is_empty() && *code != "NotFound");
+        let code = code.unwrap_or_else(|| implied(status)).to_owned();
+        let message = message
+            .filter(|words| !words.is_empty())
+            .map_or_else(|| format!("HTTP {status}"), ToOwned::to_owned);
+        match (status, code.as_str()) {
+            (412, _) => Self::VersionChanged,
+            (416, _) => Self::RangeNotSatisfiable,
+            (429, _)
+            | (503, "SlowDown" | "ServiceUnavailable")
+            | (_, "SlowDown" | "Throttling" | "ThrottlingException" | "RequestLimitExceeded") => {
+                Self::SlowDown { code, message }
+            }
+            (404, _) => Self::NotFound { code, message },
+            (401 | 403, _) => Self::Denied { code, message },
+            (
+                301 | 307 | 400,
+                "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed",
+            ) => Self::Refused {
+                status,
+                code,
+                message: format!("{message} Is the region right?"),
+            },
+            _ => Self::Refused {
+                status,
+                code,
+                message,
+            },
+        }
+    }
+}
+
+fn implied(status: u16) -> &'static str {
+    match status {
+        401 | 403 => "AccessDenied",
+        404 => "NoSuchKey",
+        429 => "SlowDown",
+        500 => "InternalError",
+        503 => "ServiceUnavailable",
+        301 => "PermanentRedirect",
+        400 => "BadRequest",
+        _ => "UnexpectedStatus",
+    }
+}
+
+/// True when other keys may help: S3 says so, or refused without a word, as it does on HEAD.
+pub(super) fn refuses_keys<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    let SdkError::ServiceError(refusal) = error else {
+        return false;
+    };
+    let status = refusal.raw().status().as_u16();
+    match refusal.err().meta().code() {
+        Some("InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken") => {
+            true
+        }
+        None | Some("" | "Forbidden") => matches!(status, 400 | 401 | 403),
+        Some(_) => false,
+    }
+}
+
+/// What is wrong and what helps, from the deepest cause that is known here.
+fn reason(error: &(dyn StdError + 'static)) -> String {
+    let cause = words(error);
+    let keys = chain(error).any(|e| e.is::<CredentialsError>());
+    let io = chain(error).find_map(|e| e.downcast_ref::<io::Error>());
+    if keys || cause.contains("credentials") {
+        return format!(
+            "no keys to sign with: {cause}; mount a Secret with access-key-id and secret-access-key, \
+             or give the service account a role"
+        );
+    }
+    if cause.contains("dns error") || cause.contains("failed to lookup address") {
+        return format!("its name does not resolve: {cause}; check the endpoint's host name");
+    }
+    if cause.contains("certificate") {
+        return format!(
+            "its certificate is not trusted: {cause}; add its authority to the image, or set SSL_CERT_FILE"
+        );
+    }
+    match io.map(io::Error::kind) {
+        Some(io::ErrorKind::ConnectionRefused) => {
+            format!("nobody listens there: {cause}; check the endpoint's port")
+        }
+        Some(io::ErrorKind::TimedOut) => {
+            format!(
+                "no connection in time: {cause}; check network policies and firewalls on the way"
+            )
+        }
+        _ => format!("the connection failed: {cause}; check the endpoint and the network"),
+    }
+}
+
+/// The causes from the outside in, each once, joined by colons.
+fn words(error: &(dyn StdError + 'static)) -> String {
+    let mut said: Vec<String> = Vec::new();
+    for cause in chain(error) {
+        let words = cause.to_string();
+        if !said.iter().any(|s| s.contains(&words)) {
+            said.push(words);
+        }
+    }
+    said.join(": ")
+}
+
+/// The causes from the outside in. An I/O error hides its own: its `source` is the one below it.
+fn chain<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&e| match e.downcast_ref::<io::Error>() {
+        Some(io) => io.get_ref().map(|inner| inner as &(dyn StdError + 'static)),
+        None => e.source(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_without_a_body_gets_the_code_that_s3_would_have_named() {
+        assert_eq!(Error::from_answer(404, None, None).code(), "NoSuchKey");
+        assert_eq!(
+            Error::from_answer(404, Some("NotFound"), None).code(),
+            "NoSuchKey"
+        );
+        assert_eq!(Error::from_answer(403, None, None).code(), "AccessDenied");
+    }
+
+    #[test]
+    fn s3s_own_code_and_words_are_kept() {
+        let error = Error::from_answer(404, Some("NoSuchBucket"), Some("no bucket here"));
+        assert!(matches!(
+            &error,
+            Error::NotFound { code, message } if code == "NoSuchBucket" && message == "no bucket here"
+        ));
+    }
+
+    #[test]
+    fn only_an_origin_in_trouble_is_an_outage() {
+        for (status, code, outage) in [
+            (500, "InternalError", true),
+            (503, "SlowDown", true),
+            (502, "", true),
+            (429, "TooManyRequests", true),
+            (403, "AccessDenied", false),
+            (404, "NoSuchKey", false),
+            (412, "PreconditionFailed", false),
+            (416, "InvalidRange", false),
+            (400, "BadDigest", false),
+        ] {
+            assert_eq!(
+                Error::from_answer(status, Some(code), None).is_outage(),
+                outage,
+                "{status} {code}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refused_connection_says_so_and_what_to_check() {
+        let error = io::Error::new(io::ErrorKind::ConnectionRefused, "tcp connect error");
+        assert!(reason(&error).contains("nobody listens there"));
+        assert!(reason(&error).contains("port"));
+    }
+}

@@ -1,0 +1,127 @@
+//! Lists of keys, exact: S3 sends them encoded, as XML can't carry every key.
+
+use std::time::SystemTime;
+
+use aws_sdk_s3::types::{EncodingType, Object};
+use percent_encoding::percent_decode_str;
+
+use super::read::time;
+use super::{Error, Origin};
+use crate::object::ETag;
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// In the order of the keys' bytes.
+    pub objects: Vec<Entry>,
+    /// Where the next page begins; `None` on the last one.
+    pub cursor: Option<String>,
+}
+
+/// One object of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its key, exactly.
+    pub key: String,
+    /// Its bytes.
+    pub size: u64,
+    /// Its version, where the list names it.
+    pub etag: Option<ETag>,
+    /// When it was stored.
+    pub last_modified: Option<SystemTime>,
+}
+
+impl Origin {
+    /// The first `limit` objects, or the next after `cursor`, whose keys begin with `prefix`. S3 gives at most 1,000.
+    pub async fn list(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        limit: u32,
+        cursor: Option<&str>,
+    ) -> Result<Listed, Error> {
+        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+        let answer = self
+            .call("ListObjectsV2", self.0.timeout, || {
+                self.0
+                    .client
+                    .list_objects_v2()
+                    .bucket(bucket)
+                    .prefix(prefix)
+                    .max_keys(limit)
+                    .encoding_type(EncodingType::Url)
+                    .set_continuation_token(cursor.map(ToOwned::to_owned))
+                    .send()
+            })
+            .await?;
+        // An origin that doesn't encode doesn't say that it did.
+        let encoded = answer.encoding_type() == Some(&EncodingType::Url);
+        let objects = answer
+            .contents()
+            .iter()
+            .map(|object| entry(object, encoded));
+        let more = answer.is_truncated() == Some(true);
+        let cursor = answer.next_continuation_token().filter(|_| more);
+        if more && cursor.is_none() {
+            return Err(Error::Broken(
+                "its list goes on and it does not say where".to_owned(),
+            ));
+        }
+        Ok(Listed {
+            objects: objects.collect::<Result<_, _>>()?,
+            cursor: cursor.map(ToOwned::to_owned),
+        })
+    }
+}
+
+fn entry(object: &Object, encoded: bool) -> Result<Entry, Error> {
+    let key = object
+        .key()
+        .ok_or_else(|| Error::Broken("its list holds an object without a key".to_owned()))?;
+    let key = if encoded {
+        decode(key)?
+    } else {
+        key.to_owned()
+    };
+    Ok(Entry {
+        key,
+        size: object
+            .size()
+            .and_then(|n| u64::try_from(n).ok())
+            .unwrap_or(0),
+        etag: object.e_tag().map(ETag::from),
+        last_modified: time(object.last_modified()),
+    })
+}
+
+/// S3 encodes as forms do: a blank is a plus, and a plus is `%2B`.
+fn decode(key: &str) -> Result<String, Error> {
+    let blanks = key.replace('+', " ");
+    percent_decode_str(&blanks)
+        .decode_utf8()
+        .map(std::borrow::Cow::into_owned)
+        .map_err(|_| {
+            Error::Broken(format!(
+                "its list holds the key {key:?}, which is not UTF-8"
+            ))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listed_keys_are_decoded_once() {
+        for (listed, key) in [
+            ("a%23b", "a#b"),
+            ("a//b", "a//b"),
+            ("a+b%2Bc", "a b+c"),
+            ("%252F", "%2F"),
+            ("%E2%82%AC", "€"),
+        ] {
+            assert_eq!(decode(listed).unwrap(), key);
+        }
+        assert!(decode("%FF").is_err());
+    }
+}
