@@ -4,8 +4,30 @@
 //! request ─► api ─► proxy ─► store │ peer │ origin ─► answer
 //! ```
 
-pub mod metrics;
+// Words.
+pub mod config;
 pub mod object;
-pub mod origin;
 pub mod ring;
+
+// Doors.
+pub mod api;
+pub mod server;
+
+// The decision, and the barrier.
+pub mod fill;
+pub mod invalidate;
+pub mod proxy;
+
+// Places.
+pub mod origin;
+pub mod peer;
 pub mod store;
+
+// The others.
+pub mod discovery;
+pub mod members;
+
+// The whole.
+pub mod dev;
+pub mod metrics;
+pub mod node;

@@ -1,19 +1,530 @@
-//! What is counted, by name.
+//! What is counted, by name. Labels are bounded: no key, no bucket, no client is ever one.
+//!
+//! Counted here: what happens. Read from elsewhere at each scrape: how things stand ([`Snapshot`]).
 
+mod exposition;
+mod snapshot;
+
+use std::fmt::Write as _;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// The counters of a node.
-#[derive(Debug, Default)]
-pub struct Metrics;
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry};
+
+pub use snapshot::Snapshot;
+
+use snapshot::{Source, Standing};
+
+/// All metrics: name as scraped, type, labels, meaning. The documentation is made from it.
+pub const METRICS: &[(&str, &str, &str, &str)] = &[
+    (
+        "falcon_requests_total",
+        "counter",
+        "door, source, status",
+        "Requests answered, when their first byte left",
+    ),
+    (
+        "falcon_request_first_byte_seconds",
+        "histogram",
+        "door, source",
+        "From a request's head to its answer's head",
+    ),
+    (
+        "falcon_request_seconds",
+        "histogram",
+        "door, source",
+        "From a request's head to the last byte of its answer, or to its cut",
+    ),
+    (
+        "falcon_sent_bytes_total",
+        "counter",
+        "source",
+        "Bytes of answers handed to clients, by where they came from",
+    ),
+    (
+        "falcon_cut_answers_total",
+        "counter",
+        "door",
+        "Answers that ended before their last byte: the client hung up or the source failed",
+    ),
+    (
+        "falcon_origin_requests_total",
+        "counter",
+        "op, code",
+        "Requests to S3 by S3's code, or ok",
+    ),
+    (
+        "falcon_origin_request_seconds",
+        "histogram",
+        "op",
+        "From a request to S3 to the head of its answer",
+    ),
+    (
+        "falcon_origin_bytes_total",
+        "counter",
+        "",
+        "Bytes of objects read from S3",
+    ),
+    ("falcon_fills", "gauge", "", "Fills that run now"),
+    (
+        "falcon_fill_waiters",
+        "gauge",
+        "",
+        "Readers that follow a fill now",
+    ),
+    (
+        "falcon_invalidations_total",
+        "counter",
+        "result",
+        "Invalidations begun at this node: complete, or incomplete when a node did not answer",
+    ),
+    (
+        "falcon_unanswered_nodes",
+        "gauge",
+        "",
+        "Nodes that still owe the answer to an invalidation",
+    ),
+    (
+        "falcon_connections",
+        "gauge",
+        "door",
+        "Connections open now",
+    ),
+    (
+        "falcon_connections_refused_total",
+        "counter",
+        "door",
+        "Connections answered 503 because there were too many",
+    ),
+    ("falcon_blocks", "gauge", "", "Blocks held"),
+    ("falcon_heads", "gauge", "", "Heads held"),
+    (
+        "falcon_cached_bytes",
+        "gauge",
+        "pool",
+        "Bytes of blocks held: owned by this node, or hot copies",
+    ),
+    (
+        "falcon_evictions_total",
+        "counter",
+        "reason",
+        "Blocks and heads that made room or became invalid",
+    ),
+    (
+        "falcon_memory_bytes",
+        "gauge",
+        "kind",
+        "Memory reserved, by what it is for",
+    ),
+    (
+        "falcon_memory_budget_bytes",
+        "gauge",
+        "",
+        "The most memory that may be reserved",
+    ),
+    (
+        "falcon_ring_members",
+        "gauge",
+        "state",
+        "Members of the ring as this node sees them",
+    ),
+    (
+        "falcon_build_info",
+        "info",
+        "version",
+        "Always 1; the version that runs",
+    ),
+];
+
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+type Counters<const N: usize> = Family<Labels<N>, Counter>;
+type Gauges<const N: usize> = Family<Labels<N>, Gauge>;
+type Histograms<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
+
+/// From a hit in memory (0.1 ms) to a large object over a slow line.
+const SECONDS: [f64; 18] = [
+    0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0, 30.0, 120.0,
+];
+
+/// S3's codes that keep their name; all others are `other`.
+const CODES: &[&str] = &[
+    "ok",
+    "AccessDenied",
+    "Broken",
+    "ExpiredToken",
+    "InternalError",
+    "InvalidAccessKeyId",
+    "InvalidRange",
+    "NoSuchBucket",
+    "NoSuchKey",
+    "NotFound",
+    "NotModified",
+    "OriginBroken",
+    "OriginTimeout",
+    "OriginUnreachable",
+    "PreconditionFailed",
+    "RequestTimeout",
+    "RequestTimeTooSkewed",
+    "ServiceUnavailable",
+    "SignatureDoesNotMatch",
+    "SlowDown",
+    "Timeout",
+    "Unreachable",
+    "VersionChanged",
+];
+
+/// All counters of a process.
+pub struct Metrics {
+    registry: Registry,
+    source: Arc<OnceLock<Source>>,
+    requests: Counters<3>,
+    first_byte: Histograms<2>,
+    whole: Histograms<2>,
+    sent: Counters<1>,
+    cut: Counters<1>,
+    origin_requests: Counters<2>,
+    origin_seconds: Histograms<1>,
+    origin_bytes: Counter,
+    fills: Gauge,
+    waiters: Gauge,
+    invalidations: Counters<1>,
+    connections: Gauges<1>,
+    refused: Counters<1>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Metrics {
-    /// The origin answered `op`, with S3's error code or `ok`, after `took`.
-    pub fn origin_answered(&self, op: &'static str, code: &str, took: Duration) {
-        let _ = (op, code, took);
+    /// All at nought.
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        let source = Arc::new(OnceLock::new());
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        let (name, help) = listed("falcon_build_info");
+        registry.register(name, help, version);
+        registry.register_collector(Box::new(Standing(Arc::clone(&source))));
+        Self {
+            source,
+            requests: add(&mut registry, "falcon_requests_total", Counters::default()),
+            first_byte: add(
+                &mut registry,
+                "falcon_request_first_byte_seconds",
+                histograms(),
+            ),
+            whole: add(&mut registry, "falcon_request_seconds", histograms()),
+            sent: add(
+                &mut registry,
+                "falcon_sent_bytes_total",
+                Counters::default(),
+            ),
+            cut: add(
+                &mut registry,
+                "falcon_cut_answers_total",
+                Counters::default(),
+            ),
+            origin_requests: add(
+                &mut registry,
+                "falcon_origin_requests_total",
+                Counters::default(),
+            ),
+            origin_seconds: add(&mut registry, "falcon_origin_request_seconds", histograms()),
+            origin_bytes: add(
+                &mut registry,
+                "falcon_origin_bytes_total",
+                Counter::default(),
+            ),
+            fills: add(&mut registry, "falcon_fills", Gauge::default()),
+            waiters: add(&mut registry, "falcon_fill_waiters", Gauge::default()),
+            invalidations: add(
+                &mut registry,
+                "falcon_invalidations_total",
+                Counters::default(),
+            ),
+            connections: add(&mut registry, "falcon_connections", Gauges::default()),
+            refused: add(
+                &mut registry,
+                "falcon_connections_refused_total",
+                Counters::default(),
+            ),
+            registry,
+        }
     }
 
-    /// `n` bytes of object bodies came from the origin.
+    /// Where the figures of [`Snapshot`] come from at each scrape. Only the first call counts.
+    pub fn observe(&self, source: impl Fn() -> Snapshot + Send + Sync + 'static) {
+        self.source.set(Source(Box::new(source))).ok();
+    }
+
+    /// A request's answer begins: `took` is the time to its first byte. `source` is the word of `x-falcon-cache`, or `none`.
+    pub fn request(&self, door: &'static str, source: &'static str, status: u16, took: Duration) {
+        let status = status_label(status);
+        self.requests
+            .get_or_create(&[("door", door), ("source", source), ("status", status)])
+            .inc();
+        self.first_byte
+            .get_or_create(&[("door", door), ("source", source)])
+            .observe(took.as_secs_f64());
+    }
+
+    /// The same request's answer has ended; `whole` is false when it was cut.
+    pub fn request_ended(
+        &self,
+        door: &'static str,
+        source: &'static str,
+        took: Duration,
+        whole: bool,
+    ) {
+        self.whole
+            .get_or_create(&[("door", door), ("source", source)])
+            .observe(took.as_secs_f64());
+        if !whole {
+            self.cut.get_or_create(&[("door", door)]).inc();
+        }
+    }
+
+    /// Bytes of an answer's body.
+    pub fn bytes(&self, source: &'static str, n: u64) {
+        self.sent.get_or_create(&[("source", source)]).inc_by(n);
+    }
+
+    /// S3 answered, or failed to: `code` is S3's, Falcon's word where S3 gave none, or `ok`.
+    pub fn origin_answered(&self, op: &'static str, code: &str, took: Duration) {
+        let code = CODES
+            .iter()
+            .find(|known| **known == code)
+            .copied()
+            .unwrap_or("other");
+        self.origin_requests
+            .get_or_create(&[("op", op), ("code", code)])
+            .inc();
+        self.origin_seconds
+            .get_or_create(&[("op", op)])
+            .observe(took.as_secs_f64());
+    }
+
+    /// Bytes of objects that came from S3.
     pub fn origin_bytes(&self, n: u64) {
-        let _ = n;
+        self.origin_bytes.inc_by(n);
+    }
+
+    /// A fill begins.
+    pub fn fill_started(&self) {
+        self.fills.inc();
+    }
+
+    /// A fill has ended, however.
+    pub fn fill_ended(&self) {
+        self.fills.dec();
+    }
+
+    /// Readers that follow a fill: `+1` when one begins to, `-1` when it stops.
+    pub fn waiters(&self, change: i64) {
+        self.waiters.inc_by(change);
+    }
+
+    /// An invalidation that began here is over; `complete` when every node answered.
+    pub fn invalidation(&self, complete: bool) {
+        let result = if complete { "complete" } else { "incomplete" };
+        self.invalidations
+            .get_or_create(&[("result", result)])
+            .inc();
+    }
+
+    /// A client has connected.
+    pub fn connection_opened(&self, door: &'static str) {
+        self.connections.get_or_create(&[("door", door)]).inc();
+    }
+
+    /// A connection has ended.
+    pub fn connection_closed(&self, door: &'static str) {
+        self.connections.get_or_create(&[("door", door)]).dec();
+    }
+
+    /// A connection was refused for want of a place.
+    pub fn connection_refused(&self, door: &'static str) {
+        self.refused.get_or_create(&[("door", door)]).inc();
+    }
+
+    /// Everything in the text format of OpenMetrics 1.0.
+    pub fn open_metrics(&self) -> String {
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry).expect("writing to a String does not fail");
+        text
+    }
+
+    /// Everything in Prometheus' own text format 0.0.4.
+    pub fn prometheus(&self) -> String {
+        exposition::prometheus(&self.open_metrics())
+    }
+}
+
+/// [`METRICS`] as a table in Markdown.
+pub fn table() -> String {
+    let mut text = String::from("| metric | type | labels | meaning |\n|---|---|---|---|\n");
+    for (name, kind, labels, help) in METRICS {
+        writeln!(text, "| `{name}` | {kind} | {labels} | {help} |")
+            .expect("writing to a String does not fail");
+    }
+    text
+}
+
+fn histograms<const N: usize>() -> Histograms<N> {
+    Family::new_with_constructor(|| Histogram::new(SECONDS))
+}
+
+/// Registers `metric` under its line of [`METRICS`].
+fn add<M: Metric + Clone>(registry: &mut Registry, name: &'static str, metric: M) -> M {
+    let (name, help) = listed(name);
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+/// The name as the library wants it (it adds the suffixes itself) and the help.
+fn listed(name: &'static str) -> (&'static str, &'static str) {
+    let (name, kind, _, help) = METRICS
+        .iter()
+        .find(|line| line.0 == name)
+        .expect("every metric has its line in METRICS");
+    let suffix = match *kind {
+        "counter" => "_total",
+        "info" => "_info",
+        _ => "",
+    };
+    (name.strip_suffix(suffix).unwrap_or(name), help)
+}
+
+/// Statuses that Falcon gives keep their number, others their class.
+fn status_label(status: u16) -> &'static str {
+    match status {
+        200 => "200",
+        202 => "202",
+        204 => "204",
+        206 => "206",
+        207 => "207",
+        304 => "304",
+        400 => "400",
+        401 => "401",
+        403 => "403",
+        404 => "404",
+        405 => "405",
+        408 => "408",
+        409 => "409",
+        412 => "412",
+        413 => "413",
+        416 => "416",
+        429 => "429",
+        500 => "500",
+        501 => "501",
+        502 => "502",
+        503 => "503",
+        504 => "504",
+        100..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        _ => "5xx",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+
+    /// One of everything.
+    fn touched() -> Metrics {
+        let metrics = Metrics::new();
+        let took = Duration::from_millis(3);
+        metrics.request("blob", "memory", 200, took);
+        metrics.request_ended("blob", "memory", took, false);
+        metrics.bytes("memory", 5);
+        metrics.origin_answered("read", "ok", took);
+        metrics.origin_answered("read", "SomethingNew", took);
+        metrics.origin_bytes(7);
+        metrics.fill_started();
+        metrics.waiters(1);
+        metrics.invalidation(true);
+        metrics.connection_opened("blob");
+        metrics.connection_refused("blob");
+        metrics.observe(|| Snapshot {
+            cached_bytes: vec![("owned", 9)],
+            evictions: vec![("room", 3)],
+            memory: vec![("blocks", 4)],
+            members: vec![("serving", 3)],
+            ..Snapshot::default()
+        });
+        metrics
+    }
+
+    #[test]
+    fn the_table_lists_exactly_what_is_registered() {
+        let text = touched().prometheus();
+        let mut types = BTreeMap::new();
+        let mut helps = BTreeMap::new();
+        let mut labels: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = rest.split_once(' ').unwrap();
+                types.insert(name.to_owned(), kind.to_owned());
+            } else if let Some(rest) = line.strip_prefix("# HELP ") {
+                let (name, help) = rest.split_once(' ').unwrap();
+                helps.insert(name.to_owned(), help.to_owned());
+            } else {
+                let series = line.rsplit_once(' ').unwrap().0;
+                let (name, inner) = series.split_once('{').unwrap_or((series, "}"));
+                let base = ["_bucket", "_sum", "_count"]
+                    .iter()
+                    .find_map(|suffix| name.strip_suffix(suffix))
+                    .unwrap_or(name);
+                let names = inner
+                    .trim_end_matches('}')
+                    .split(',')
+                    .filter_map(|pair| pair.split_once('='));
+                let set = labels.entry(base.to_owned()).or_default();
+                set.extend(
+                    names
+                        .map(|(name, _)| name.to_owned())
+                        .filter(|name| name != "le"),
+                );
+            }
+        }
+        assert_eq!(types.len(), METRICS.len(), "{text}");
+        for (name, kind, names, help) in METRICS {
+            let kind = if *kind == "info" { "gauge" } else { kind };
+            assert_eq!(types.get(*name).map(String::as_str), Some(kind), "{name}");
+            assert_eq!(helps[*name], format!("{help}."), "{name}");
+            let names = names
+                .split(", ")
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned);
+            assert_eq!(labels[*name], names.collect(), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_code_of_s3_makes_no_new_series() {
+        let text = touched().open_metrics();
+        assert!(
+            text.contains(r#"falcon_origin_requests_total{op="read",code="other"} 1"#),
+            "{text}"
+        );
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn the_documentation_has_a_line_for_each() {
+        assert_eq!(table().lines().count(), METRICS.len() + 2);
     }
 }

@@ -1,0 +1,395 @@
+//! The blob API: all routes in one table, and what they work with. Handlers live in the files beside; a failure becomes
+//! a status in `error`. No route follows a URL that a client gave.
+
+mod access_log;
+mod admin;
+mod answer;
+mod barrier;
+mod blob;
+mod conditions;
+mod delete;
+pub mod error;
+pub mod health;
+mod list;
+mod prewarm;
+mod query;
+mod range;
+pub mod request_id;
+mod upload;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{MethodRouter, delete as on_delete, get, post};
+use http::StatusCode;
+use tokio::sync::{Semaphore, watch};
+
+pub use access_log::{Frame, Note};
+pub use health::Ready;
+
+use crate::invalidate::Invalidator;
+use crate::members::Members;
+use crate::metrics::Metrics;
+use crate::object::ObjectId;
+use crate::origin::Origin;
+use crate::proxy::Proxy;
+use error::Failure;
+use query::Query;
+
+/// What the routes may do.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// This node's name, as answers tell it.
+    pub node: String,
+    /// The bucket where a request names none.
+    pub default_bucket: Option<String>,
+    /// Further buckets that may be named. Without these and without a default, any may.
+    pub allowed_buckets: Vec<String>,
+    /// No upload, no delete.
+    pub read_only: bool,
+    /// An upload is to be kept as it streams through. Nothing keeps it yet: it is read back at the first request.
+    pub cache_on_write: bool,
+    /// Uploads that may run at one time.
+    pub uploads: usize,
+    /// How long an upload may wait for its turn and its buffer.
+    pub upload_wait: Duration,
+}
+
+/// The parts of the node that the routes use.
+pub struct Parts {
+    /// Reads.
+    pub proxy: Arc<Proxy>,
+    /// Writes and lists.
+    pub origin: Origin,
+    /// The barrier after each write.
+    pub invalidator: Arc<Invalidator>,
+    /// Who is known.
+    pub members: Arc<Members>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Whether this node may be sent requests.
+    pub ready: watch::Receiver<Ready>,
+    /// What the routes may do.
+    pub settings: Settings,
+}
+
+/// The state of all routes.
+pub struct Api {
+    parts: Parts,
+    uploads: Arc<Semaphore>,
+    prewarms: prewarm::Board,
+}
+
+/// One line of [`ROUTES`].
+struct Route {
+    path: &'static str,
+    methods: &'static str,
+    says: &'static str,
+    handler: fn() -> MethodRouter<Arc<Api>>,
+}
+
+/// The routes of the main port. Those of peers are merged by [`router`]; none of them is for clients.
+const ROUTES: &[Route] = &[
+    Route {
+        path: "/get",
+        methods: "GET, HEAD",
+        says: "the object key=",
+        handler: || get(blob::get),
+    },
+    Route {
+        path: "/upload",
+        methods: "POST",
+        says: "files of a multipart form, under path=",
+        handler: || post(upload::post).layer(DefaultBodyLimit::disable()),
+    },
+    Route {
+        path: "/invalidate",
+        methods: "POST",
+        says: "drops key=, prefix= or all=true at every node",
+        handler: || post(admin::invalidate),
+    },
+    Route {
+        path: "/list",
+        methods: "GET, HEAD",
+        says: "keys in S3 that begin with prefix=",
+        handler: || get(list::get),
+    },
+    Route {
+        path: "/delete",
+        methods: "DELETE",
+        says: "deletes key= or prefix= in S3, then drops it",
+        handler: || on_delete(delete::delete),
+    },
+    Route {
+        path: "/prewarm",
+        methods: "POST",
+        says: "reads prefix=, or the keys in the body, into the ring",
+        handler: || post(prewarm::post),
+    },
+    Route {
+        path: "/prewarm/{id}",
+        methods: "GET, HEAD, DELETE",
+        says: "the state of a prewarm; DELETE ends it",
+        handler: || get(prewarm::get).delete(prewarm::delete),
+    },
+    Route {
+        path: "/ring",
+        methods: "GET, HEAD",
+        says: "the members, and who owns key=",
+        handler: || get(admin::ring),
+    },
+    Route {
+        path: "/healthz",
+        methods: "GET, HEAD",
+        says: "alive",
+        handler: || get(health::healthz),
+    },
+    Route {
+        path: "/readyz",
+        methods: "GET, HEAD",
+        says: "ready for requests, or why not",
+        handler: || get(health::readyz),
+    },
+];
+
+/// The routes of the admin port.
+const ADMIN_ROUTES: &[Route] = &[
+    Route {
+        path: "/metrics",
+        methods: "GET, HEAD",
+        says: "all counters",
+        handler: || get(admin::metrics),
+    },
+    Route {
+        path: "/healthz",
+        methods: "GET, HEAD",
+        says: "alive",
+        handler: || get(health::healthz),
+    },
+    Route {
+        path: "/readyz",
+        methods: "GET, HEAD",
+        says: "ready for requests, or why not",
+        handler: || get(health::readyz),
+    },
+];
+
+/// The main port: the blob API and the routes of `peers`, which check their callers themselves.
+pub fn router(api: &Arc<Api>, peers: Router) -> Router {
+    let frame = Frame::new("blob", &api.parts.settings.node, &api.parts.metrics);
+    framed(
+        routes(ROUTES).with_state(Arc::clone(api)).merge(peers),
+        ROUTES,
+        frame,
+    )
+}
+
+/// The admin port: metrics and health.
+pub fn admin_router(api: &Arc<Api>) -> Router {
+    let frame = Frame::new("admin", &api.parts.settings.node, &api.parts.metrics);
+    framed(
+        routes(ADMIN_ROUTES).with_state(Arc::clone(api)),
+        ADMIN_ROUTES,
+        frame,
+    )
+}
+
+fn routes(table: &'static [Route]) -> Router<Arc<Api>> {
+    table.iter().fold(Router::new(), |router, route| {
+        let methods = route.methods;
+        let other = move || async move { Failure::method(methods) };
+        router.route(route.path, (route.handler)().fallback(other))
+    })
+}
+
+/// What all answers have in common: an id, the node's name, a body for each failure, a line in the log, their metrics.
+fn framed(router: Router, table: &'static [Route], frame: Frame) -> Router {
+    router
+        .fallback(move || async move { unknown_route(table) })
+        .layer(from_fn_with_state(Arc::new(frame), access_log::frame))
+}
+
+fn unknown_route(table: &[Route]) -> Failure {
+    let known: Vec<String> = table
+        .iter()
+        .map(|route| format!("{} {} ({})", route.methods, route.path, route.says))
+        .collect();
+    Failure::new(
+        StatusCode::NOT_FOUND,
+        "NoSuchRoute",
+        format_args!("there is no such route; there are: {}", known.join("; ")),
+    )
+}
+
+impl Api {
+    /// The state for [`router`] and [`admin_router`].
+    pub fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Self {
+            uploads: Arc::new(Semaphore::new(parts.settings.uploads)),
+            prewarms: prewarm::Board::default(),
+            parts,
+        })
+    }
+
+    /// The bucket of a request: `bucket=` where it may be named, else the default.
+    fn bucket(&self, query: &mut Query) -> Result<String, Failure> {
+        self.parts.settings.bucket(query.take("bucket"))
+    }
+
+    /// The object that `key=` and `bucket=` name.
+    fn object(&self, query: &mut Query) -> Result<ObjectId, Failure> {
+        let bucket = self.bucket(query)?;
+        let key = query.need("key")?;
+        Ok(ObjectId::new(&bucket, &key)?)
+    }
+
+    fn writable(&self) -> Result<(), Failure> {
+        if self.parts.settings.read_only {
+            return Err(Failure::new(
+                StatusCode::FORBIDDEN,
+                "ReadOnly",
+                "this cache is read-only: write to S3 itself, then invalidate here",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Settings {
+    fn bucket(&self, named: Option<String>) -> Result<String, Failure> {
+        let Some(named) = named else {
+            return self.default_bucket.clone().ok_or_else(|| {
+                Failure::bad(
+                    "MissingBucket",
+                    "bucket= is needed: this cache has no default",
+                )
+            });
+        };
+        if named.is_empty() {
+            return Err(Failure::bad("MissingBucket", "bucket= is empty"));
+        }
+        let any = self.default_bucket.is_none() && self.allowed_buckets.is_empty();
+        let known =
+            self.default_bucket.as_ref() == Some(&named) || self.allowed_buckets.contains(&named);
+        if any || known {
+            return Ok(named);
+        }
+        let failure = Failure::new(
+            StatusCode::FORBIDDEN,
+            "BucketNotAllowed",
+            "this cache does not serve that bucket",
+        );
+        Err(failure.about(&named, None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use http::{Request, header};
+    use tower::ServiceExt;
+
+    use super::*;
+
+    fn settings(default: Option<&str>, allowed: &[&str]) -> Settings {
+        Settings {
+            node: "n".into(),
+            default_bucket: default.map(str::to_owned),
+            allowed_buckets: allowed.iter().map(|&name| name.to_owned()).collect(),
+            read_only: false,
+            cache_on_write: false,
+            uploads: 1,
+            upload_wait: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn only_allowed_buckets_can_be_named() {
+        let named = |settings: Settings, name: Option<&str>| {
+            settings
+                .bucket(name.map(str::to_owned))
+                .map_err(|failure| failure.code().to_owned())
+        };
+        assert_eq!(named(settings(Some("a"), &[]), None).as_deref(), Ok("a"));
+        assert_eq!(
+            named(settings(Some("a"), &[]), Some("a")).as_deref(),
+            Ok("a")
+        );
+        assert_eq!(
+            named(settings(Some("a"), &["b"]), Some("b")).as_deref(),
+            Ok("b")
+        );
+        assert_eq!(named(settings(None, &[]), Some("x")).as_deref(), Ok("x"));
+        for (settings, name, code) in [
+            (settings(Some("a"), &[]), Some("b"), "BucketNotAllowed"),
+            (settings(None, &["b"]), Some("a"), "BucketNotAllowed"),
+            (settings(None, &["b"]), None, "MissingBucket"),
+            (settings(None, &[]), Some(""), "MissingBucket"),
+        ] {
+            assert_eq!(named(settings, name), Err(code.to_owned()));
+        }
+    }
+
+    async fn asked(method: &str, path: &str) -> (StatusCode, http::HeaderMap, String) {
+        let metrics = Arc::new(Metrics::new());
+        // A row of the table with a handler that needs no state.
+        let other = || async { Failure::method("GET, HEAD") };
+        let row = Router::new().route("/healthz", get(health::healthz).fallback(other));
+        let router = framed(row, ROUTES, Frame::new("blob", "node-1", &metrics));
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("x-request-id", "r1")
+            .body(Body::empty())
+            .unwrap();
+        let (head, body) = router.oneshot(request).await.unwrap().into_parts();
+        let body = to_bytes(body, 1 << 20).await.unwrap();
+        (
+            head.status,
+            head.headers,
+            String::from_utf8(body.to_vec()).unwrap(),
+        )
+    }
+
+    #[tokio::test]
+    async fn an_unknown_route_names_those_that_exist() {
+        let (status, headers, body) = asked("GET", "/gett?key=a").await;
+        assert_eq!(status, 404);
+        assert_eq!(headers["x-request-id"], "r1");
+        assert_eq!(headers["x-falcon-node"], "node-1");
+        let json: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(json["code"], "NoSuchRoute");
+        assert_eq!(json["request_id"], "r1");
+        for route in ROUTES {
+            assert!(json["message"].as_str().unwrap().contains(route.path));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wrong_method_names_the_right_ones() {
+        let (status, headers, body) = asked("POST", "/healthz").await;
+        assert_eq!(status, 405);
+        assert_eq!(headers[header::ALLOW], "GET, HEAD");
+        assert!(body.contains("MethodNotAllowed"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn a_failed_head_has_no_body() {
+        let (status, headers, body) = asked("HEAD", "/nowhere").await;
+        assert_eq!((status.as_u16(), body.as_str()), (404, ""));
+        assert_eq!(headers["x-request-id"], "r1");
+    }
+
+    #[test]
+    fn every_path_stands_in_the_table_once() {
+        for table in [ROUTES, ADMIN_ROUTES] {
+            let mut paths: Vec<&str> = table.iter().map(|route| route.path).collect();
+            paths.sort_unstable();
+            paths.dedup();
+            assert_eq!(paths.len(), table.len());
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Around every request: its id, its line in the log, its metrics, and the body of its failure.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http_body::{Body as _, Frame as BodyFrame, SizeHint};
+use tokio::time::Instant;
+
+use super::error::Failure;
+use super::request_id;
+use crate::metrics::Metrics;
+
+const X_FALCON_NODE: HeaderName = HeaderName::from_static("x-falcon-node");
+
+/// The label of answers that were not read from anywhere.
+const NO_SOURCE: &str = "none";
+
+/// Warnings in a second; what fails for one client often fails for all at the same moment.
+const WARNINGS: u64 = 10;
+
+/// What one port's answers have in common.
+pub struct Frame {
+    door: &'static str,
+    node: HeaderValue,
+    metrics: Arc<Metrics>,
+    warnings: Limiter,
+}
+
+impl Frame {
+    /// The frame of the port that metrics call `door`, at the node `node`.
+    pub fn new(door: &'static str, node: &str, metrics: &Arc<Metrics>) -> Self {
+        Self {
+            door,
+            // A name that is no header's value is a static peer's mistake; the answer goes without it.
+            node: HeaderValue::from_str(node).unwrap_or(HeaderValue::from_static("")),
+            metrics: Arc::clone(metrics),
+            warnings: Limiter::new(),
+        }
+    }
+}
+
+/// What a handler tells of its answer, put into the response's extensions.
+#[derive(Debug, Clone)]
+pub struct Note {
+    /// The object or prefix it was about.
+    pub key: Option<String>,
+    /// The word of `x-falcon-cache`.
+    pub source: &'static str,
+}
+
+/// The layer around all routes.
+pub(super) async fn frame(
+    State(frame): State<Arc<Frame>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let started = Instant::now();
+    let id = request_id::of(request.headers());
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    request
+        .headers_mut()
+        .insert(request_id::X_REQUEST_ID, id.clone());
+    let mut response = next.run(request).await;
+
+    let failure = response.extensions_mut().remove::<Failure>();
+    let note = response.extensions_mut().remove::<Note>();
+    let source = note.as_ref().map_or(NO_SOURCE, |note| note.source);
+    let status = response.status();
+    let door = if path.starts_with("/_falcon/") {
+        "peer"
+    } else {
+        frame.door
+    };
+    frame
+        .metrics
+        .request(door, source, status.as_u16(), started.elapsed());
+
+    let headers = response.headers_mut();
+    headers.insert(request_id::X_REQUEST_ID, id.clone());
+    if !frame.node.is_empty() {
+        headers.insert(X_FALCON_NODE, frame.node.clone());
+    }
+    if let Some(failure) = failure.as_ref().filter(|_| method != Method::HEAD) {
+        *response.body_mut() = Body::from(failure.render(request_id::text(&id)));
+    }
+    if let Some(failure) = failure.as_ref().filter(|_| status.is_server_error()) {
+        warn(&frame, &method, &path, failure, request_id::text(&id));
+    }
+    let line = tracing::enabled!(tracing::Level::DEBUG).then(|| Line {
+        key: note
+            .and_then(|note| note.key)
+            .or_else(|| failure.as_ref().and_then(Failure::key).map(str::to_owned)),
+        code: failure.map(|failure| failure.code().to_owned()),
+        method: method.clone(),
+        path,
+        id,
+    });
+    let account = Account {
+        expected: expected(&method, &response),
+        started,
+        frame,
+        door,
+        source,
+        status,
+        sent: 0,
+        ended: response.body().is_end_stream(),
+        line,
+    };
+    response.map(|body| Body::new(Metered { body, account }))
+}
+
+/// Bytes after which the body is over for the HTTP library, which then asks no further.
+fn expected(method: &Method, response: &Response) -> Option<u64> {
+    if method == Method::HEAD || response.status() == StatusCode::NOT_MODIFIED {
+        return Some(0);
+    }
+    let length = response.headers().get(header::CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok()
+}
+
+fn warn(frame: &Frame, method: &Method, path: &str, failure: &Failure, id: &str) {
+    let Some(left_out) = frame.warnings.allow() else {
+        return;
+    };
+    tracing::warn!(
+        %method, path, key = failure.key(), bucket = failure.bucket(), status = failure.status().as_u16(),
+        code = failure.code(), request_id = id, left_out, "{}", failure.message()
+    );
+}
+
+/// What the access log says of a request, gathered only when it is on.
+struct Line {
+    method: Method,
+    path: String,
+    key: Option<String>,
+    code: Option<String>,
+    id: HeaderValue,
+}
+
+/// One request's figures; they are settled when its body is dropped.
+struct Account {
+    started: Instant,
+    frame: Arc<Frame>,
+    door: &'static str,
+    source: &'static str,
+    status: StatusCode,
+    expected: Option<u64>,
+    sent: u64,
+    ended: bool,
+    line: Option<Line>,
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let took = self.started.elapsed();
+        let whole = self.ended || self.expected.is_some_and(|bytes| self.sent >= bytes);
+        self.frame
+            .metrics
+            .request_ended(self.door, self.source, took, whole);
+        if self.sent > 0 {
+            self.frame.metrics.bytes(self.source, self.sent);
+        }
+        if let Some(line) = &self.line {
+            tracing::debug!(
+                method = %line.method, path = line.path, key = line.key, status = self.status.as_u16(), source = self.source,
+                bytes = self.sent, ms = took.as_secs_f64() * 1000.0, request_id = request_id::text(&line.id), code = line.code,
+                "{}", if whole { "answered" } else { "cut" }
+            );
+        }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// An answer's body that counts itself.
+    struct Metered {
+        #[pin]
+        body: Body,
+        account: Account,
+    }
+}
+
+impl http_body::Body for Metered {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<BodyFrame<Bytes>, axum::Error>>> {
+        let this = self.project();
+        let polled = this.body.poll_frame(cx);
+        match &polled {
+            Poll::Ready(None) => this.account.ended = true,
+            Poll::Ready(Some(Ok(frame))) => {
+                this.account.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+            }
+            Poll::Ready(Some(Err(error))) => {
+                tracing::debug!(error = error as &dyn std::error::Error, "the answer is cut");
+            }
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Lets some events of each second through.
+struct Limiter {
+    start: Instant,
+    second: AtomicU64,
+    count: AtomicU64,
+}
+
+impl fmt::Debug for Limiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Limiter")
+    }
+}
+
+impl Limiter {
+    fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            second: AtomicU64::new(0),
+            count: AtomicU64::new(0),
+        }
+    }
+
+    /// `None` when there were enough in this second; else how many were left out in the one before.
+    fn allow(&self) -> Option<u64> {
+        let now = self.start.elapsed().as_secs();
+        let before = if self.second.swap(now, Ordering::Relaxed) == now {
+            0
+        } else {
+            self.count.swap(0, Ordering::Relaxed)
+        };
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        (count < WARNINGS).then(|| before.saturating_sub(WARNINGS))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn warnings_are_limited_and_the_rest_is_counted() {
+        let limiter = Limiter::new();
+        let let_through = (0..25).filter(|_| limiter.allow().is_some()).count();
+        assert_eq!(let_through as u64, WARNINGS);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(limiter.allow(), Some(15));
+        assert_eq!(limiter.allow(), Some(0));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_dropped_early_counts_as_cut() {
+        let metrics = Arc::new(Metrics::new());
+        let account = |expected| Account {
+            started: Instant::now(),
+            frame: Arc::new(Frame::new("blob", "n", &metrics)),
+            door: "blob",
+            source: "memory",
+            status: StatusCode::OK,
+            expected,
+            sent: 0,
+            ended: false,
+            line: None,
+        };
+        for expected in [3, 4] {
+            let body = Metered {
+                body: Body::from("abc"),
+                account: account(Some(expected)),
+            };
+            let mut body = Box::pin(body);
+            let frame = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
+            assert!(frame.unwrap().is_ok());
+        }
+        let text = metrics.prometheus();
+        assert!(
+            text.contains("falcon_cut_answers_total{door=\"blob\"} 1"),
+            "{text}"
+        );
+        assert!(
+            text.contains("falcon_sent_bytes_total{source=\"memory\"} 6"),
+            "{text}"
+        );
+    }
+}

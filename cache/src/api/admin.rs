@@ -1,0 +1,180 @@
+//! What operators of a cache ask it: the barrier by hand, the ring, the counters.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+
+use super::error::Failure;
+use super::query::Query;
+use super::{Api, barrier};
+use crate::object::{ObjectId, RUN_BLOCKS, Scope};
+use crate::ring::Ring;
+
+/// Runs of an object whose owners `/ring` tells.
+const RUNS: u32 = 4;
+
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// `POST /invalidate?key=K`, `?prefix=P` or `?all=true`, `[&bucket=B]`
+pub(super) async fn invalidate(
+    State(api): State<Arc<Api>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let mut query = Query::parse(request.uri().query(), &["key", "prefix", "all", "bucket"])?;
+    drop(request);
+    let scope = scope(&api, &mut query)?;
+    // To its end even when the client hangs up: half a barrier helps nobody.
+    let report =
+        barrier::to_the_end(async move { api.parts.invalidator.invalidate(scope).await }).await?;
+    let (status, body) = barrier::table(&report);
+    Ok((status, Json(body)).into_response())
+}
+
+fn scope(api: &Api, query: &mut Query) -> Result<Scope, Failure> {
+    let named = Named::of(query)?;
+    if let Named::All = named {
+        return match query.take("bucket") {
+            None => Ok(Scope::All),
+            Some(bucket) => {
+                let bucket = api.parts.settings.bucket(Some(bucket))?;
+                let prefix = String::new();
+                Ok(Scope::Prefix { bucket, prefix })
+            }
+        };
+    }
+    let bucket = api.bucket(query)?;
+    Ok(match named {
+        Named::Key(key) => Scope::from(&ObjectId::new(&bucket, &key)?),
+        Named::Prefix(prefix) => Scope::Prefix { bucket, prefix },
+        Named::All => Scope::All,
+    })
+}
+
+/// What an invalidation is asked to name.
+#[derive(Debug, PartialEq, Eq)]
+enum Named {
+    Key(String),
+    Prefix(String),
+    All,
+}
+
+impl Named {
+    fn of(query: &mut Query) -> Result<Self, Failure> {
+        match (
+            query.take("key"),
+            query.take("prefix"),
+            query.take("all").as_deref(),
+        ) {
+            (Some(key), None, None) => Ok(Self::Key(key)),
+            (None, Some(prefix), None) if prefix.is_empty() => Err(Failure::bad(
+                "EmptyPrefix",
+                "an empty prefix names everything: say all=true",
+            )),
+            (None, Some(prefix), None) => Ok(Self::Prefix(prefix)),
+            (None, None, Some("true")) => Ok(Self::All),
+            (None, None, Some(_)) => Err(Failure::bad("InvalidParameter", "all= can only be true")),
+            _ => Err(Failure::bad(
+                "MissingParameter",
+                "exactly one of key=, prefix= and all=true is needed here",
+            )),
+        }
+    }
+}
+
+/// `GET /ring[?key=K[&bucket=B]]`
+pub(super) async fn ring(
+    State(api): State<Arc<Api>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let mut query = Query::parse(request.uri().query(), &["key", "bucket"])?;
+    let object = match query.take("key") {
+        Some(key) => Some(ObjectId::new(&api.bucket(&mut query)?, &key)?),
+        None => None,
+    };
+    let ring = Arc::clone(&api.parts.members.ring().borrow());
+    Ok(Json(shown(&ring, object.as_ref())).into_response())
+}
+
+fn shown(ring: &Ring, object: Option<&ObjectId>) -> Value {
+    let mut shown = json!({"me": ring.me(), "version": ring.version(), "members": ring.members()});
+    if let Some(object) = object {
+        let owners = |run: u32| -> Vec<&str> {
+            ring.owners(object, run)
+                .iter()
+                .map(|member| member.name.as_str())
+                .collect()
+        };
+        let runs: Vec<Value> = (0..RUNS)
+            .map(|run| json!({"run": run, "first_block": run * RUN_BLOCKS, "owners": owners(run)}))
+            .collect();
+        shown["object"] = json!({
+            "key": object.key(), "bucket": object.bucket(), "home": owners(0).first(), "runs": runs,
+        });
+    }
+    shown
+}
+
+/// `GET /metrics`
+pub(super) async fn metrics(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let metrics = &api.parts.metrics;
+    let (kind, text) = if wants_open_metrics(request.headers()) {
+        (OPEN_METRICS, metrics.open_metrics())
+    } else {
+        (PROMETHEUS, metrics.prometheus())
+    };
+    (StatusCode::OK, [(CONTENT_TYPE, kind)], text).into_response()
+}
+
+fn wants_open_metrics(headers: &HeaderMap) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("application/openmetrics-text"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::{Member, State};
+
+    #[test]
+    fn an_invalidation_names_exactly_one_thing() {
+        let named = |raw: &str| {
+            let mut query = Query::parse(Some(raw), &["key", "prefix", "all"]).unwrap();
+            Named::of(&mut query).map_err(|failure| failure.code().to_owned())
+        };
+        assert_eq!(named("key=a"), Ok(Named::Key("a".into())));
+        assert_eq!(named("prefix=a"), Ok(Named::Prefix("a".into())));
+        assert_eq!(named("all=true"), Ok(Named::All));
+        for (raw, code) in [
+            ("", "MissingParameter"),
+            ("key=a&prefix=b", "MissingParameter"),
+            ("key=a&all=true", "MissingParameter"),
+            ("prefix=", "EmptyPrefix"),
+            ("all=yes", "InvalidParameter"),
+        ] {
+            assert_eq!(named(raw), Err(code.to_owned()), "{raw}");
+        }
+    }
+
+    #[test]
+    fn the_ring_tells_who_owns_a_key() {
+        let member = |name: &str, state| Member {
+            name: name.into(),
+            url: format!("http://{name}"),
+            zone: None,
+            state,
+        };
+        let members = vec![member("a", State::Serving), member("b", State::Silent)];
+        let ring = Ring::new("a", members, 7);
+        let json = shown(&ring, Some(&ObjectId::new("bucket", "k").unwrap()));
+        assert_eq!(json["version"], 7);
+        assert_eq!(json["members"][1]["state"], "silent");
+        assert_eq!(json["object"]["home"], "a");
+        assert_eq!(json["object"]["runs"][3]["owners"], json!(["a"]));
+    }
+}

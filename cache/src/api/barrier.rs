@@ -1,0 +1,156 @@
+//! What clients are told of the barrier: who dropped the old version, who did not answer, and that Falcon keeps trying.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::error::Failure;
+use crate::invalidate::Report;
+use crate::origin;
+
+/// The reports of one request's writes, taken together.
+#[derive(Default)]
+pub(super) struct Barriers {
+    raised: bool,
+    unanswered: BTreeMap<String, Option<String>>,
+}
+
+impl Barriers {
+    /// One more write's report.
+    pub(super) fn add(&mut self, report: Report) {
+        self.raised = true;
+        let missing = report.nodes.into_iter().filter(|node| !node.answered);
+        self.unanswered
+            .extend(missing.map(|node| (node.name, node.error)));
+    }
+
+    /// True when every node has dropped what was written over.
+    pub(super) fn complete(&self) -> bool {
+        self.unanswered.is_empty()
+    }
+
+    /// The member `invalidation` of an answer.
+    pub(super) fn json(&self) -> Value {
+        let unanswered: Vec<Value> = self
+            .unanswered
+            .iter()
+            .map(|(name, error)| json!({"name": name, "error": error}))
+            .collect();
+        let names = self.unanswered.keys().map(String::as_str);
+        json!({"raised": self.raised, "complete": self.complete(), "unanswered": unanswered, "message": message(names)})
+    }
+}
+
+/// The whole table of one invalidation, and the status that goes with it.
+pub(super) fn table(report: &Report) -> (StatusCode, Value) {
+    let nodes: Vec<Value> = report
+        .nodes
+        .iter()
+        .map(|node| {
+            json!({
+                "name": node.name, "answered": node.answered, "dropped_heads": node.dropped_heads,
+                "dropped_blocks": node.dropped_blocks, "error": node.error,
+            })
+        })
+        .collect();
+    let missing = report.nodes.iter().filter(|node| !node.answered);
+    let message = message(missing.map(|node| node.name.as_str()));
+    let status = if report.complete {
+        StatusCode::OK
+    } else {
+        StatusCode::MULTI_STATUS
+    };
+    (
+        status,
+        json!({"complete": report.complete, "nodes": nodes, "message": message}),
+    )
+}
+
+fn message<'a>(unanswered: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = unanswered.collect();
+    if names.is_empty() {
+        return "every node has dropped it".to_owned();
+    }
+    format!(
+        "not answered by {}: these may still serve the old version; Falcon keeps trying until they answer or are gone",
+        names.join(", ")
+    )
+}
+
+/// True when the write may have happened although it failed: then the barrier is raised all the same.
+pub(super) fn may_have_happened(error: &origin::Error) -> bool {
+    error.is_outage() || matches!(error, origin::Error::Broken(_))
+}
+
+/// Runs `write` to its end even when the client hangs up: what S3 has begun to take must be followed by its barrier.
+pub(super) async fn to_the_end<T: Send + 'static>(
+    write: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::spawn(write).await.map_err(|_| {
+        Failure::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "InternalError",
+            "the write ended in a fault of Falcon's: its outcome is not known",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invalidate::NodeReport;
+
+    fn report(answered: bool) -> Report {
+        let node = |name: &str, answered: bool| NodeReport {
+            name: name.into(),
+            answered,
+            dropped_heads: 1,
+            dropped_blocks: 2,
+            error: (!answered).then(|| "connection refused".into()),
+        };
+        Report {
+            complete: answered,
+            nodes: vec![node("a", true), node("b", answered)],
+        }
+    }
+
+    #[test]
+    fn a_node_that_did_not_answer_makes_it_207_and_is_named() {
+        let (status, json) = table(&report(true));
+        assert_eq!((status.as_u16(), &json["complete"]), (200, &json!(true)));
+        let (status, json) = table(&report(false));
+        assert_eq!(status.as_u16(), 207);
+        assert_eq!(json["nodes"][1]["error"], "connection refused");
+        let message = json["message"].as_str().unwrap();
+        assert!(message.contains("not answered by b:") && message.contains("keeps trying"));
+    }
+
+    #[test]
+    fn one_silent_node_is_enough_for_many_writes() {
+        let mut barriers = Barriers::default();
+        assert_eq!(barriers.json()["raised"], false);
+        barriers.add(report(false));
+        barriers.add(report(true));
+        assert!(!barriers.complete());
+        assert_eq!(
+            barriers.json()["unanswered"],
+            json!([{"name": "b", "error": "connection refused"}])
+        );
+    }
+
+    #[test]
+    fn an_unknown_outcome_raises_the_barrier_and_a_refusal_does_not() {
+        assert!(may_have_happened(&origin::Error::Broken(
+            "half an answer".into()
+        )));
+        let refused = |status| origin::Error::Refused {
+            status,
+            code: "C".into(),
+            message: "m".into(),
+        };
+        assert!(may_have_happened(&refused(500)));
+        assert!(!may_have_happened(&refused(400)));
+    }
+}

@@ -1,0 +1,178 @@
+//! `DELETE /delete`: S3 first, then the barrier. A prefix goes page by page.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::Api;
+use super::barrier::{Barriers, may_have_happened, to_the_end};
+use super::error::Failure;
+use super::query::Query;
+use crate::object::{ObjectId, Scope};
+
+/// S3 lists and deletes at most so many in one request.
+const PAGE: u32 = 1000;
+
+/// Failed keys that an answer names; `failed_total` counts them all.
+const NAMED: usize = 1000;
+
+/// What a delete came to.
+#[derive(Default)]
+struct Done {
+    deleted: u64,
+    failed: Vec<Value>,
+    failed_total: u64,
+    /// What ended it before its end.
+    stopped: Option<Failure>,
+    barriers: Barriers,
+}
+
+/// `DELETE /delete?key=K` or `?prefix=P`, `[&bucket=B]`
+pub(super) async fn delete(
+    State(api): State<Arc<Api>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    api.writable()?;
+    let mut query = Query::parse(request.uri().query(), &["key", "prefix", "bucket"])?;
+    drop(request);
+    let bucket = api.bucket(&mut query)?;
+    let done = match (query.take("key"), query.take("prefix")) {
+        (Some(key), None) => {
+            let object = ObjectId::new(&bucket, &key)?;
+            to_the_end(one(api, object)).await?
+        }
+        (None, Some(prefix)) if prefix.is_empty() => {
+            return Err(Failure::bad(
+                "EmptyPrefix",
+                "an empty prefix would delete the whole bucket",
+            ));
+        }
+        (None, Some(prefix)) => {
+            // A client that hangs up ends it after the page that runs; the barrier follows all the same.
+            let gone = CancellationToken::new();
+            let _guard = gone.clone().drop_guard();
+            to_the_end(all(api, bucket, prefix, gone)).await?
+        }
+        _ => {
+            return Err(Failure::bad(
+                "MissingParameter",
+                "exactly one of key= and prefix= is needed here",
+            ));
+        }
+    };
+    done.answer()
+}
+
+async fn one(api: Arc<Api>, object: ObjectId) -> Done {
+    let mut done = Done::default();
+    let result = api.parts.origin.delete(&object).await;
+    if result.as_ref().err().is_none_or(may_have_happened) {
+        done.barriers
+            .add(api.parts.invalidator.invalidate(Scope::from(&object)).await);
+    }
+    match result {
+        Ok(()) => done.deleted = 1,
+        Err(error) => done.stopped = Some(Failure::from(error).at(&object)),
+    }
+    done
+}
+
+async fn all(api: Arc<Api>, bucket: String, prefix: String, gone: CancellationToken) -> Done {
+    let mut done = Done::default();
+    let mut cursor = None;
+    while !gone.is_cancelled() {
+        match page(&api, &bucket, &prefix, cursor.as_deref(), &mut done).await {
+            Ok(Some(next)) => cursor = Some(next),
+            Ok(None) => break,
+            Err(failure) => {
+                done.stopped = Some(failure.about(&bucket, Some(&prefix)));
+                break;
+            }
+        }
+    }
+    let scope = Scope::Prefix { bucket, prefix };
+    done.barriers
+        .add(api.parts.invalidator.invalidate(scope).await);
+    done
+}
+
+/// Deletes what one page of the list names; the cursor of the next page.
+async fn page(
+    api: &Api,
+    bucket: &str,
+    prefix: &str,
+    cursor: Option<&str>,
+    done: &mut Done,
+) -> Result<Option<String>, Failure> {
+    let listed = api.parts.origin.list(bucket, prefix, PAGE, cursor).await?;
+    let keys: Vec<String> = listed.objects.into_iter().map(|entry| entry.key).collect();
+    if keys.is_empty() {
+        return Ok(listed.cursor);
+    }
+    let failed = api.parts.origin.delete_many(bucket, &keys).await?;
+    done.deleted += (keys.len() - failed.len().min(keys.len())) as u64;
+    done.failed_total += failed.len() as u64;
+    for (key, error) in failed {
+        if done.failed.len() < NAMED {
+            done.failed
+                .push(json!({"key": key, "code": error.code(), "message": error.to_string()}));
+        }
+    }
+    Ok(listed.cursor)
+}
+
+impl Done {
+    fn answer(mut self) -> Result<Response, Failure> {
+        if let Some(failure) = self.stopped.take() {
+            if self.deleted == 0 && self.failed_total == 0 {
+                return Err(failure.detailed("invalidation", self.barriers.json()));
+            }
+            self.failed_total += 1;
+            self.failed.push(
+                json!({"key": failure.key(), "code": failure.code(), "message": failure.message()}),
+            );
+        }
+        let whole = self.failed_total == 0 && self.barriers.complete();
+        let status = if whole {
+            StatusCode::OK
+        } else {
+            StatusCode::MULTI_STATUS
+        };
+        let body = json!({
+            "deleted": self.deleted, "failed": self.failed, "failed_total": self.failed_total,
+            "invalidation": self.barriers.json(),
+        });
+        Ok((status, Json(body)).into_response())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_deleted_before_a_failure_is_told() {
+        let failure = || Some(Failure::later("SlowDown", "not now").about("b", Some("p")));
+        let nothing = Done {
+            stopped: failure(),
+            ..Done::default()
+        };
+        assert_eq!(nothing.answer().unwrap_err().status().as_u16(), 503);
+        let some = Done {
+            stopped: failure(),
+            deleted: 1000,
+            ..Done::default()
+        };
+        assert_eq!(some.answer().unwrap().status(), 207);
+        let all = Done {
+            deleted: 3,
+            ..Done::default()
+        };
+        assert_eq!(all.answer().unwrap().status(), 200);
+    }
+}

@@ -1,0 +1,333 @@
+//! The one place where a failure becomes a status. S3's own code is kept; the message names the cause.
+
+use std::error::Error as StdError;
+use std::fmt::Display;
+
+use axum::response::{IntoResponse, Response};
+use http::header::{ALLOW, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, StatusCode};
+use serde::Serialize;
+
+use crate::object::{InvalidName, ObjectId};
+use crate::server::BodyStalled;
+use crate::{origin, proxy};
+
+/// Seconds after which a refused client may try again: the pressure of a moment is over by then.
+const RETRY_SECONDS: u16 = 1;
+
+/// A request that was not served. It travels in the response's extensions until [`Failure::render`] gives it a body,
+/// because only the outermost layer knows the request's id.
+#[derive(Debug, Clone)]
+pub struct Failure(Box<Inner>);
+
+#[derive(Debug, Clone)]
+struct Inner {
+    status: StatusCode,
+    code: String,
+    message: String,
+    bucket: Option<String>,
+    key: Option<String>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    detail: Option<(&'static str, serde_json::Value)>,
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    code: &'a str,
+    message: &'a str,
+    key: Option<&'a str>,
+    bucket: Option<&'a str>,
+    request_id: &'a str,
+    #[serde(flatten)]
+    detail: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl Failure {
+    /// A failure with a code of Falcon's.
+    pub fn new(status: StatusCode, code: &str, message: impl Display) -> Self {
+        Self(Box::new(Inner {
+            status,
+            code: code.to_owned(),
+            message: message.to_string(),
+            bucket: None,
+            key: None,
+            headers: Vec::new(),
+            detail: None,
+        }))
+    }
+
+    /// `400`: the request says something that Falcon does not understand.
+    pub fn bad(code: &str, message: impl Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    /// `503` with `Retry-After`: not now.
+    pub fn later(code: &str, message: impl Display) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
+            .with(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS))
+    }
+
+    /// `405`: the route is known, the method is not its own.
+    pub fn method(allow: &'static str) -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "MethodNotAllowed",
+            format_args!("this route takes {allow}"),
+        )
+        .with(ALLOW, HeaderValue::from_static(allow))
+    }
+
+    /// A request's body that could not be read: it stopped (`408`), or `otherwise`.
+    pub fn body(error: &(dyn StdError + 'static), otherwise: StatusCode) -> Self {
+        let mut cause = Some(error);
+        let mut deepest = error;
+        while let Some(error) = cause {
+            if let Some(stalled) = error.downcast_ref::<BodyStalled>() {
+                return Self::new(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", stalled)
+                    .with(CONNECTION, HeaderValue::from_static("close"));
+            }
+            deepest = error;
+            cause = error.source();
+        }
+        let code = match otherwise {
+            StatusCode::PAYLOAD_TOO_LARGE => "EntityTooLarge",
+            _ => "MalformedBody",
+        };
+        Self::new(otherwise, code, deepest)
+    }
+
+    /// The same, said of an object.
+    #[must_use]
+    pub fn at(self, object: &ObjectId) -> Self {
+        self.about(object.bucket(), Some(object.key()))
+    }
+
+    /// The same, said of a bucket or a key in it.
+    #[must_use]
+    pub fn about(mut self, bucket: &str, key: Option<&str>) -> Self {
+        self.0.bucket = Some(bucket.to_owned());
+        self.0.key = key.map(str::to_owned);
+        self
+    }
+
+    /// The same, with one more member in its JSON.
+    #[must_use]
+    pub fn detailed(mut self, name: &'static str, value: serde_json::Value) -> Self {
+        self.0.detail = Some((name, value));
+        self
+    }
+
+    /// The same, with one more header.
+    #[must_use]
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.push((name, value));
+        self
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    /// S3's code, or Falcon's.
+    pub fn code(&self) -> &str {
+        &self.0.code
+    }
+
+    /// What happened, for a human.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The bucket it is about.
+    pub fn bucket(&self) -> Option<&str> {
+        self.0.bucket.as_deref()
+    }
+
+    /// The key it is about.
+    pub fn key(&self) -> Option<&str> {
+        self.0.key.as_deref()
+    }
+
+    /// The JSON of the answer's body.
+    pub(super) fn render(&self, request_id: &str) -> Vec<u8> {
+        let detail = self
+            .0
+            .detail
+            .clone()
+            .map(|(name, value)| serde_json::Map::from_iter([(name.to_owned(), value)]));
+        let shown = Shown {
+            code: self.code(),
+            message: self.message(),
+            key: self.key(),
+            bucket: self.bucket(),
+            request_id,
+            detail,
+        };
+        serde_json::to_vec(&shown).expect("strings and JSON values become JSON")
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = self.0.status.into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        for (name, value) in &self.0.headers {
+            headers.insert(name, value.clone());
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<InvalidName> for Failure {
+    fn from(error: InvalidName) -> Self {
+        let code = match error {
+            InvalidName::EmptyBucket => "MissingBucket",
+            InvalidName::EmptyKey => "MissingKey",
+            InvalidName::KeyTooLong(_) => "KeyTooLongError",
+        };
+        Self::bad(code, error)
+    }
+}
+
+impl From<&origin::Error> for Failure {
+    fn from(error: &origin::Error) -> Self {
+        use origin::Error as E;
+        let status = match error {
+            E::NotFound { .. } => StatusCode::NOT_FOUND,
+            E::Denied { .. } => StatusCode::FORBIDDEN,
+            E::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
+            E::VersionChanged | E::SlowDown { .. } => return Self::later(error.code(), error),
+            E::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            E::Unreachable { .. } | E::Broken(_) => StatusCode::BAD_GATEWAY,
+            E::Refused { status: 503, .. } => return Self::later(error.code(), error),
+            // A fault of S3's is not one of this node; a refusal is the client's to know.
+            E::Refused { status, .. } => match StatusCode::from_u16(*status) {
+                Ok(status) if status.is_client_error() => status,
+                _ => StatusCode::BAD_GATEWAY,
+            },
+        };
+        Self::new(status, error.code(), error)
+    }
+}
+
+impl From<origin::Error> for Failure {
+    fn from(error: origin::Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<proxy::Error> for Failure {
+    fn from(error: proxy::Error) -> Self {
+        use proxy::Error as E;
+        match &error {
+            E::Absent { code, .. } => Self::new(StatusCode::NOT_FOUND, code, &error),
+            E::Unsatisfiable { head } => Self::unsatisfiable(head.size),
+            E::Origin(error) => Self::from(error.as_ref()),
+            E::VersionChanged => Self::later("VersionChanged", &error),
+            E::NoMemory => Self::later("NoMemory", &error),
+            E::Shutdown => Self::later("ShuttingDown", &error)
+                .with(CONNECTION, HeaderValue::from_static("close")),
+        }
+    }
+}
+
+impl Failure {
+    /// `416` for an object of `size` bytes.
+    fn unsatisfiable(size: u64) -> Self {
+        let value =
+            HeaderValue::try_from(format!("bytes */{size}")).expect("digits are a header's value");
+        Self::new(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            "InvalidRange",
+            format_args!("the object has {size} bytes, and none in this range"),
+        )
+        .with(CONTENT_RANGE, value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_json_names_everything_and_is_json_for_any_key() {
+        let object = ObjectId::new("b", "a\"\n#ü").unwrap();
+        let failure = Failure::later("SlowDown", "S3 asks for time").at(&object);
+        let json: serde_json::Value = serde_json::from_slice(&failure.render("id-1")).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "code": "SlowDown", "message": "S3 asks for time", "key": "a\"\n#ü", "bucket": "b", "request_id": "id-1"
+            })
+        );
+        let response = failure.into_response();
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()[RETRY_AFTER], "1");
+    }
+
+    #[test]
+    fn a_refusal_of_s3_keeps_its_code_and_a_fault_of_s3_is_not_ours() {
+        for (theirs, ours) in [
+            (400, 400),
+            (409, 409),
+            (500, 502),
+            (501, 502),
+            (503, 503),
+            (304, 502),
+            (99, 502),
+        ] {
+            let failure = Failure::from(origin::Error::Refused {
+                status: theirs,
+                code: "Theirs".into(),
+                message: "said so".into(),
+            });
+            assert_eq!(
+                (failure.status().as_u16(), failure.code()),
+                (ours, "Theirs")
+            );
+        }
+    }
+
+    #[test]
+    fn an_unsatisfiable_range_names_the_size() {
+        let response = Failure::unsatisfiable(12).into_response();
+        assert_eq!(response.status(), 416);
+        assert_eq!(response.headers()[CONTENT_RANGE], "bytes */12");
+    }
+
+    #[test]
+    fn a_body_that_stopped_is_408_however_deep_the_cause_lies() {
+        let deep = std::io::Error::other(axum::Error::new(BodyStalled(Duration::from_secs(30))));
+        assert_eq!(
+            Failure::body(&deep, StatusCode::BAD_REQUEST)
+                .status()
+                .as_u16(),
+            408
+        );
+        let other = std::io::Error::other("boundary missing");
+        assert_eq!(
+            Failure::body(&other, StatusCode::BAD_REQUEST)
+                .status()
+                .as_u16(),
+            400
+        );
+    }
+
+    #[test]
+    fn falcons_own_refusals_say_when_to_come_back() {
+        for (error, code) in [
+            (proxy::Error::VersionChanged, "VersionChanged"),
+            (proxy::Error::NoMemory, "NoMemory"),
+            (proxy::Error::Shutdown, "ShuttingDown"),
+        ] {
+            let failure = Failure::from(error);
+            assert_eq!((failure.status().as_u16(), failure.code()), (503, code));
+            assert!(failure.into_response().headers().contains_key(RETRY_AFTER));
+        }
+    }
+}

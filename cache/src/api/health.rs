@@ -1,0 +1,55 @@
+//! Alive, and ready: two questions with two answers. A node that is not ready must not be restarted for it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde_json::json;
+
+use super::Api;
+use super::error::Failure;
+
+/// Whether this node may be sent requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ready {
+    /// Listening, the ring known, hello said.
+    Yes,
+    /// Not yet, or no longer: why.
+    No(String),
+}
+
+/// `GET /healthz`
+pub(super) async fn healthz() -> Response {
+    Json(json!({"status": "alive"})).into_response()
+}
+
+/// `GET /readyz`
+pub(super) async fn readyz(State(api): State<Arc<Api>>) -> Response {
+    answer(&api.parts.ready.borrow())
+}
+
+fn answer(ready: &Ready) -> Response {
+    match ready {
+        Ready::Yes => Json(json!({"status": "ready"})).into_response(),
+        // No Retry-After: whoever asks has his own beat, and this is no overload.
+        Ready::No(why) => {
+            Failure::new(StatusCode::SERVICE_UNAVAILABLE, "NotReady", why).into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_is_not_ready_says_why() {
+        assert_eq!(answer(&Ready::Yes).status(), 200);
+        let response = answer(&Ready::No("leaving the ring".into()));
+        assert_eq!(response.status(), 503);
+        let failure = response.extensions().get::<Failure>().unwrap();
+        assert_eq!(failure.message(), "leaving the ring");
+    }
+}

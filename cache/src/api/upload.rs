@@ -1,0 +1,302 @@
+//! `POST /upload`: the files of a multipart form, streamed to S3 through one buffer, each followed by its barrier.
+
+mod file;
+mod form;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{FromRequest, Multipart, Request, State};
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use super::barrier::Barriers;
+use super::error::Failure;
+use super::query::Query;
+use super::{Api, Note};
+use crate::object::ObjectId;
+use crate::origin::Headers;
+use crate::store::{Charge, Kind};
+use file::{Buffer, Writer};
+use form::Allowance;
+
+/// The form's field that holds the files.
+const FIELD: &str = "files";
+
+/// A part of a multipart upload, and the largest file that is put in one request.
+const PART: u64 = 8 * 1024 * 1024;
+
+/// S3 takes 10,000 parts; some are left for what a form's length does not tell.
+const PARTS: u64 = 9_000;
+
+/// What became of one file.
+enum Fate {
+    Stored(Value),
+    Failed(Failure),
+}
+
+/// What one upload holds while it runs.
+struct Means {
+    charge: Arc<Charge>,
+    buffer: Buffer,
+    _turn: OwnedSemaphorePermit,
+}
+
+/// `POST /upload[?path=P/][&bucket=B]`
+pub(super) async fn post(
+    State(api): State<Arc<Api>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    api.writable()?;
+    let mut query = Query::parse(request.uri().query(), &["path", "bucket"])?;
+    let bucket = api.bucket(&mut query)?;
+    let path = query.take("path").unwrap_or_default();
+    let size = buffer_size(&request);
+    let allowance = Allowance::default();
+    let request = request.map(|body| form::bounded(body, &allowance));
+    let mut form = Multipart::from_request(request, &())
+        .await
+        .map_err(|error| {
+            Failure::bad(
+                "MalformedBody",
+                format_args!(
+                    "{}: send a multipart form with the field {FIELD}",
+                    error.body_text()
+                ),
+            )
+        })?;
+    let mut means = api.means(size).await?;
+    let (mut fates, mut barriers) = (Vec::new(), Barriers::default());
+    loop {
+        allowance.head();
+        let field = match form.next_field().await {
+            Ok(None) => break,
+            Ok(Some(field)) => field,
+            Err(error) => {
+                fates.push(Fate::Failed(Failure::body(&error, StatusCode::BAD_REQUEST)));
+                break;
+            }
+        };
+        allowance.content();
+        let object = match name(&bucket, &path, field.name(), field.file_name()) {
+            Ok(object) => object,
+            Err(failure) => {
+                // A form that was meant otherwise: nothing more of it is read.
+                fates.push(Fate::Failed(failure));
+                break;
+            }
+        };
+        let headers = Headers {
+            content_type: field.content_type().map(str::to_owned),
+            ..Headers::default()
+        };
+        let writer = Writer::new(&api.parts, object, headers, &mut means);
+        let (fate, readable) = writer.take(field, &mut barriers).await;
+        fates.push(fate);
+        if !readable {
+            break;
+        }
+    }
+    let mut response = answer(fates, &barriers)?;
+    response.extensions_mut().insert(Note {
+        key: Some(path),
+        source: "none",
+    });
+    Ok(response)
+}
+
+impl Api {
+    /// A turn and a buffer; `503` when neither comes free in time.
+    async fn means(&self, size: u64) -> Result<Means, Failure> {
+        let wait = self.parts.settings.upload_wait;
+        let turn = timeout(wait, Arc::clone(&self.uploads).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else {
+            return Err(Failure::later(
+                "TooManyUploads",
+                "as many uploads run as may run at one time",
+            ));
+        };
+        let charge = self
+            .parts
+            .proxy
+            .store()
+            .reserve(Kind::Uploads, size, wait)
+            .await;
+        let Some(charge) = charge else {
+            return Err(Failure::later(
+                "NoMemory",
+                "there is no memory for an upload's buffer now",
+            ));
+        };
+        Ok(Means {
+            charge: Arc::new(charge),
+            buffer: Buffer::new(size),
+            _turn: turn,
+        })
+    }
+}
+
+/// The buffer's bytes: a part, less for a small form, more for one that would not fit into S3's number of parts.
+fn buffer_size(request: &Request) -> u64 {
+    let length = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    part_size(length)
+}
+
+fn part_size(form: Option<u64>) -> u64 {
+    match form {
+        None => PART,
+        Some(length) if length <= PART => length.max(1),
+        Some(length) => length.div_ceil(PARTS).max(PART),
+    }
+}
+
+/// The object that a field stands for: `path` and the file's name, exactly as they were given.
+fn name(
+    bucket: &str,
+    path: &str,
+    field: Option<&str>,
+    file: Option<&str>,
+) -> Result<ObjectId, Failure> {
+    if field != Some(FIELD) {
+        let given = field.unwrap_or_default();
+        return Err(Failure::bad(
+            "UnknownField",
+            format_args!("the form's field {given:?} is not known: files go in {FIELD:?}"),
+        ));
+    }
+    let Some(file) = file.filter(|file| !file.is_empty()) else {
+        return Err(Failure::bad(
+            "MissingFileName",
+            format_args!("a part of {FIELD:?} has no file name, which is the end of its key"),
+        ));
+    };
+    let key = format!("{path}{file}");
+    ObjectId::new(bucket, &key).map_err(|error| Failure::from(error).about(bucket, Some(&key)))
+}
+
+/// 200 when all is well, 207 when some of it is, the first failure's status when nothing is.
+fn answer(fates: Vec<Fate>, barriers: &Barriers) -> Result<Response, Failure> {
+    let first = fates.iter().find_map(|fate| match fate {
+        Fate::Failed(failure) => Some(failure.clone()),
+        Fate::Stored(_) => None,
+    });
+    let stored = fates.iter().any(|fate| matches!(fate, Fate::Stored(_)));
+    let several = fates.len() > 1;
+    let files: Vec<Value> = fates.into_iter().map(Fate::json).collect();
+    let status = match first {
+        None if files.is_empty() => {
+            return Err(Failure::bad(
+                "MissingFile",
+                format_args!("the form has no field {FIELD:?}"),
+            ));
+        }
+        Some(first) if !stored => {
+            return Err(if several {
+                first.detailed("files", json!(files))
+            } else {
+                first
+            });
+        }
+        None if barriers.complete() => StatusCode::OK,
+        _ => StatusCode::MULTI_STATUS,
+    };
+    let body = Json(json!({"files": files, "invalidation": barriers.json()}));
+    Ok((status, body).into_response())
+}
+
+impl Fate {
+    fn json(self) -> Value {
+        match self {
+            Self::Stored(file) => file,
+            Self::Failed(failure) => json!({
+                "key": failure.key(), "bucket": failure.bucket(), "code": failure.code(), "message": failure.message(),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invalidate::{NodeReport, Report};
+
+    fn stored() -> Fate {
+        Fate::Stored(json!({"key": "a", "bucket": "b", "size": 1, "etag": "\"e\""}))
+    }
+
+    fn failed() -> Fate {
+        Fate::Failed(Failure::later("SlowDown", "not now").about("b", Some("c")))
+    }
+
+    #[test]
+    fn a_key_is_path_and_file_name_and_nothing_else() {
+        let key = |path, file| {
+            name("b", path, Some("files"), Some(file))
+                .unwrap()
+                .key()
+                .to_owned()
+        };
+        assert_eq!(key("", "a#b"), "a#b");
+        assert_eq!(key("p", "/a"), "p/a");
+        assert_eq!(key("p//", "../x "), "p//../x ");
+    }
+
+    #[test]
+    fn a_form_that_is_not_understood_is_told_what_is_wrong() {
+        let code = |field, file| name("b", "", field, file).unwrap_err().code().to_owned();
+        assert_eq!(code(Some("file"), Some("a")), "UnknownField");
+        assert_eq!(code(None, Some("a")), "UnknownField");
+        assert_eq!(code(Some("files"), None), "MissingFileName");
+        assert_eq!(
+            code(Some("files"), Some(&"k".repeat(1025))),
+            "KeyTooLongError"
+        );
+        assert_eq!(
+            answer(vec![], &Barriers::default()).unwrap_err().code(),
+            "MissingFile"
+        );
+    }
+
+    #[test]
+    fn the_status_tells_all_some_or_none() {
+        let status =
+            |fates| answer(fates, &Barriers::default()).map(|response| response.status().as_u16());
+        assert_eq!(status(vec![stored(), stored()]).unwrap(), 200);
+        assert_eq!(status(vec![stored(), failed()]).unwrap(), 207);
+        let none = status(vec![failed(), failed()]).unwrap_err();
+        assert_eq!(none.status().as_u16(), 503);
+        let json: Value = serde_json::from_slice(&none.render("r")).unwrap();
+        assert_eq!(json["files"][1]["code"], "SlowDown");
+    }
+
+    #[test]
+    fn a_node_that_did_not_answer_makes_a_good_upload_207() {
+        let mut barriers = Barriers::default();
+        barriers.add(Report {
+            complete: false,
+            nodes: vec![NodeReport {
+                name: "n".into(),
+                answered: false,
+                dropped_heads: 0,
+                dropped_blocks: 0,
+                error: None,
+            }],
+        });
+        assert_eq!(answer(vec![stored()], &barriers).unwrap().status(), 207);
+    }
+
+    #[test]
+    fn parts_fit_into_what_s3_takes() {
+        const TIB: u64 = 1 << 40;
+        assert_eq!(part_size(None), PART);
+        assert_eq!(part_size(Some(100)), 100);
+        assert_eq!(part_size(Some(PART + 1)), PART);
+        assert!(TIB.div_ceil(part_size(Some(TIB))) <= PARTS);
+    }
+}

@@ -1,0 +1,287 @@
+//! One file on its way to S3: one request when it fits into the buffer, else a multipart upload, part by part.
+
+use std::sync::Arc;
+
+use axum::extract::multipart::Field;
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use serde_json::json;
+
+use super::{Fate, Means};
+use crate::api::Parts;
+use crate::api::barrier::{Barriers, may_have_happened, to_the_end};
+use crate::api::error::Failure;
+use crate::invalidate::{Invalidator, Report};
+use crate::object::{ETag, ObjectId, Scope};
+use crate::origin::{self, Headers, Origin, Upload};
+use crate::store::Charge;
+
+/// The one buffer of an upload: its memory is used again for each part, once S3 has the one before.
+pub(super) struct Buffer {
+    bytes: BytesMut,
+    size: usize,
+}
+
+impl Buffer {
+    /// Room for `size` bytes.
+    pub(super) fn new(size: u64) -> Self {
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        Self {
+            bytes: BytesMut::with_capacity(size),
+            size,
+        }
+    }
+
+    fn full(&self) -> bool {
+        self.bytes.len() >= self.size
+    }
+
+    /// Takes what fits of `chunk`, which keeps the rest.
+    fn fill(&mut self, chunk: &mut Bytes) {
+        let room = self.size - self.bytes.len();
+        let part = chunk.split_to(room.min(chunk.len()));
+        self.bytes.extend_from_slice(&part);
+    }
+
+    /// What is in it, and a second handle by which the memory comes back.
+    fn lend(&mut self) -> (Bytes, Bytes) {
+        let lent = std::mem::take(&mut self.bytes).freeze();
+        (lent.clone(), lent)
+    }
+
+    /// The memory again; a new piece when a request that failed still holds the old one.
+    fn back(&mut self, kept: Bytes) {
+        self.bytes = kept
+            .try_into_mut()
+            .unwrap_or_else(|_| BytesMut::with_capacity(self.size));
+        self.bytes.clear();
+    }
+}
+
+/// Writes one file.
+pub(super) struct Writer<'a> {
+    parts: &'a Parts,
+    object: ObjectId,
+    headers: Headers,
+    buffer: &'a mut Buffer,
+    charge: Arc<Charge>,
+    upload: Option<Upload>,
+    number: i32,
+    size: u64,
+}
+
+/// Why a file was not stored.
+enum Trouble {
+    /// The form could not be read on.
+    Form(Failure),
+    /// S3 did not take it.
+    Origin(Failure),
+}
+
+/// What a write that ran to its end came to.
+type Written = (Result<ETag, origin::Error>, Option<Report>);
+
+impl<'a> Writer<'a> {
+    /// Nothing is sent yet.
+    pub(super) fn new(
+        parts: &'a Parts,
+        object: ObjectId,
+        headers: Headers,
+        means: &'a mut Means,
+    ) -> Self {
+        Self {
+            parts,
+            object,
+            headers,
+            buffer: &mut means.buffer,
+            charge: Arc::clone(&means.charge),
+            upload: None,
+            number: 0,
+            size: 0,
+        }
+    }
+
+    /// Takes the whole field to S3. The second word is false when the form can't be read any further.
+    pub(super) async fn take(
+        mut self,
+        mut field: Field<'_>,
+        barriers: &mut Barriers,
+    ) -> (Fate, bool) {
+        let object = self.object.clone();
+        let failed = |failure: Failure| Fate::Failed(failure.at(&object));
+        match self.stream(&mut field).await {
+            Ok(()) => {}
+            Err(Trouble::Form(failure)) => {
+                self.abort().await;
+                return (failed(failure), false);
+            }
+            Err(Trouble::Origin(failure)) => {
+                self.abort().await;
+                // The next file may fare better: the rest of this one is read and forgotten.
+                return (failed(failure), skip(&mut field).await);
+            }
+        }
+        let size = self.size;
+        match self.finish(barriers).await {
+            Ok(etag) => {
+                let file = json!({"key": object.key(), "bucket": object.bucket(), "size": size, "etag": etag.as_str()});
+                (Fate::Stored(file), true)
+            }
+            Err(failure) => (failed(failure), true),
+        }
+    }
+
+    async fn stream(&mut self, field: &mut Field<'_>) -> Result<(), Trouble> {
+        self.buffer.bytes.clear();
+        loop {
+            let chunk = field.chunk().await;
+            let chunk = chunk
+                .map_err(|error| Trouble::Form(Failure::body(&error, StatusCode::BAD_REQUEST)))?;
+            let Some(mut chunk) = chunk else {
+                return Ok(());
+            };
+            self.size += chunk.len() as u64;
+            while !chunk.is_empty() {
+                if self.buffer.full() {
+                    self.part()
+                        .await
+                        .map_err(|error| Trouble::Origin(error.into()))?;
+                }
+                self.buffer.fill(&mut chunk);
+            }
+        }
+    }
+
+    /// Sends the buffer as the next part.
+    async fn part(&mut self) -> Result<(), origin::Error> {
+        let mut upload = match self.upload.take() {
+            Some(upload) => upload,
+            None => {
+                self.parts
+                    .origin
+                    .start_upload(&self.object, &self.headers)
+                    .await?
+            }
+        };
+        self.number += 1;
+        let (lent, kept) = self.buffer.lend();
+        let sent = upload.part(self.number, lent).await;
+        self.upload = Some(upload);
+        self.buffer.back(kept);
+        sent
+    }
+
+    async fn abort(&mut self) {
+        if let Some(upload) = self.upload.take() {
+            upload.abort().await;
+        }
+    }
+
+    /// The last request to S3, and the barrier. From here on a client that hangs up changes nothing.
+    async fn finish(mut self, barriers: &mut Barriers) -> Result<ETag, Failure> {
+        if self.upload.is_some()
+            && let Err(error) = self.part().await
+        {
+            self.abort().await;
+            return Err(error.into());
+        }
+        let invalidator = Arc::clone(&self.parts.invalidator);
+        let (result, report) = match self.upload.take() {
+            Some(upload) => to_the_end(complete(upload, self.object, invalidator)).await?,
+            None => {
+                let (lent, kept) = self.buffer.lend();
+                let whole = Whole {
+                    origin: self.parts.origin.clone(),
+                    object: self.object,
+                    headers: self.headers,
+                    body: lent,
+                    _charge: self.charge,
+                };
+                let written = to_the_end(whole.put(invalidator)).await;
+                self.buffer.back(kept);
+                written?
+            }
+        };
+        if let Some(report) = report {
+            barriers.add(report);
+        }
+        Ok(result?)
+    }
+}
+
+/// A file in one piece, with all that its request needs, so that it can outlive the client's.
+struct Whole {
+    origin: Origin,
+    object: ObjectId,
+    headers: Headers,
+    body: Bytes,
+    _charge: Arc<Charge>,
+}
+
+impl Whole {
+    async fn put(self, invalidator: Arc<Invalidator>) -> Written {
+        let result = self
+            .origin
+            .put(&self.object, &self.headers, self.body)
+            .await;
+        written(result, &self.object, &invalidator).await
+    }
+}
+
+async fn complete(upload: Upload, object: ObjectId, invalidator: Arc<Invalidator>) -> Written {
+    let result = upload.complete().await;
+    written(result, &object, &invalidator).await
+}
+
+/// The barrier, unless S3 said clearly that nothing has changed.
+async fn written(
+    result: Result<ETag, origin::Error>,
+    object: &ObjectId,
+    invalidator: &Invalidator,
+) -> Written {
+    let changed = match &result {
+        Ok(_) => true,
+        Err(error) => may_have_happened(error),
+    };
+    let report = if changed {
+        Some(invalidator.invalidate(Scope::from(object)).await)
+    } else {
+        None
+    };
+    (result, report)
+}
+
+async fn skip(field: &mut Field<'_>) -> bool {
+    loop {
+        match field.chunk().await {
+            Ok(Some(_)) => {}
+            Ok(None) => return true,
+            Err(_) => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_buffer_never_grows_and_its_memory_comes_back() {
+        let mut buffer = Buffer::new(8);
+        let mut chunk = Bytes::from_static(b"0123456789ab");
+        buffer.fill(&mut chunk);
+        assert!(buffer.full());
+        assert_eq!(
+            (&buffer.bytes[..], &chunk[..]),
+            (&b"01234567"[..], &b"89ab"[..])
+        );
+        let address = buffer.bytes.as_ptr();
+        let (lent, kept) = buffer.lend();
+        assert_eq!(&lent[..], b"01234567");
+        drop(lent);
+        buffer.back(kept);
+        buffer.fill(&mut chunk);
+        assert_eq!(buffer.bytes.as_ptr(), address);
+        assert_eq!((&buffer.bytes[..], buffer.full()), (&b"89ab"[..], false));
+    }
+}

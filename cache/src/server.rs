@@ -1,0 +1,248 @@
+//! Accepts connections and serves HTTP/1.1 on them, with an end to everything a stranger can leave unfinished:
+//! silence, half a head, half a body, an answer that nobody takes. What is served is the caller's.
+
+mod body;
+mod deadline;
+mod io;
+mod limits;
+mod scan;
+
+use std::convert::Infallible;
+use std::io as std_io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::{Service, ServiceExt};
+
+pub use body::BodyStalled;
+pub use limits::Limits;
+
+use crate::metrics::Metrics;
+use body::{Arriving, Busy, Leaving};
+use io::{Pulse, Wire};
+use scan::Fault;
+
+/// The most bytes of a request's head. A key of 1,024 bytes takes 3 KiB percent-encoded; S3's user metadata is at most 2 KiB.
+const HEAD_BYTES: usize = 64 * 1024;
+
+/// Connections beyond the limit that are answered at one time; more are closed without a word.
+const REFUSALS: usize = 64;
+
+/// How long a refused client may take to read why.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+
+/// After an accept that failed for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    content-type: application/json\r\n\
+    content-length: 89\r\n\
+    retry-after: 1\r\n\
+    connection: close\r\n\r\n\
+    {\"code\":\"TooManyConnections\",\"message\":\"this node has as many connections as it may have\"}";
+
+/// One listening port: what it is called in metrics, its bounds, its end.
+#[derive(Clone)]
+pub struct Door {
+    /// The label of the metrics.
+    pub name: &'static str,
+    /// Its bounds.
+    pub limits: Limits,
+    /// Where connections are counted.
+    pub metrics: Arc<Metrics>,
+    /// Cancelled: accept no more, end what runs, return.
+    pub stop: CancellationToken,
+}
+
+/// Serves until `door.stop` is cancelled and what runs has ended, at most [`Limits::drain`] later.
+/// Returns the number of connections that were cut because they had not ended by then.
+pub async fn serve<S, B>(listener: TcpListener, service: S, door: Door) -> usize
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let places = Arc::new(Semaphore::new(door.limits.connections));
+    let refusals = Arc::new(Semaphore::new(REFUSALS));
+    let (running, cut) = (TaskTracker::new(), CancellationToken::new());
+    let unfinished = Arc::new(AtomicUsize::new(0));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = door.stop.cancelled() => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                wait_after(&error).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            door.metrics.connection_refused(door.name);
+            if let Ok(turn) = Arc::clone(&refusals).try_acquire_owned() {
+                tokio::spawn(async move {
+                    refuse(stream).await;
+                    drop(turn);
+                });
+            }
+            continue;
+        };
+        let (service, door) = (service.clone(), door.clone());
+        // Children: each has a lock of its own, so that connections don't meet at one.
+        let (stop, cut) = (door.stop.child_token(), cut.child_token());
+        let unfinished = Arc::clone(&unfinished);
+        running.spawn(async move {
+            door.metrics.connection_opened(door.name);
+            if !connection(stream, service, &door.limits, stop, cut).await {
+                unfinished.fetch_add(1, Ordering::Relaxed);
+            }
+            door.metrics.connection_closed(door.name);
+            drop(place);
+        });
+    }
+    drop(listener);
+    running.close();
+    if timeout(door.limits.drain, running.wait()).await.is_err() {
+        cut.cancel();
+        running.wait().await;
+    }
+    unfinished.load(Ordering::Relaxed)
+}
+
+/// Serves one connection to its end; `false` when it was cut.
+async fn connection<S, B>(
+    stream: TcpStream,
+    service: S,
+    limits: &Limits,
+    stop: CancellationToken,
+    cut: CancellationToken,
+) -> bool
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    // Neither is worth refusing a client for.
+    stream.set_nodelay(true).ok();
+    SockRef::from(&stream)
+        .set_send_buffer_size(limits.send_buffer)
+        .ok();
+    let pulse = Arc::new(Pulse::default());
+    let wire = Wire::new(stream, Arc::clone(&pulse), limits);
+    let body_limit = limits.body;
+    let handler = service_fn(move |request: Request<Incoming>| {
+        pulse.begin();
+        let busy = Busy(Arc::clone(&pulse));
+        let fault = pulse.take_fault();
+        let service = service.clone();
+        async move {
+            let answer = match fault {
+                Some(fault) => bad_head(fault),
+                None => service
+                    .oneshot(request.map(|body| arriving(body, body_limit)))
+                    .await
+                    .map(|answer| answer.map(Body::new))
+                    .unwrap_or_else(|never| match never {}),
+            };
+            Ok::<_, Infallible>(answer.map(|body| Leaving::new(body, busy)))
+        }
+    });
+    let mut serving = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.idle)
+            .max_header_size(HEAD_BYTES)
+            .pipeline_flush(false)
+            .serve_connection(TokioIo::new(wire), handler)
+    );
+    // The errors are those of one client: it hung up, or sent what is not HTTP. hyper has answered what can be answered.
+    tokio::select! {
+        biased;
+        _ = serving.as_mut() => return true,
+        () = stop.cancelled() => serving.as_mut().graceful_shutdown(),
+    }
+    tokio::select! {
+        biased;
+        _ = serving => true,
+        () = cut.cancelled() => false,
+    }
+}
+
+fn arriving(body: Incoming, limit: Duration) -> Body {
+    if http_body::Body::is_end_stream(&body) {
+        return Body::empty();
+    }
+    Body::new(Arriving::new(body, limit))
+}
+
+/// The answer to a head that is refused before any route sees it; the connection ends with it.
+fn bad_head(fault: Fault) -> Response<Body> {
+    let message = match fault {
+        Fault::TwoLengths => {
+            r#"{"code":"BadRequest","message":"a request has Content-Length or Transfer-Encoding, not both"}"#
+        }
+        Fault::Fragment => {
+            r##"{"code":"BadRequest","message":"a # in the request's target must be written %23"}"##
+        }
+    };
+    let mut answer = Response::new(Body::from(message));
+    *answer.status_mut() = StatusCode::BAD_REQUEST;
+    let headers = answer.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("application/json"),
+    );
+    headers.insert(
+        header::CONNECTION,
+        header::HeaderValue::from_static("close"),
+    );
+    answer
+}
+
+/// Says that there is no place, and reads what the client had sent: closing over unread bytes would take the answer back.
+async fn refuse(mut stream: TcpStream) {
+    let talk = async {
+        stream.write_all(REFUSAL).await?;
+        stream.shutdown().await?;
+        let mut sink = [0; 1024];
+        while stream.read(&mut sink).await? > 0 {}
+        Ok::<_, std_io::Error>(())
+    };
+    // A client that is gone or slow needs no answer.
+    timeout(REFUSAL_TIME, talk).await.ok();
+}
+
+/// Errors of the connection that was to be accepted are over at once; others (no file descriptors) need time.
+async fn wait_after(error: &std_io::Error) {
+    use std_io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    if matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    ) {
+        return;
+    }
+    tracing::warn!(%error, "can't accept a connection");
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+#[cfg(test)]
+mod tests;

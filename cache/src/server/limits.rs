@@ -1,0 +1,40 @@
+//! What a connection may cost. Every bound is a value here, so that tests can shorten it.
+
+use std::time::Duration;
+
+/// The bounds of one door.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections open at one time; a further one is answered `503` and closed.
+    pub connections: usize,
+    /// From the first byte of a head (or from the accept) to its end.
+    pub head: Duration,
+    /// A kept-alive connection between two requests. Longer than the minute that load balancers keep theirs,
+    /// so that it is the client who closes and no request is lost in between.
+    pub idle: Duration,
+    /// A request body without a byte; the answer is `408`.
+    pub body: Duration,
+    /// A reader that takes no byte is cut.
+    pub stall: Duration,
+    /// Bytes written before other connections get their turn.
+    pub slice: usize,
+    /// `SO_SNDBUF` in bytes: what a reader that has stopped can hold in the kernel.
+    pub send_buffer: usize,
+    /// At the stop: how long running requests may take to end.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            body: Duration::from_secs(30),
+            stall: Duration::from_mins(1),
+            slice: 256 * 1024,
+            send_buffer: 512 * 1024,
+            drain: Duration::from_secs(30),
+        }
+    }
+}
