@@ -4,5 +4,8 @@
 //! request ─► api ─► proxy ─► store │ peer │ origin ─► answer
 //! ```
 
+pub mod discovery;
+pub mod members;
 pub mod object;
+pub mod peer;
 pub mod ring;
