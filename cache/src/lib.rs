@@ -4,6 +4,7 @@
 //! request ─► api ─► proxy ─► store │ peer │ origin ─► answer
 //! ```
 
+pub mod config;
 pub mod discovery;
 pub mod members;
 pub mod object;

@@ -1,15 +1,17 @@
 //! The watch against a scripted API server, on paused time; and the merge rules as a table.
 
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use kube::client::Body;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tower_test::mock::{Handle, SendResponse};
 
+use super::follow::{AT_MOST, QUIET, REFUSALS};
 use super::*;
 
 type Line = Result<Frame<Bytes>, std::convert::Infallible>;
@@ -104,7 +106,7 @@ struct Sets(tokio::sync::mpsc::UnboundedReceiver<Vec<Found>>);
 
 impl Sets {
     async fn next(&mut self) -> Vec<Found> {
-        timeout(Duration::from_secs(300), self.0.recv())
+        timeout(Duration::from_mins(5), self.0.recv())
             .await
             .expect("a set comes")
             .unwrap()
