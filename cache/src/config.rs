@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::FromArgMatches;
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
 
 pub use self::args::{Args, Command, Dev, DiscoveryApi, LogFormat, Serve};
 
@@ -28,6 +28,7 @@ const DEFAULT_CACHE_MB: u64 = 512;
 /// Fewer blocks than this, and every fill would push out what the one before it brought.
 const MIN_BLOCKS: u64 = 16;
 
+const DEFAULT_PORT: u16 = 8080;
 const DEFAULT_S3_PORT: u16 = 9000;
 const DEFAULT_ADMIN_PORT: u16 = 9095;
 
@@ -59,7 +60,7 @@ impl Error {
     pub fn report(self) -> ExitCode {
         let error = match self {
             Self::Usage(error) => error,
-            Self::Refused(message) => Args::command().error(ErrorKind::ArgumentConflict, message),
+            Self::Refused(message) => args::command().error(ErrorKind::ArgumentConflict, message),
         };
         // Nobody is left to tell where that fails.
         let _ = error.print();
@@ -269,7 +270,8 @@ impl Config {
 impl Args {
     /// The command line as typed; the original's single dash is understood.
     pub fn read(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Self, Error> {
-        Ok(Self::try_parse_from(args::two_dashes(argv))?)
+        let matches = args::command().try_get_matches_from(args::two_dashes(argv))?;
+        Ok(Self::from_arg_matches(&matches)?)
     }
 
     /// What is meant, here.

@@ -5,9 +5,10 @@
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Parser, Subcommand, ValueEnum, value_parser};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 
 /// The flags of the first Falcon, which were typed with one dash.
 const ORIGINAL: [&str; 10] = [
@@ -69,7 +70,7 @@ pub struct Serve {
     #[command(flatten)]
     pub(super) doors: Doors,
     #[command(flatten)]
-    pub(super) log: Log,
+    pub(super) log: Logging,
 }
 
 #[derive(Debug, clap::Args)]
@@ -93,7 +94,7 @@ pub(super) struct Origin {
     #[arg(long, env = "FALCON_S3_REGION", value_name = "REGION")]
     pub s3_region: Option<String>,
     /// Name the bucket in the path and not in the host [default: true with --s3-endpoint]
-    #[arg(long, env = "FALCON_S3_FORCE_PATH_STYLE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "FALCON_S3_FORCE_PATH_STYLE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_parser = BoolishValueParser::new())]
     pub s3_force_path_style: Option<bool>,
     /// Folder with the files access-key-id and secret-access-key, read again when they change [default: what the AWS SDK finds]
     #[arg(long, env = "FALCON_S3_CREDENTIALS_DIR", value_name = "DIR")]
@@ -146,10 +147,10 @@ pub(super) struct Freshness {
 #[command(next_help_heading = "Writes")]
 pub(super) struct Writes {
     /// Refuse uploads and deletions
-    #[arg(long, env = "FALCON_READ_ONLY", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "FALCON_READ_ONLY", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, action = ArgAction::Set, hide_possible_values = true, value_parser = BoolishValueParser::new())]
     pub read_only: bool,
     /// Keep what is uploaded, and not only what is read
-    #[arg(long, env = "FALCON_CACHE_ON_WRITE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "FALCON_CACHE_ON_WRITE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, action = ArgAction::Set, hide_possible_values = true, value_parser = BoolishValueParser::new())]
     pub cache_on_write: bool,
 }
 
@@ -195,14 +196,14 @@ pub(super) struct Doors {
     #[arg(long, env = "FALCON_LISTEN", value_name = "IP")]
     pub listen: Option<IpAddr>,
     /// Port of the HTTP API, and of the peers; 0 is any
-    #[arg(long, env = "FALCON_PORT", value_name = "PORT", default_value_t = 8080)]
-    pub port: u16,
+    #[arg(long, env = "FALCON_PORT", value_name = "PORT", default_value = "8080")]
+    pub port: Port,
     /// Port of the S3 API; 0 is off [default: 9000; off with several --peers on this host]
     #[arg(long, env = "FALCON_S3_PORT", value_name = "PORT")]
-    pub s3_port: Option<u16>,
+    pub s3_port: Option<Port>,
     /// Port of metrics and health; 0 is any [default: 9095; any with several --peers on this host]
     #[arg(long, env = "FALCON_ADMIN_PORT", value_name = "PORT")]
-    pub admin_port: Option<u16>,
+    pub admin_port: Option<Port>,
     /// Connections at once; further ones wait
     #[arg(long, env = "FALCON_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = 10_000, value_parser = value_parser!(u32).range(1..))]
     pub max_connections: u32,
@@ -213,9 +214,9 @@ pub(super) struct Doors {
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Log")]
-pub(super) struct Log {
+pub(super) struct Logging {
     /// Log at level debug
-    #[arg(long, env = "FALCON_VERBOSE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "FALCON_VERBOSE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, action = ArgAction::Set, hide_possible_values = true, value_parser = BoolishValueParser::new())]
     pub verbose: bool,
     /// Level (error, warn, info, debug, trace), or levels by module: info,falcon_cache=debug [default: info]
     #[arg(long, env = "FALCON_LOG_LEVEL", value_name = "LEVEL")]
@@ -270,6 +271,35 @@ pub enum LogFormat {
     Json,
 }
 
+/// A port as typed; `None` where it is not this node's.
+///
+/// Kubernetes sets FALCON_PORT=tcp://10.0.0.1:8080 in every pod beside a Service named falcon, and the like for the other
+/// ports. That is nobody's wish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Port(pub Option<u16>);
+
+impl FromStr for Port {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if ["tcp://", "udp://"]
+            .iter()
+            .any(|link| text.starts_with(link))
+        {
+            return Ok(Self(None));
+        }
+        text.parse().map(|port| Self(Some(port)))
+    }
+}
+
+/// The command line's grammar. The environment is named once at the end of the help and not with each flag.
+pub(super) fn command() -> clap::Command {
+    let quiet = |argument: clap::Arg| argument.hide_env(true);
+    Args::command()
+        .mut_args(quiet)
+        .mut_subcommands(|command| command.mut_args(quiet))
+}
+
 /// The original's flags, where they were typed with one dash, with two. Nothing else is touched, and nothing after `--`.
 pub(super) fn two_dashes(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Vec<OsString> {
     let mut flags_are_over = false;
@@ -296,8 +326,6 @@ fn is_original(argument: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn rewritten(argv: &[&str]) -> Vec<OsString> {
@@ -371,8 +399,8 @@ mod tests {
 
     #[test]
     fn the_help_groups_the_flags_and_names_their_units() {
-        Args::command().debug_assert();
-        let help = Args::command().term_width(160).render_help().to_string();
+        command().debug_assert();
+        let help = command().term_width(160).render_help().to_string();
         for part in [
             "Origin (S3):",
             "Memory:",

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::args::{self, DiscoveryApi, Serve};
 use super::{
-    Buckets, Config, DEFAULT_ADMIN_PORT, DEFAULT_CACHE_MB, DEFAULT_S3_PORT, Discovery, Doors,
-    Error, Freshness, KIB, Log, MB, MIN_BLOCKS, Memory, Origin, Ring, SAFE_SHARE_PERCENT,
-    Surroundings, Writes,
+    Buckets, Config, DEFAULT_ADMIN_PORT, DEFAULT_CACHE_MB, DEFAULT_PORT, DEFAULT_S3_PORT,
+    Discovery, Doors, Error, Freshness, KIB, Log, MB, MIN_BLOCKS, Memory, Origin, Ring,
+    SAFE_SHARE_PERCENT, Surroundings, Writes,
 };
 
 pub(super) fn refused(message: impl Into<String>) -> Error {
@@ -302,11 +302,13 @@ fn doors(typed: &args::Doors, ring: &Ring) -> Result<Doors, Error> {
         Discovery::Kubernetes { .. } => false,
     };
     let default = |port: u16| if shared { 0 } else { port };
+    let given = |port: Option<args::Port>| port.and_then(|port| port.0);
     let doors = Doors {
         listen: typed.listen,
-        port: typed.port,
-        s3_port: Some(typed.s3_port.unwrap_or(default(DEFAULT_S3_PORT))).filter(|port| *port != 0),
-        admin_port: typed.admin_port.unwrap_or(default(DEFAULT_ADMIN_PORT)),
+        port: typed.port.0.unwrap_or(DEFAULT_PORT),
+        s3_port: Some(given(typed.s3_port).unwrap_or(default(DEFAULT_S3_PORT)))
+            .filter(|port| *port != 0),
+        admin_port: given(typed.admin_port).unwrap_or(default(DEFAULT_ADMIN_PORT)),
         max_connections: usize::try_from(typed.max_connections).unwrap_or(usize::MAX),
         drain_timeout: Duration::from_secs(typed.drain_timeout),
     };
@@ -325,7 +327,7 @@ fn doors(typed: &args::Doors, ring: &Ring) -> Result<Doors, Error> {
     Ok(doors)
 }
 
-fn log(typed: &args::Log) -> Result<Log, Error> {
+fn log(typed: &args::Logging) -> Result<Log, Error> {
     let default = if typed.verbose { "debug" } else { "info" };
     let level = given(typed.log_level.clone()).unwrap_or_else(|| default.to_owned());
     let is_level = |word: &str| {

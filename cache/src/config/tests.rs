@@ -371,6 +371,18 @@ fn a_port_of_zero_clashes_with_none() {
 }
 
 #[test]
+fn what_kubernetes_says_of_a_service_named_falcon_is_no_port_of_this_node() {
+    let link = "tcp://10.96.0.5:80";
+    assert_eq!(
+        config(&format!(
+            "--bucket b --port {link} --s3-port {link} --admin-port {link}"
+        )),
+        config("--bucket b")
+    );
+    assert!(refusal("--bucket b --port http").contains("--port <PORT>"));
+}
+
+#[test]
 fn levels_by_module_pass_as_they_are() {
     assert_eq!(
         config("--bucket b --log-level warn,falcon_cache=trace")

@@ -240,13 +240,8 @@ impl Outage {
         if cause.is_some_and(|status| status.code == 410) {
             return;
         }
-        let now = Instant::now();
-        let known = self
-            .last_failure
-            .is_some_and(|last| now.duration_since(last) < OUTAGE_GAP);
-        self.last_failure = Some(now);
         let what = K::plural(&());
-        if known {
+        if !self.begins() {
             tracing::debug!(%error, "still can't follow {what}");
         } else if cause.is_some_and(|status| status.code == 403) {
             tracing::warn!(%error, "can't follow {what}: the service account needs get, list and watch on them; the ring stays as it is");
@@ -255,10 +250,40 @@ impl Outage {
         }
     }
 
+    /// Notes a failure; true if it is the first of an outage. A watch that is quiet again says nothing, so an outage is
+    /// also over when nothing failed for a while.
+    fn begins(&mut self) -> bool {
+        let last = self.last_failure.replace(Instant::now());
+        last.is_none_or(|last| last.elapsed() > OUTAGE_GAP)
+    }
+
     fn answered<K: Resource<DynamicType = ()>>(&mut self, event: &Event<K>) {
         // `Init` only says that a list will be asked for.
         if !matches!(event, Event::Init) && self.last_failure.take().is_some() {
             tracing::info!("following {} again", K::plural(&()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_told_of_once() {
+        let mut outage = Outage::default();
+        assert!(outage.begins());
+        for seconds in [1, 30, 60, 90] {
+            advance(Duration::from_secs(seconds)).await;
+            assert!(!outage.begins());
+        }
+        advance(OUTAGE_GAP * 2).await;
+        assert!(outage.begins());
+        outage.answered::<k8s_openapi::api::core::v1::Endpoints>(&Event::Init);
+        assert!(!outage.begins());
+        outage.answered::<k8s_openapi::api::core::v1::Endpoints>(&Event::InitDone);
+        assert!(outage.begins());
     }
 }
