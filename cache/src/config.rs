@@ -1,0 +1,346 @@
+//! Flags and environment: `Args` as typed → `Config` as meant. No other module reads either.
+//!
+//! The second step is pure and refuses what contradicts itself, with the flag's name and the fix. What it needs to know
+//! of the machine comes in as [`Surroundings`].
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::FromArgMatches;
+use clap::error::ErrorKind;
+
+pub use self::args::{Args, Command, Dev, DiscoveryApi, LogFormat, Serve};
+
+mod args;
+mod check;
+mod size;
+
+const MB: u64 = 1 << 20;
+const KIB: u64 = 1 << 10;
+
+/// Where no limit says what there is.
+const DEFAULT_CACHE_MB: u64 = 512;
+
+/// Fewer blocks than this, and every fill would push out what the one before it brought.
+const MIN_BLOCKS: u64 = 16;
+
+const DEFAULT_PORT: u16 = 8080;
+const DEFAULT_S3_PORT: u16 = 9000;
+const DEFAULT_ADMIN_PORT: u16 = 9095;
+
+/// The process needs memory of its own beside the objects: above this share of the limit it is at risk.
+const SAFE_SHARE_PERCENT: u64 = 80;
+
+/// What the binary was asked to do.
+#[derive(Debug)]
+pub enum Job {
+    /// Run a node.
+    Serve(Box<Config>),
+    /// Run a ring with an S3 of its own on this machine.
+    Dev(Dev),
+}
+
+/// Why there is nothing to run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command line can't be read, or asked for help or the version.
+    #[error(transparent)]
+    Usage(#[from] clap::Error),
+    /// The flags, each right alone, can't be meant so.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Error {
+    /// Says it: help and version to the standard output, mistakes to the error output. The code is 0 or 2.
+    pub fn report(self) -> ExitCode {
+        let error = match self {
+            Self::Usage(error) => error,
+            Self::Refused(message) => args::command().error(ErrorKind::ArgumentConflict, message),
+        };
+        // Nobody is left to tell where that fails.
+        let _ = error.print();
+        ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    }
+}
+
+/// What the flags mean: every default filled in, sizes in bytes, times as durations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// What may be asked for.
+    pub buckets: Buckets,
+    /// The S3 behind.
+    pub origin: Origin,
+    /// What may be kept.
+    pub memory: Memory,
+    /// For how long.
+    pub freshness: Freshness,
+    /// What becomes of uploads.
+    pub writes: Writes,
+    /// Which ring this node is in.
+    pub ring: Ring,
+    /// Where it listens.
+    pub doors: Doors,
+    /// What it logs.
+    pub log: Log,
+    /// What is allowed and probably not meant; for the log.
+    pub warnings: Vec<String>,
+}
+
+/// The buckets that a request may name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Buckets {
+    /// The one that is meant where none is named: `--bucket`, or the only one.
+    pub default: Option<String>,
+    /// All of them; `None` allows any.
+    pub allowed: Option<Vec<String>>,
+}
+
+impl Buckets {
+    /// True when requests may name this bucket.
+    pub fn allow(&self, bucket: &str) -> bool {
+        self.allowed
+            .as_ref()
+            .is_none_or(|allowed| allowed.iter().any(|name| name == bucket))
+    }
+}
+
+/// The S3 behind, and how it is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// `http(s)://HOST[:PORT]`; `None` is AWS.
+    pub endpoint: Option<String>,
+    /// `None` is what the SDK finds.
+    pub region: Option<String>,
+    /// The bucket goes in the path and not in the host.
+    pub force_path_style: bool,
+    /// The folder of the key files; `None` is what the SDK finds.
+    pub credentials_dir: Option<PathBuf>,
+    /// To the first byte of an answer.
+    pub timeout: Duration,
+    /// Reads in flight at once for one object.
+    pub parts_in_flight: usize,
+}
+
+/// Bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// For everything that is kept or in flight.
+    pub limit: u64,
+    /// The part of it for hot copies.
+    pub hot: u64,
+    /// Of a block; a power of two.
+    pub block: u64,
+    /// Larger objects are served and not kept.
+    pub max_object: u64,
+}
+
+/// How long what is known stays true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freshness {
+    /// Of a head; `None` is for ever.
+    pub ttl: Option<Duration>,
+    /// After that, while the origin is out of reach; zero is never.
+    pub stale_if_error: Duration,
+    /// Of the knowledge that there is no such object; zero is never.
+    pub negative_ttl: Duration,
+}
+
+/// What becomes of uploads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Writes {
+    /// They are refused.
+    pub read_only: bool,
+    /// They are kept too.
+    pub cache_on_write: bool,
+}
+
+/// Which ring this node is in, and as whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ring {
+    /// How peers reach this node: a name or an address.
+    pub host: String,
+    /// Where the others come from.
+    pub discovery: Discovery,
+    /// This node's availability zone; `None` is what discovery says.
+    pub zone: Option<String>,
+    /// The file with the peers' shared token.
+    pub peer_token_file: Option<PathBuf>,
+}
+
+/// Where the other nodes come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Discovery {
+    /// A list, as typed; an empty one is a node alone.
+    Fixed {
+        /// The nodes, this one included.
+        peers: Vec<String>,
+    },
+    /// What Kubernetes says is behind a Service.
+    Kubernetes {
+        /// The value of the Service's label.
+        id: String,
+        /// Where the Service is.
+        namespace: String,
+        /// What is watched.
+        api: DiscoveryApi,
+        /// This node's name there.
+        node: String,
+    },
+}
+
+/// Where the node listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doors {
+    /// `None` is all addresses, of both families.
+    pub listen: Option<IpAddr>,
+    /// Of the HTTP API and the peers; 0 is any.
+    pub port: u16,
+    /// Of the S3 API; `None` is off.
+    pub s3_port: Option<u16>,
+    /// Of metrics and health; 0 is any.
+    pub admin_port: u16,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// From SIGTERM to the end.
+    pub drain_timeout: Duration,
+}
+
+/// What is logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// Levels by module, in the words of `tracing_subscriber`.
+    pub filter: String,
+}
+
+/// What the flags' meaning depends on beside the flags.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Bytes that the process may use.
+    pub memory_limit: Option<u64>,
+    /// The machine's name, or the pod's.
+    pub hostname: Option<String>,
+    /// The pod's address, as kubelet notes it.
+    pub pod_address: Option<IpAddr>,
+    /// The pod's namespace, as its service account knows it.
+    pub namespace: Option<String>,
+}
+
+impl Surroundings {
+    /// As they are on this machine.
+    pub fn read() -> Self {
+        let read = |path: &Path| std::fs::read_to_string(path).ok();
+        let line = |path: &str| {
+            let text = read(Path::new(path))?.trim().to_owned();
+            (!text.is_empty()).then_some(text)
+        };
+        let hostname = line("/proc/sys/kernel/hostname");
+        let hosts = read(Path::new("/etc/hosts")).unwrap_or_default();
+        Self {
+            memory_limit: size::memory_limit(read),
+            pod_address: hostname
+                .as_deref()
+                .and_then(|name| check::pod_address(&hosts, name)),
+            hostname,
+            namespace: line("/var/run/secrets/kubernetes.io/serviceaccount/namespace"),
+        }
+    }
+}
+
+impl Job {
+    /// What this command line asks for, here; its first word is the program's name.
+    pub fn from_args(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Self, Error> {
+        Args::read(argv)?.into_job(&Surroundings::read())
+    }
+}
+
+impl Config {
+    /// As [`Job::from_args`], for a command line that is known to run a node.
+    pub fn from_args(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Self, Error> {
+        Args::read(argv)?.into_config(&Surroundings::read())
+    }
+}
+
+impl Args {
+    /// The command line as typed; the original's single dash is understood.
+    pub fn read(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Self, Error> {
+        let matches = args::command().try_get_matches_from(args::two_dashes(argv))?;
+        Ok(Self::from_arg_matches(&matches)?)
+    }
+
+    /// What is meant, here.
+    pub fn into_job(self, here: &Surroundings) -> Result<Job, Error> {
+        match self.command {
+            Some(Command::Dev(dev)) => {
+                if dev.port.checked_add(dev.nodes).is_none() {
+                    return Err(check::refused(
+                        "--port leaves no room for the other nodes' ports: take a lower one",
+                    ));
+                }
+                Ok(Job::Dev(dev))
+            }
+            Some(Command::Serve(serve)) => Ok(Job::Serve(Box::new(serve.into_config(here)?))),
+            None => Ok(Job::Serve(Box::new(self.serve.into_config(here)?))),
+        }
+    }
+
+    /// What is meant for a node, here.
+    pub fn into_config(self, here: &Surroundings) -> Result<Config, Error> {
+        match self.into_job(here)? {
+            Job::Serve(config) => Ok(*config),
+            Job::Dev(_) => Err(check::refused("dev has no configuration of a node")),
+        }
+    }
+}
+
+impl fmt::Display for Config {
+    /// One line with the configuration as meant, for the log. It holds no secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let buckets = self.buckets.allowed.as_ref();
+        write!(
+            f,
+            "buckets={} endpoint={} ",
+            buckets.map_or_else(|| "*".to_owned(), |names| names.join(",")),
+            self.origin.endpoint.as_deref().unwrap_or("AWS"),
+        )?;
+        match &self.ring.discovery {
+            Discovery::Fixed { peers } if peers.is_empty() => write!(f, "ring=alone")?,
+            Discovery::Fixed { peers } => write!(f, "peers={}", peers.join(","))?,
+            Discovery::Kubernetes {
+                id,
+                namespace,
+                node,
+                ..
+            } => write!(f, "discovery={namespace}/{id} node={node}")?,
+        }
+        let Memory {
+            limit, hot, block, ..
+        } = self.memory;
+        write!(
+            f,
+            " host={} port={} admin_port={} cache_mb={} hot_mb={} block_kib={} max_blob_mb={} ttl={} timeout={:?} read_only={}",
+            self.ring.host,
+            self.doors.port,
+            self.doors.admin_port,
+            limit / MB,
+            hot / MB,
+            block / KIB,
+            self.memory.max_object / MB,
+            self.freshness.ttl.map_or_else(
+                || "never".to_owned(),
+                |ttl| format!("{}m", ttl.as_secs() / 60)
+            ),
+            self.origin.timeout,
+            self.writes.read_only,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

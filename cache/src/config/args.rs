@@ -1,0 +1,421 @@
+//! The command line as typed: names, units, defaults and what each flag alone allows. What they mean together is `config`'s.
+//!
+//! The docs of the fields are the text of `--help`.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
+
+/// The flags of the first Falcon, which were typed with one dash.
+const ORIGINAL: [&str; 10] = [
+    "bucket",
+    "host",
+    "k8s-discovery-id",
+    "max-blob-size",
+    "peers",
+    "port",
+    "s3-endpoint",
+    "timeout",
+    "ttl",
+    "verbose",
+];
+
+/// Falcon, a cache for S3: a node of the ring.
+#[derive(Debug, Parser)]
+#[command(
+    name = "falcon-cache",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "Every flag is also taken from the environment, as FALCON_ and its name: FALCON_BUCKET for --bucket.\nMB, KiB and the like are powers of 1,024."
+)]
+pub struct Args {
+    /// What to do; to serve where nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The flags of `serve`, which need not be named.
+    #[command(flatten)]
+    pub serve: Serve,
+}
+
+/// What the binary does.
+#[derive(Debug, Subcommand)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one, for as long as the flags are read"
+)]
+pub enum Command {
+    /// Run a node (also without this word)
+    Serve(Serve),
+    /// Run a ring with an S3 of its own on this machine, to try Falcon
+    Dev(Dev),
+}
+
+/// The flags of a node.
+#[derive(Debug, clap::Args)]
+pub struct Serve {
+    #[command(flatten)]
+    pub(super) origin: Origin,
+    #[command(flatten)]
+    pub(super) memory: Memory,
+    #[command(flatten)]
+    pub(super) freshness: Freshness,
+    #[command(flatten)]
+    pub(super) writes: Writes,
+    #[command(flatten)]
+    pub(super) ring: Ring,
+    #[command(flatten)]
+    pub(super) doors: Doors,
+    #[command(flatten)]
+    pub(super) log: Logging,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Origin (S3)")]
+pub(super) struct Origin {
+    /// Bucket that a request means when it names none
+    #[arg(long, env = "FALCON_BUCKET", value_name = "NAME")]
+    pub bucket: Option<String>,
+    /// Further buckets that a request may name, comma separated; '*' allows any
+    #[arg(
+        long,
+        env = "FALCON_BUCKETS",
+        value_name = "NAMES",
+        value_delimiter = ','
+    )]
+    pub buckets: Vec<String>,
+    /// URL of the S3 service [default: that of AWS in the region]
+    #[arg(long, env = "FALCON_S3_ENDPOINT", value_name = "URL")]
+    pub s3_endpoint: Option<String>,
+    /// Region of the buckets [default: what the AWS SDK finds, else us-east-1]
+    #[arg(long, env = "FALCON_S3_REGION", value_name = "REGION")]
+    pub s3_region: Option<String>,
+    /// Name the bucket in the path and not in the host [default: true with --s3-endpoint]
+    #[arg(long, env = "FALCON_S3_FORCE_PATH_STYLE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_parser = BoolishValueParser::new())]
+    pub s3_force_path_style: Option<bool>,
+    /// Folder with the files access-key-id and secret-access-key, read again when they change [default: what the AWS SDK finds]
+    #[arg(long, env = "FALCON_S3_CREDENTIALS_DIR", value_name = "DIR")]
+    pub s3_credentials_dir: Option<PathBuf>,
+    /// How long to wait for the first byte of an answer
+    #[arg(long, env = "FALCON_TIMEOUT", value_name = "MS", default_value_t = 5000, value_parser = value_parser!(u64).range(1..=3_600_000))]
+    pub timeout: u64,
+    /// Reads in flight at once for one large object
+    #[arg(long, env = "FALCON_PARTS_IN_FLIGHT", value_name = "COUNT", default_value_t = 8, value_parser = value_parser!(u16).range(1..=256))]
+    pub parts_in_flight: u16,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Memory")]
+pub(super) struct Memory {
+    /// Memory for objects, never exceeded [default: half of the container's limit, else 512]
+    #[arg(long, env = "FALCON_MAX_CACHE_SIZE", value_name = "MB", value_parser = value_parser!(u64).range(1..=1 << 30))]
+    pub max_cache_size: Option<u64>,
+    /// Objects larger than this are served and not kept
+    #[arg(long, env = "FALCON_MAX_BLOB_SIZE", value_name = "MB", default_value_t = 128, value_parser = value_parser!(u64).range(0..=1 << 30))]
+    pub max_blob_size: u64,
+    /// Size of the pieces that objects are kept in: a power of two from 64 to 16384, the same on every node
+    #[arg(
+        long,
+        env = "FALCON_BLOCK_SIZE",
+        value_name = "KIB",
+        default_value_t = 1024
+    )]
+    pub block_size: u64,
+    /// Share of the memory for copies of what other nodes own
+    #[arg(long, env = "FALCON_HOT_SHARE", value_name = "PERCENT", default_value_t = 12, value_parser = value_parser!(u8).range(0..=90))]
+    pub hot_share: u8,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Freshness")]
+pub(super) struct Freshness {
+    /// How long an object is fresh before S3 is asked for its version; 0 is for ever
+    #[arg(long, env = "FALCON_TTL", value_name = "MINUTES", default_value_t = 60, value_parser = value_parser!(u64).range(0..=52_560_000))]
+    pub ttl: u64,
+    /// How long after that it is served all the same while S3 can't be asked; 0 is never
+    #[arg(long, env = "FALCON_STALE_IF_ERROR", value_name = "MINUTES", default_value_t = 60, value_parser = value_parser!(u64).range(0..=52_560_000))]
+    pub stale_if_error: u64,
+    /// How long it is remembered that there is no such object; 0 is never
+    #[arg(long, env = "FALCON_NEGATIVE_TTL", value_name = "MS", default_value_t = 2000, value_parser = value_parser!(u64).range(0..=3_600_000))]
+    pub negative_ttl: u64,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Writes")]
+pub(super) struct Writes {
+    /// Refuse uploads and deletions
+    #[arg(long, env = "FALCON_READ_ONLY", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, action = ArgAction::Set, hide_possible_values = true, value_parser = BoolishValueParser::new())]
+    pub read_only: bool,
+    /// Keep what is uploaded, and not only what is read
+    #[arg(long, env = "FALCON_CACHE_ON_WRITE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, action = ArgAction::Set, hide_possible_values = true, value_parser = BoolishValueParser::new())]
+    pub cache_on_write: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Ring")]
+pub(super) struct Ring {
+    /// Name or address by which peers reach this node: with --peers, which one of them it is [default: localhost; in Kubernetes the pod's address]
+    #[arg(long, env = "FALCON_HOST", value_name = "HOST")]
+    pub host: Option<String>,
+    /// All nodes of the ring, this one included, comma separated: http://localhost:8080,http://localhost:8081,…
+    #[arg(long, env = "FALCON_PEERS", value_name = "URLS", value_delimiter = ',')]
+    pub peers: Vec<String>,
+    /// Find the nodes in Kubernetes: those behind the Service with the label falcon-discovery-id=ID
+    #[arg(long, env = "FALCON_K8S_DISCOVERY_ID", value_name = "ID")]
+    pub k8s_discovery_id: Option<String>,
+    /// What is watched for that
+    #[arg(
+        long,
+        env = "FALCON_K8S_DISCOVERY_API",
+        value_name = "API",
+        value_enum,
+        default_value_t = DiscoveryApi::EndpointSlices
+    )]
+    pub k8s_discovery_api: DiscoveryApi,
+    /// Where the Service is [default: the pod's own namespace]
+    #[arg(long, env = "FALCON_K8S_NAMESPACE", value_name = "NAMESPACE")]
+    pub k8s_namespace: Option<String>,
+    /// This node's name in Kubernetes, which must be its pod's [default: the host name]
+    #[arg(long, env = "FALCON_NODE_NAME", value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Availability zone of this node [default: what Kubernetes says]
+    #[arg(long, env = "FALCON_ZONE", value_name = "ZONE")]
+    pub zone: Option<String>,
+    /// File with the token by which nodes know each other, the same on every node
+    #[arg(long, env = "FALCON_PEER_TOKEN_FILE", value_name = "FILE")]
+    pub peer_token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Doors")]
+pub(super) struct Doors {
+    /// Address to listen on [default: all, of both families]
+    #[arg(long, env = "FALCON_LISTEN", value_name = "IP")]
+    pub listen: Option<IpAddr>,
+    /// Port of the HTTP API, and of the peers; 0 is any
+    #[arg(long, env = "FALCON_PORT", value_name = "PORT", default_value = "8080")]
+    pub port: Port,
+    /// Port of the S3 API; 0 is off [default: 9000; off with several --peers on this host]
+    #[arg(long, env = "FALCON_S3_PORT", value_name = "PORT")]
+    pub s3_port: Option<Port>,
+    /// Port of metrics and health; 0 is any [default: 9095; any with several --peers on this host]
+    #[arg(long, env = "FALCON_ADMIN_PORT", value_name = "PORT")]
+    pub admin_port: Option<Port>,
+    /// Connections at once; further ones wait
+    #[arg(long, env = "FALCON_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = 10_000, value_parser = value_parser!(u32).range(1..))]
+    pub max_connections: u32,
+    /// How long requests may go on after SIGTERM
+    #[arg(long, env = "FALCON_DRAIN_TIMEOUT", value_name = "SECONDS", default_value_t = 25, value_parser = value_parser!(u64).range(0..=86_400))]
+    pub drain_timeout: u64,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Log")]
+pub(super) struct Logging {
+    /// Log at level debug
+    #[arg(long, env = "FALCON_VERBOSE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, action = ArgAction::Set, hide_possible_values = true, value_parser = BoolishValueParser::new())]
+    pub verbose: bool,
+    /// Level (error, warn, info, debug, trace), or levels by module: info,falcon_cache=debug [default: info]
+    #[arg(long, env = "FALCON_LOG_LEVEL", value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// How a line looks
+    #[arg(
+        long,
+        env = "FALCON_LOG_FORMAT",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t = LogFormat::Text
+    )]
+    pub log_format: LogFormat,
+}
+
+/// The flags of `dev`.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct Dev {
+    /// How many nodes
+    #[arg(long, env = "FALCON_NODES", value_name = "COUNT", default_value_t = 3, value_parser = value_parser!(u16).range(1..=16))]
+    pub nodes: u16,
+    /// Folder that the S3 serves, a bucket for each folder in it [default: a new one, removed at the end]
+    #[arg(long, env = "FALCON_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Port of the first node; the others take the next ones
+    #[arg(long, env = "FALCON_PORT", value_name = "PORT", default_value_t = 8080, value_parser = value_parser!(u16).range(1..))]
+    pub port: u16,
+}
+
+/// Which objects of Kubernetes name the nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DiscoveryApi {
+    /// `discovery.k8s.io/v1` EndpointSlice.
+    #[value(name = "endpointslices", help = "discovery.k8s.io/v1 EndpointSlice")]
+    EndpointSlices,
+    /// `v1` Endpoints.
+    #[value(
+        name = "endpoints",
+        help = "v1 Endpoints, deprecated since Kubernetes 1.33"
+    )]
+    Endpoints,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[value(help = "for people")]
+    Text,
+    /// For machines.
+    #[value(help = "for machines")]
+    Json,
+}
+
+/// A port as typed; `None` where it is not this node's.
+///
+/// Kubernetes sets FALCON_PORT=tcp://10.0.0.1:8080 in every pod beside a Service named falcon, and the like for the other
+/// ports. That is nobody's wish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Port(pub Option<u16>);
+
+impl FromStr for Port {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if ["tcp://", "udp://"]
+            .iter()
+            .any(|link| text.starts_with(link))
+        {
+            return Ok(Self(None));
+        }
+        text.parse().map(|port| Self(Some(port)))
+    }
+}
+
+/// The command line's grammar. The environment is named once at the end of the help and not with each flag.
+pub(super) fn command() -> clap::Command {
+    let quiet = |argument: clap::Arg| argument.hide_env(true);
+    Args::command()
+        .mut_args(quiet)
+        .mut_subcommands(|command| command.mut_args(quiet))
+}
+
+/// The original's flags, where they were typed with one dash, with two. Nothing else is touched, and nothing after `--`.
+pub(super) fn two_dashes(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Vec<OsString> {
+    let mut flags_are_over = false;
+    argv.into_iter()
+        .map(Into::into)
+        .map(|argument| {
+            flags_are_over |= argument == "--";
+            match argument.to_str() {
+                Some(text) if !flags_are_over && is_original(text) => format!("-{text}").into(),
+                _ => argument,
+            }
+        })
+        .collect()
+}
+
+fn is_original(argument: &str) -> bool {
+    let Some(flag) = argument.strip_prefix('-') else {
+        return false;
+    };
+    let name = flag.split('=').next().unwrap_or_default();
+    // Only the flag itself: --version takes no value.
+    flag == "version" || ORIGINAL.contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rewritten(argv: &[&str]) -> Vec<OsString> {
+        two_dashes(argv.iter().copied())
+    }
+
+    #[test]
+    fn the_originals_flags_are_taken_with_one_dash() {
+        assert_eq!(
+            rewritten(&[
+                "falcon-cache",
+                "-bucket",
+                "b",
+                "-ttl=5",
+                "-verbose",
+                "-version"
+            ]),
+            [
+                "falcon-cache",
+                "--bucket",
+                "b",
+                "--ttl=5",
+                "--verbose",
+                "--version"
+            ]
+        );
+        for name in ORIGINAL {
+            assert_eq!(
+                rewritten(&[&format!("-{name}")]),
+                [format!("--{name}").as_str()]
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_else_is_rewritten() {
+        let untouched = [
+            "-h",
+            "-V",
+            "--bucket",
+            "-b",
+            "-bucketx",
+            "-s3-port",
+            "-",
+            "---ttl",
+            "bucket",
+            "-version=1",
+            "--",
+            "-bucket",
+        ];
+        assert_eq!(rewritten(&untouched), untouched);
+    }
+
+    #[test]
+    fn every_flag_has_its_name_in_the_environment() {
+        let root = Args::command();
+        let commands = root.get_subcommands().chain([&root]);
+        let mut flags = 0;
+        for argument in commands.flat_map(clap::Command::get_arguments) {
+            let name = argument.get_long().unwrap();
+            let env = argument.get_env().unwrap().to_str().unwrap();
+            assert_eq!(
+                env,
+                format!("FALCON_{}", name.to_uppercase().replace('-', "_"))
+            );
+            assert!(argument.get_help().is_some(), "--{name} is explained");
+            flags += 1;
+        }
+        assert!(flags > 60, "{flags}");
+    }
+
+    #[test]
+    fn the_help_groups_the_flags_and_names_their_units() {
+        command().debug_assert();
+        let help = command().term_width(160).render_help().to_string();
+        for part in [
+            "Origin (S3):",
+            "Memory:",
+            "Freshness:",
+            "Writes:",
+            "Ring:",
+            "Doors:",
+            "Log:",
+            "--ttl <MINUTES>",
+            "--timeout <MS>",
+            "--max-blob-size <MB>",
+            "[default: 5000]",
+            "FALCON_BUCKET",
+        ] {
+            assert!(help.contains(part), "{part} in {help}");
+        }
+    }
+}

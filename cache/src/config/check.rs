@@ -1,0 +1,397 @@
+//! From each group of flags as typed to what it means, or why it can't be meant. Pure.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::args::{self, DiscoveryApi, Serve};
+use super::{
+    Buckets, Config, DEFAULT_ADMIN_PORT, DEFAULT_CACHE_MB, DEFAULT_PORT, DEFAULT_S3_PORT,
+    Discovery, Doors, Error, Freshness, KIB, Log, MB, MIN_BLOCKS, Memory, Origin, Ring,
+    SAFE_SHARE_PERCENT, Surroundings, Writes,
+};
+
+pub(super) fn refused(message: impl Into<String>) -> Error {
+    Error::Refused(message.into())
+}
+
+impl Serve {
+    /// What is meant, here.
+    pub(super) fn into_config(self, here: &Surroundings) -> Result<Config, Error> {
+        let mut warnings = Vec::new();
+        let memory = memory(&self.memory, here, &mut warnings)?;
+        let ring = ring(self.ring, here, &mut warnings)?;
+        Ok(Config {
+            buckets: buckets(&self.origin)?,
+            origin: origin(self.origin)?,
+            memory,
+            freshness: freshness(&self.freshness),
+            writes: writes(&self.writes)?,
+            doors: doors(&self.doors, &ring)?,
+            ring,
+            log: log(&self.log)?,
+            warnings,
+        })
+    }
+}
+
+/// A flag that is given empty, as charts do, isn't given.
+fn given(text: Option<String>) -> Option<String> {
+    text.map(|text| text.trim().to_owned())
+        .filter(|text| !text.is_empty())
+}
+
+fn list(entries: &[String]) -> Vec<String> {
+    let entries = entries.iter().map(|entry| entry.trim().to_owned());
+    entries.filter(|entry| !entry.is_empty()).collect()
+}
+
+fn buckets(typed: &args::Origin) -> Result<Buckets, Error> {
+    let bucket = given(typed.bucket.clone());
+    let mut names = list(&typed.buckets);
+    let any = names.iter().any(|name| name == "*");
+    if any && names.len() > 1 {
+        return Err(refused(
+            "--buckets '*' allows any bucket: name no others beside it",
+        ));
+    }
+    if any {
+        names.clear();
+    }
+    for name in bucket.iter().chain(&names) {
+        if let Some(rest) = name.strip_prefix("s3://") {
+            return Err(refused(format!(
+                "{name:?} is a URL: the bucket is {:?}",
+                rest.split('/').next().unwrap_or_default()
+            )));
+        }
+        let usual = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':');
+        if !name.chars().all(usual) || name.chars().all(|c| c == '.') {
+            return Err(refused(format!(
+                "{name:?} is no name of a bucket: give --bucket and --buckets names without blanks, slashes or stars"
+            )));
+        }
+    }
+    if let Some(bucket) = &bucket
+        && !names.contains(bucket)
+    {
+        names.insert(0, bucket.clone());
+    }
+    if names.is_empty() && !any {
+        return Err(refused(
+            "no bucket: name one with --bucket, several with --buckets, or allow any with --buckets '*'",
+        ));
+    }
+    let only = (!any && names.len() == 1).then(|| names[0].clone());
+    Ok(Buckets {
+        default: bucket.or(only),
+        allowed: (!any).then_some(names),
+    })
+}
+
+fn origin(typed: args::Origin) -> Result<Origin, Error> {
+    let endpoint = given(typed.s3_endpoint)
+        .map(|url| {
+            let place = url
+                .strip_prefix("https://")
+                .or_else(|| url.strip_prefix("http://"))
+                .ok_or_else(|| {
+                    refused(format!(
+                        "--s3-endpoint {url:?} is no URL: write http://{url} or https://{url}"
+                    ))
+                })?;
+            let place = place.trim_end_matches('/');
+            if place.is_empty() || place.contains(|c: char| "@?# \\".contains(c) || c.is_control())
+            {
+                return Err(refused(
+                    "--s3-endpoint must be http(s)://HOST:PORT; keys don't belong in it but in --s3-credentials-dir",
+                ));
+            }
+            Ok(url.trim_end_matches('/').to_owned())
+        })
+        .transpose()?;
+    Ok(Origin {
+        // Only AWS can be trusted to have a host name for each bucket.
+        force_path_style: typed.s3_force_path_style.unwrap_or(endpoint.is_some()),
+        endpoint,
+        region: given(typed.s3_region),
+        credentials_dir: typed
+            .s3_credentials_dir
+            .filter(|dir| !dir.as_os_str().is_empty()),
+        timeout: Duration::from_millis(typed.timeout),
+        parts_in_flight: usize::from(typed.parts_in_flight),
+    })
+}
+
+fn memory(
+    typed: &args::Memory,
+    here: &Surroundings,
+    warnings: &mut Vec<String>,
+) -> Result<Memory, Error> {
+    if !typed.block_size.is_power_of_two() || !(64..=16_384).contains(&typed.block_size) {
+        return Err(refused(format!(
+            "--block-size {} is no power of two from 64 to 16384 (KiB): 1024 is a good one",
+            typed.block_size
+        )));
+    }
+    let block = typed.block_size * KIB;
+    let half = here.memory_limit.map(|limit| limit / 2 / MB * MB);
+    let limit = typed
+        .max_cache_size
+        .map(|size| size * MB)
+        .or(half)
+        .unwrap_or(DEFAULT_CACHE_MB * MB);
+    if limit < MIN_BLOCKS * block {
+        let whence = if typed.max_cache_size.is_none() {
+            ", half of this container's memory limit,"
+        } else {
+            ""
+        };
+        return Err(refused(format!(
+            "--max-cache-size {}{whence} holds fewer than {MIN_BLOCKS} blocks of {} KiB: give it at least {} (MB), or lower --block-size",
+            limit / MB,
+            typed.block_size,
+            (MIN_BLOCKS * block).div_ceil(MB)
+        )));
+    }
+    if let Some(available) = here.memory_limit
+        && limit > available / 100 * SAFE_SHARE_PERCENT
+    {
+        warnings.push(format!(
+            "--max-cache-size {} is more than {SAFE_SHARE_PERCENT} % of this container's memory limit of {} MB: the node may be killed for want of memory",
+            limit / MB,
+            available / MB
+        ));
+    }
+    let max_object = typed.max_blob_size * MB;
+    if max_object > limit {
+        warnings.push(format!(
+            "--max-blob-size {} is more than --max-cache-size {}: the largest objects push out all others and themselves",
+            typed.max_blob_size,
+            limit / MB
+        ));
+    }
+    Ok(Memory {
+        limit,
+        hot: limit / 100 * u64::from(typed.hot_share),
+        block,
+        max_object,
+    })
+}
+
+fn freshness(typed: &args::Freshness) -> Freshness {
+    let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+    Freshness {
+        ttl: (typed.ttl > 0).then(|| minutes(typed.ttl)),
+        stale_if_error: minutes(typed.stale_if_error),
+        negative_ttl: Duration::from_millis(typed.negative_ttl),
+    }
+}
+
+fn writes(typed: &args::Writes) -> Result<Writes, Error> {
+    if typed.read_only && typed.cache_on_write {
+        return Err(refused(
+            "--read-only refuses what --cache-on-write would keep: leave one of them out",
+        ));
+    }
+    Ok(Writes {
+        read_only: typed.read_only,
+        cache_on_write: typed.cache_on_write,
+    })
+}
+
+fn ring(typed: args::Ring, here: &Surroundings, warnings: &mut Vec<String>) -> Result<Ring, Error> {
+    let peers = list(&typed.peers);
+    let host = given(typed.host);
+    let node = given(typed.node_name);
+    let namespace = given(typed.k8s_namespace);
+    let peer_token_file = typed
+        .peer_token_file
+        .filter(|file| !file.as_os_str().is_empty());
+    let (host, discovery) = if let Some(id) = given(typed.k8s_discovery_id) {
+        if !peers.is_empty() {
+            return Err(refused(
+                "--peers and --k8s-discovery-id both say who the nodes are: leave one of them out",
+            ));
+        }
+        if peer_token_file.is_none() {
+            warnings.push(
+                "no --peer-token-file: whoever reaches the port can speak as a peer".to_owned(),
+            );
+        }
+        let host = host.or_else(|| here.pod_address.map(|ip| ip.to_string()));
+        let host = host.ok_or_else(|| {
+            refused("the pod's address is not known: give it with --host (FALCON_HOST from status.podIP)")
+        })?;
+        (
+            host,
+            kubernetes(id, namespace, typed.k8s_discovery_api, node, here)?,
+        )
+    } else {
+        if node.is_some() {
+            return Err(refused(
+                "--node-name is for --k8s-discovery-id: in a list of --peers a node's name is its URL; leave it out",
+            ));
+        }
+        if namespace.is_some() {
+            warnings.push("--k8s-namespace does nothing without --k8s-discovery-id".to_owned());
+        }
+        (
+            host.unwrap_or_else(|| "localhost".to_owned()),
+            Discovery::Fixed { peers },
+        )
+    };
+    if !is_host(&host) {
+        return Err(refused(format!(
+            "--host {host:?} is no name and no address: give it without http:// and without the port"
+        )));
+    }
+    Ok(Ring {
+        host,
+        discovery,
+        zone: given(typed.zone),
+        peer_token_file,
+    })
+}
+
+fn kubernetes(
+    id: String,
+    namespace: Option<String>,
+    api: DiscoveryApi,
+    node: Option<String>,
+    here: &Surroundings,
+) -> Result<Discovery, Error> {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let label = id.len() <= 63
+        && id.chars().all(inner)
+        && id.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && id.ends_with(|c: char| c.is_ascii_alphanumeric());
+    if !label {
+        return Err(refused(format!(
+            "--k8s-discovery-id {id:?} is no value of a label: take up to 63 letters, digits, '-', '_' or '.', with a letter or digit at both ends"
+        )));
+    }
+    let namespace = namespace
+        .or_else(|| here.namespace.clone())
+        .ok_or_else(|| {
+            refused("no service account says which namespace this is: give it with --k8s-namespace")
+        })?;
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if namespace.len() > 63 || !namespace.chars().all(plain) {
+        return Err(refused(format!(
+            "--k8s-namespace {namespace:?} is no name of a namespace: take lower-case letters, digits and '-'"
+        )));
+    }
+    let node = node
+        .or_else(|| here.hostname.clone())
+        .ok_or_else(|| refused("this host has no name: give the pod's with --node-name"))?;
+    Ok(Discovery::Kubernetes {
+        id,
+        namespace,
+        api,
+        node,
+    })
+}
+
+fn doors(typed: &args::Doors, ring: &Ring) -> Result<Doors, Error> {
+    // Several nodes of one host, as the original is tried: the ports that it did not have must not be fought for.
+    let shared = match &ring.discovery {
+        Discovery::Fixed { peers } => {
+            let same = |peer: &&String| same_host(peer, &ring.host);
+            peers.iter().filter(same).count() > 1
+        }
+        Discovery::Kubernetes { .. } => false,
+    };
+    let default = |port: u16| if shared { 0 } else { port };
+    let given = |port: Option<args::Port>| port.and_then(|port| port.0);
+    let doors = Doors {
+        listen: typed.listen,
+        port: typed.port.0.unwrap_or(DEFAULT_PORT),
+        s3_port: Some(given(typed.s3_port).unwrap_or(default(DEFAULT_S3_PORT)))
+            .filter(|port| *port != 0),
+        admin_port: given(typed.admin_port).unwrap_or(default(DEFAULT_ADMIN_PORT)),
+        max_connections: usize::try_from(typed.max_connections).unwrap_or(usize::MAX),
+        drain_timeout: Duration::from_secs(typed.drain_timeout),
+    };
+    let ports = [
+        ("--port", doors.port),
+        ("--s3-port", doors.s3_port.unwrap_or(0)),
+        ("--admin-port", doors.admin_port),
+    ];
+    for (at, (second, port)) in ports.iter().enumerate() {
+        if let Some((first, _)) = ports[..at].iter().find(|(_, it)| it == port && *port != 0) {
+            return Err(refused(format!(
+                "{first} and {second} are both {port}: give one of them another port"
+            )));
+        }
+    }
+    Ok(doors)
+}
+
+fn log(typed: &args::Logging) -> Result<Log, Error> {
+    let default = if typed.verbose { "debug" } else { "info" };
+    let level = given(typed.log_level.clone()).unwrap_or_else(|| default.to_owned());
+    let is_level = |word: &str| {
+        ["off", "error", "warn", "info", "debug", "trace"]
+            .iter()
+            .any(|level| word.eq_ignore_ascii_case(level))
+    };
+    let filter = if is_level(&level) {
+        match level.to_ascii_lowercase().as_str() {
+            // What the libraries say of each retry, discovery says once.
+            level @ ("warn" | "info") => format!("{level},kube_client=error,kube_runtime=error"),
+            level => level.to_owned(),
+        }
+    } else if level
+        .split(',')
+        .all(|part| is_level(part.rsplit('=').next().unwrap_or_default()))
+    {
+        level
+    } else {
+        return Err(refused(format!(
+            "--log-level {level:?} is no level: take error, warn, info, debug or trace, or MODULE=LEVEL, comma separated"
+        )));
+    };
+    Ok(Log {
+        format: typed.log_format,
+        filter,
+    })
+}
+
+fn is_host(text: &str) -> bool {
+    let name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    bare(text).parse::<IpAddr>().is_ok() || text.chars().all(name)
+}
+
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// True when the peer, typed as a URL or as `HOST:PORT`, is on `host`.
+fn same_host(peer: &str, host: &str) -> bool {
+    let place = peer.split_once("://").map_or(peer, |(_, place)| place);
+    let place = place.trim_end_matches('/');
+    let name = place.rsplit_once(':').map_or(place, |(name, _)| name);
+    let loopback = |host: &str| {
+        host.eq_ignore_ascii_case("localhost")
+            || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    };
+    let (name, host) = (bare(name), bare(host));
+    name.eq_ignore_ascii_case(host) || (loopback(name) && loopback(host))
+}
+
+/// The address that a hosts file, as kubelet writes it, gives the pod; IPv4 where it has both.
+pub(super) fn pod_address(hosts: &str, hostname: &str) -> Option<IpAddr> {
+    let lines = hosts
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default());
+    let mut addresses: Vec<IpAddr> = lines
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let address: IpAddr = words.next()?.parse().ok()?;
+            words.any(|name| name == hostname).then_some(address)
+        })
+        .filter(|address| !address.is_loopback())
+        .collect();
+    addresses.sort_by_key(IpAddr::is_ipv6);
+    addresses.first().copied()
+}

@@ -1,0 +1,201 @@
+//! Who else is there: a static list, or a watch on what Kubernetes says is behind the cache's Service.
+//!
+//! The watch needs `get`, `list` and `watch` on `endpointslices.discovery.k8s.io` (or on `endpoints`, when that is asked
+//! for) in the node's own namespace, and nothing else: no pods, no services, no secrets.
+//!
+//! Deliberately absent: what a member's state means for the ring, and noticing that a peer is dead. A watch is too slow
+//! for the second and knows nothing of the first; both are `members`.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use futures::Stream;
+use k8s_openapi::api::core::v1::{Endpoints, ObjectReference};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+
+pub use self::fixed::fixed;
+use self::follow::follow;
+use crate::members::Found;
+use crate::peer::Contact;
+
+mod endpoints;
+mod fixed;
+mod follow;
+mod slices;
+
+/// The label by which a cache's Service is found; Kubernetes copies it to the slices and to the Endpoints.
+pub const LABEL: &str = "falcon-discovery-id";
+
+/// The port of a Service by which nodes talk to each other, where it has several.
+const PORT_NAME: &str = "http";
+
+/// Ten seconds more than a watch may last in silence, so that only a dead connection runs into it.
+const READ_TIMEOUT: Duration = Duration::from_secs(35);
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Which objects of Kubernetes are watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Api {
+    /// `discovery.k8s.io/v1` EndpointSlice.
+    EndpointSlices,
+    /// `v1` Endpoints, deprecated since Kubernetes 1.33: no zones, and nodes that terminate are just gone.
+    Endpoints,
+}
+
+/// Why the nodes can't be known.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An entry of the static list is no address of a peer.
+    #[error("{peer:?} in --peers {reason}")]
+    Peer {
+        /// The entry as it was typed.
+        peer: String,
+        /// What is wrong with it and what it should be.
+        reason: &'static str,
+    },
+    /// Two entries of the static list mean the same node.
+    #[error("{first} and {second} in --peers are the same node: name each node once")]
+    Twice {
+        /// The first of the two.
+        first: String,
+        /// The second of the two.
+        second: String,
+    },
+    /// The static list doesn't contain this node.
+    #[error(
+        "this node is {me}, which is not one of --peers {peers}: add it, or say with --host and --port which one it is"
+    )]
+    NotListed {
+        /// This node, from `--host` and `--port`.
+        me: String,
+        /// The list.
+        peers: String,
+    },
+    /// There is no cluster to ask, or no way to ask it.
+    #[error("no access to the Kubernetes API: {0}")]
+    NoCluster(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A client of the cluster that this pod runs in (or of the kubeconfig, outside of one), set up for a long watch.
+pub async fn client() -> Result<kube::Client, Error> {
+    let mut config = kube::Config::infer()
+        .await
+        .map_err(|error| Error::NoCluster(error.into()))?;
+    // The watch backs off by itself; retries below it would only hide an outage for minutes.
+    config.default_retry = false;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    // A list has no time-out of its own, and a half-open connection would hold it for a quarter of an hour.
+    config.read_timeout = Some(READ_TIMEOUT);
+    config.reset_reader_on_write = true;
+    kube::Client::try_from(config).map_err(|error| Error::NoCluster(error.into()))
+}
+
+/// How peers reach the pod `name`, which listens on `port` of `host` (an address or a name).
+pub fn contact(name: &str, host: &str, port: u16) -> Contact {
+    Contact {
+        name: name.to_owned(),
+        url: fixed::url(host, port),
+    }
+}
+
+/// All nodes of the cache `id`, each time that one of them changes. `port` is for objects that name none.
+///
+/// Nothing comes before the first list is complete; while the API server is away nothing comes either, so the last set holds.
+/// The stream doesn't end.
+pub fn watch(
+    client: kube::Client,
+    namespace: &str,
+    id: &str,
+    api: Api,
+    port: u16,
+) -> impl Stream<Item = Vec<Found>> + Send + Unpin + use<> {
+    match api {
+        Api::EndpointSlices => follow(
+            kube::Api::<EndpointSlice>::namespaced(client, namespace),
+            id,
+            move |slices| slices::merge(slices, port),
+        ),
+        Api::Endpoints => follow(
+            kube::Api::<Endpoints>::namespaced(client, namespace),
+            id,
+            move |endpoints| endpoints::merge(endpoints, port),
+        ),
+    }
+}
+
+/// A node as one object of Kubernetes names it.
+struct Candidate {
+    name: String,
+    at: SocketAddr,
+    zone: Option<String>,
+    serving: bool,
+    terminating: bool,
+}
+
+/// One address family, one entry a node; sorted by name. The later of two equals holds.
+fn settle(mut candidates: Vec<Candidate>) -> Vec<Found> {
+    // A dual-stack Service names each pod twice. Both families lead to it; one must be chosen, the same on all nodes.
+    if candidates.iter().any(|candidate| candidate.at.is_ipv4()) {
+        candidates.retain(|candidate| candidate.at.is_ipv4());
+    }
+    let rank = |candidate: &Candidate| (!candidate.terminating, candidate.serving);
+    let mut best: HashMap<String, Candidate> = HashMap::new();
+    for candidate in candidates {
+        let better = best
+            .get(&candidate.name)
+            .is_none_or(|held| rank(&candidate) >= rank(held));
+        if better {
+            best.insert(candidate.name.clone(), candidate);
+        }
+    }
+    let mut found: Vec<Found> = best
+        .into_values()
+        .map(|candidate| Found {
+            url: format!("http://{}", candidate.at),
+            name: candidate.name,
+            zone: candidate.zone,
+            serving: candidate.serving,
+            terminating: candidate.terminating,
+        })
+        .collect();
+    found.sort_by(|left, right| left.name.cmp(&right.name));
+    found
+}
+
+/// The pod's name, which a restart doesn't change; else the host's, else the address.
+fn name(target: Option<&ObjectReference>, hostname: Option<&str>, ip: IpAddr) -> String {
+    let pod = target
+        .filter(|target| target.kind.as_deref().is_none_or(|kind| kind == "Pod"))
+        .and_then(|target| target.name.as_deref());
+    [pod, hostname]
+        .into_iter()
+        .flatten()
+        .find(|name| !name.is_empty())
+        .map_or_else(|| ip.to_string(), str::to_owned)
+}
+
+/// The port named `http`, else the only one, else `fallback`.
+fn port<'a>(
+    ports: impl Iterator<Item = (Option<&'a str>, Option<i32>)> + Clone,
+    fallback: u16,
+) -> u16 {
+    let mut named = ports.clone().filter(|(name, _)| *name == Some(PORT_NAME));
+    let mut all = ports;
+    let (chosen, only) = (named.next(), all.next().filter(|_| all.next().is_none()));
+    chosen
+        .or(only)
+        .and_then(|(_, number)| u16::try_from(number?).ok())
+        .filter(|number| *number != 0)
+        .unwrap_or(fallback)
+}
+
+/// An address that a node can have. The API server refuses others, but slices are also written by hand.
+fn address(text: &str) -> Option<IpAddr> {
+    let address: IpAddr = text.parse().ok()?;
+    (!address.is_unspecified() && !address.is_multicast()).then_some(address)
+}
+
+#[cfg(test)]
+mod tests;

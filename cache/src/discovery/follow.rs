@@ -1,0 +1,289 @@
+//! One watch on one kind of object → whole sets of nodes, through outages and lost events.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::{WatchStreamExt, utils::StreamBackoff};
+use kube::{Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
+
+use super::LABEL;
+use crate::members::Found;
+
+/// A watch that is silent for longer than this and five seconds is dead. kube's own 290 s would hide a half-open
+/// connection for almost five minutes.
+const WATCH_SECONDS: u32 = 25;
+
+/// A rollout writes several slices in a row: one step of it should be one change of the ring.
+pub(super) const QUIET: Duration = Duration::from_millis(20);
+
+/// Changes that never pause are passed on after this long.
+pub(super) const AT_MOST: Duration = Duration::from_millis(200);
+
+/// Failures further apart than this belong to two outages. Back-off and connecting can take half of it.
+const OUTAGE_GAP: Duration = Duration::from_mins(3);
+
+/// So many refusals in a row to go on from the last known version, and the list is read again: a server that was restored
+/// from a backup will never reach that version.
+pub(super) const REFUSALS: u32 = 5;
+
+/// The sets that `merge` makes of the objects with label `id`; it gets the one written last last.
+pub(super) fn follow<K, F>(api: kube::Api<K>, id: &str, merge: F) -> BoxStream<'static, Vec<Found>>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    F: Fn(&[&K]) -> Vec<Found> + Send + 'static,
+{
+    let config = watcher::Config::default()
+        .labels(&format!("{LABEL}={id}"))
+        .timeout(WATCH_SECONDS);
+    let events = events(api, config);
+    async_stream::stream! {
+        let mut events = pin!(events);
+        let mut held = Held::default();
+        let mut outage = Outage::default();
+        let mut told: Option<Vec<Found>> = None;
+        let mut changed: Option<Changed> = None;
+        loop {
+            let event = match &changed {
+                None => events.next().await,
+                Some(changed) => timeout_at(changed.due(), events.next())
+                    .await
+                    .unwrap_or_default(),
+            };
+            match event {
+                Some(Ok(event)) => {
+                    outage.answered::<K>(&event);
+                    if held.take(event) {
+                        changed.get_or_insert_default().last = Instant::now();
+                    }
+                }
+                Some(Err(error)) => outage.failed::<K>(&error),
+                // `events` doesn't end: it was quiet.
+                None => {
+                    changed = None;
+                    let found = merge(&held.objects());
+                    if told.as_ref() != Some(&found) {
+                        told = Some(found.clone());
+                        yield found;
+                    }
+                }
+            }
+        }
+    }
+    .boxed()
+}
+
+/// kube's watch, which recovers by itself, begun again from the list where it would not.
+fn events<K>(
+    api: kube::Api<K>,
+    config: watcher::Config,
+) -> StreamBackoff<impl Stream<Item = watcher::Result<Event<K>>> + Send, watcher::DefaultBackoff>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    async_stream::stream! {
+        loop {
+            let mut watch = pin!(watcher(api.clone(), config.clone()));
+            let mut refusals = 0;
+            while let Some(event) = watch.next().await {
+                let lost = match &event {
+                    // It would ask for the same version for ever.
+                    Err(watcher::Error::WatchStartFailed(error)) => {
+                        refusals += 1;
+                        refusals == REFUSALS || status(error).is_some_and(|status| status.code == 410)
+                    }
+                    // What could not be read may have been a change; kube takes some of it for a status.
+                    Err(watcher::Error::WatchFailed(
+                        kube::Error::SerdeError(_) | kube::Error::Api(_),
+                    )) => true,
+                    Err(_) => false,
+                    Ok(_) => {
+                        refusals = 0;
+                        false
+                    }
+                };
+                yield event;
+                if lost {
+                    break;
+                }
+            }
+        }
+    }
+    .default_backoff()
+}
+
+fn status(error: &kube::Error) -> Option<&kube::core::Status> {
+    match error {
+        kube::Error::Api(status) => Some(status),
+        _ => None,
+    }
+}
+
+/// Since when there is a change to tell, and when the last one came.
+struct Changed {
+    first: Instant,
+    last: Instant,
+}
+
+impl Default for Changed {
+    fn default() -> Self {
+        let now = Instant::now();
+        Self {
+            first: now,
+            last: now,
+        }
+    }
+}
+
+impl Changed {
+    fn due(&self) -> Instant {
+        (self.last + QUIET).min(self.first + AT_MOST)
+    }
+}
+
+/// The objects as last seen, by name.
+struct Held<K> {
+    objects: BTreeMap<String, K>,
+    /// The list that is being read; it takes the objects' place when it is complete.
+    listing: BTreeMap<String, K>,
+}
+
+impl<K> Default for Held<K> {
+    fn default() -> Self {
+        Self {
+            objects: BTreeMap::new(),
+            listing: BTreeMap::new(),
+        }
+    }
+}
+
+impl<K: Resource> Held<K> {
+    /// True when there may be something new to tell.
+    fn take(&mut self, event: Event<K>) -> bool {
+        match event {
+            Event::Init => {
+                self.listing.clear();
+                false
+            }
+            Event::InitApply(object) => {
+                self.listing.insert(object.name_any(), object);
+                false
+            }
+            Event::InitDone => {
+                self.objects = std::mem::take(&mut self.listing);
+                true
+            }
+            Event::Apply(object) => {
+                // A watch that is resumed may repeat what is known, in an older state.
+                let older = self.objects.get(&object.name_any()).is_some_and(|held| {
+                    held.uid() == object.uid() && revision(held) > revision(&object)
+                });
+                if !older {
+                    self.objects.insert(object.name_any(), object);
+                }
+                !older
+            }
+            Event::Delete(object) => {
+                // Or tell of the end of one whose name is in use again.
+                let ended = self
+                    .objects
+                    .get(&object.name_any())
+                    .is_some_and(|held| held.uid() == object.uid());
+                if ended {
+                    self.objects.remove(&object.name_any());
+                }
+                ended
+            }
+        }
+    }
+
+    /// The one written last comes last.
+    fn objects(&self) -> Vec<&K> {
+        let mut objects: Vec<&K> = self.objects.values().collect();
+        objects.sort_by_key(|object| revision(*object));
+        objects
+    }
+}
+
+/// When the object was written; Kubernetes promises an order of these numbers within one kind.
+fn revision(object: &impl Resource) -> u64 {
+    object
+        .meta()
+        .resource_version
+        .as_deref()
+        .and_then(|version| version.parse().ok())
+        .unwrap_or(0)
+}
+
+/// Says once that the cluster can't be asked, however often it is tried.
+#[derive(Default)]
+struct Outage {
+    last_failure: Option<Instant>,
+}
+
+impl Outage {
+    fn failed<K: Resource<DynamicType = ()>>(&mut self, error: &watcher::Error) {
+        let cause = match error {
+            watcher::Error::InitialListFailed(error)
+            | watcher::Error::WatchStartFailed(error)
+            | watcher::Error::WatchFailed(error) => status(error),
+            watcher::Error::WatchError(status) => Some(&**status),
+            watcher::Error::NoResourceVersion => None,
+        };
+        // Too old a version is how a server asks for a new list.
+        if cause.is_some_and(|status| status.code == 410) {
+            return;
+        }
+        let what = K::plural(&());
+        if !self.begins() {
+            tracing::debug!(%error, "still can't follow {what}");
+        } else if cause.is_some_and(|status| status.code == 403) {
+            tracing::warn!(%error, "can't follow {what}: the service account needs get, list and watch on them; the ring stays as it is");
+        } else {
+            tracing::warn!(%error, "can't follow {what}; the ring stays as it is");
+        }
+    }
+
+    /// Notes a failure; true if it is the first of an outage. A watch that is quiet again says nothing, so an outage is
+    /// also over when nothing failed for a while.
+    fn begins(&mut self) -> bool {
+        let last = self.last_failure.replace(Instant::now());
+        last.is_none_or(|last| last.elapsed() > OUTAGE_GAP)
+    }
+
+    fn answered<K: Resource<DynamicType = ()>>(&mut self, event: &Event<K>) {
+        // `Init` only says that a list will be asked for.
+        if !matches!(event, Event::Init) && self.last_failure.take().is_some() {
+            tracing::info!("following {} again", K::plural(&()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_told_of_once() {
+        let mut outage = Outage::default();
+        assert!(outage.begins());
+        for seconds in [1, 30, 60, 90] {
+            advance(Duration::from_secs(seconds)).await;
+            assert!(!outage.begins());
+        }
+        advance(OUTAGE_GAP * 2).await;
+        assert!(outage.begins());
+        outage.answered::<k8s_openapi::api::core::v1::Endpoints>(&Event::Init);
+        assert!(!outage.begins());
+        outage.answered::<k8s_openapi::api::core::v1::Endpoints>(&Event::InitDone);
+        assert!(outage.begins());
+    }
+}
