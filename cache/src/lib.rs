@@ -6,3 +6,5 @@
 
 pub mod object;
 pub mod ring;
+
+pub mod dev;
