@@ -4,7 +4,6 @@
 //! and conditions on reads, which this S3 ignores; the cache must not need them to be right.
 
 use std::fmt;
-use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -60,15 +59,14 @@ impl Embedded {
     /// Opens `folder`, which is made if it is not there and kept afterwards; without one, a temporary folder that
     /// goes when the S3 does.
     pub fn open(folder: Option<&Path>) -> Result<Self, Error> {
-        let (folder, temporary) = match folder {
-            Some(folder) => (folder.to_owned(), None),
-            None => {
-                let temporary = tempfile::Builder::new()
-                    .prefix("falcon-dev-")
-                    .tempdir()
-                    .map_err(failed(&std::env::temp_dir()))?;
-                (temporary.path().to_owned(), Some(temporary))
-            }
+        let (folder, temporary) = if let Some(folder) = folder {
+            (folder.to_owned(), None)
+        } else {
+            let temporary = tempfile::Builder::new()
+                .prefix("falcon-dev-")
+                .tempdir()
+                .map_err(failed(&std::env::temp_dir()))?;
+            (temporary.path().to_owned(), Some(temporary))
         };
         std::fs::create_dir_all(&folder).map_err(failed(&folder))?;
         let folder = folder.canonicalize().map_err(failed(&folder))?;
@@ -158,33 +156,27 @@ pub fn endpoint(listener: &TcpListener) -> io::Result<String> {
 }
 
 /// One connection, to its end; after `stop`, to the end of the request that is running, and no longer than the drain.
-fn answer(
-    stream: TcpStream,
-    service: S3Service,
-    stop: CancellationToken,
-) -> impl Future<Output = ()> + Send {
-    async move {
-        // Heads and bodies leave in separate writes; waiting to join them costs 40 ms a request.
-        let _ = stream.set_nodelay(true);
-        let mut connection = pin!(
-            http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service)
-        );
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                match tokio::time::timeout(DRAIN, connection).await {
-                    Ok(ended) => ended,
-                    Err(_) => return,
-                }
+async fn answer(stream: TcpStream, service: S3Service, stop: CancellationToken) {
+    // Heads and bodies leave in separate writes; waiting to join them costs 40 ms a request.
+    let _ = stream.set_nodelay(true);
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            match tokio::time::timeout(DRAIN, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return,
             }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "a connection to the embedded S3 broke");
         }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection to the embedded S3 broke");
     }
 }
 
