@@ -12,7 +12,7 @@ use crate::object::{ETag, Head, ObjectId, Scope};
 const PART: u64 = 8;
 
 /// What a record costs beside its own bytes and its key's: moka's entry, its queues and its table, the reference counts. Measured.
-const RECORD_BYTES: u64 = 400;
+const RECORD_BYTES: u64 = 360;
 
 /// What is known of an object, and how long that may be believed.
 #[derive(Debug, Clone)]
