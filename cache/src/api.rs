@@ -11,6 +11,7 @@ mod delete;
 pub mod error;
 pub mod health;
 mod list;
+pub mod peer;
 mod prewarm;
 mod query;
 mod range;
@@ -61,7 +62,7 @@ pub struct Settings {
 /// The parts of the node that the routes use.
 pub struct Parts {
     /// Reads.
-    pub proxy: Arc<Proxy>,
+    pub proxy: Proxy,
     /// Writes and lists.
     pub origin: Origin,
     /// The barrier after each write.

@@ -71,6 +71,12 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "",
         "Bytes of objects read from S3",
     ),
+    (
+        "falcon_peer_bytes_total",
+        "counter",
+        "",
+        "Bytes of objects read from other nodes",
+    ),
     ("falcon_fills", "gauge", "", "Fills that run now"),
     (
         "falcon_fill_waiters",
@@ -192,11 +198,16 @@ pub struct Metrics {
     origin_requests: Counters<2>,
     origin_seconds: Histograms<1>,
     origin_bytes: Counter,
-    fills: Gauge,
-    waiters: Gauge,
+    peer_bytes: Counter,
     invalidations: Counters<1>,
     connections: Gauges<1>,
     refused: Counters<1>,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
 }
 
 impl Default for Metrics {
@@ -244,8 +255,7 @@ impl Metrics {
                 "falcon_origin_bytes_total",
                 Counter::default(),
             ),
-            fills: add(&mut registry, "falcon_fills", Gauge::default()),
-            waiters: add(&mut registry, "falcon_fill_waiters", Gauge::default()),
+            peer_bytes: add(&mut registry, "falcon_peer_bytes_total", Counter::default()),
             invalidations: add(
                 &mut registry,
                 "falcon_invalidations_total",
@@ -318,19 +328,9 @@ impl Metrics {
         self.origin_bytes.inc_by(n);
     }
 
-    /// A fill begins.
-    pub fn fill_started(&self) {
-        self.fills.inc();
-    }
-
-    /// A fill has ended, however.
-    pub fn fill_ended(&self) {
-        self.fills.dec();
-    }
-
-    /// Readers that follow a fill: `+1` when one begins to, `-1` when it stops.
-    pub fn waiters(&self, change: i64) {
-        self.waiters.inc_by(change);
+    /// `n` bytes of objects came from another node.
+    pub fn peer_bytes(&self, n: u64) {
+        self.peer_bytes.inc_by(n);
     }
 
     /// An invalidation that began here is over; `complete` when every node answered.
@@ -453,8 +453,7 @@ mod tests {
         metrics.origin_answered("read", "ok", took);
         metrics.origin_answered("read", "SomethingNew", took);
         metrics.origin_bytes(7);
-        metrics.fill_started();
-        metrics.waiters(1);
+        metrics.peer_bytes(1);
         metrics.invalidation(true);
         metrics.connection_opened("blob");
         metrics.connection_refused("blob");

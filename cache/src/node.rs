@@ -20,8 +20,9 @@ use crate::metrics::{Metrics, Snapshot};
 use crate::origin::{self, Origin};
 use crate::peer::{Contact, Peers, Token};
 use crate::proxy::{self, Proxy};
+use crate::ring::State;
 use crate::server::{self, Door, Limits};
-use crate::store::Store;
+use crate::store::{Kind, Store};
 
 /// How long a node waits at start for the answers to its hellos. A member that is silent by then is told of
 /// nothing that this node does, and this node is told of nothing by it: it may start.
@@ -264,12 +265,36 @@ fn observe(
     invalidator: &Arc<Invalidator>,
 ) {
     let (proxy, ring, invalidator) = (proxy.clone(), members.ring(), invalidator.clone());
-    metrics.observe(move || Snapshot {
-        store: proxy.store().stats(),
-        budget: proxy.store().budget().clone(),
-        fills: proxy.fills().len(),
-        waiters: proxy.fills().followers(),
-        ring: ring.borrow().clone(),
-        unanswered: invalidator.pending(),
+    metrics.observe(move || {
+        let (stats, budget) = (proxy.store().stats(), proxy.store().budget());
+        let in_state = |state: State| {
+            ring.borrow()
+                .members()
+                .iter()
+                .filter(|member| member.state == state)
+                .count() as u64
+        };
+        Snapshot {
+            blocks: stats.blocks,
+            heads: stats.heads,
+            cached_bytes: vec![("owned", stats.owned_bytes), ("hot", stats.hot_bytes)],
+            evictions: vec![
+                ("capacity", stats.evictions.capacity),
+                ("invalidated", stats.evictions.invalidated),
+                ("replaced", stats.evictions.replaced),
+            ],
+            fills: proxy.fills().len() as u64,
+            waiters: proxy.fills().followers() as u64,
+            memory: Kind::ALL
+                .iter()
+                .map(|kind| (kind.as_str(), budget.used_by(*kind)))
+                .collect(),
+            budget: budget.limit(),
+            members: State::ALL
+                .iter()
+                .map(|state| (state.as_str(), in_state(*state)))
+                .collect(),
+            unanswered: invalidator.pending(),
+        }
     });
 }

@@ -10,6 +10,7 @@ mod open;
 mod part;
 mod warm;
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -176,10 +177,15 @@ impl From<fill::Error> for Error {
 }
 
 /// The decision, shared by all doors of a node.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Proxy(Arc<Inner>);
 
-#[derive(Debug)]
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Proxy")
+    }
+}
+
 struct Inner {
     settings: Settings,
     store: Arc<Store>,
@@ -268,7 +274,7 @@ impl Proxy {
     /// Answers from this node's memory alone, without waiting; `None` when something is missing.
     fn hit(&self, ask: &Ask) -> Option<Result<Answer, Error>> {
         let record = self.0.store.head(&ask.object)?;
-        if !open::is_usable(&record, &ask.freshness) {
+        if !open::is_usable(&record, &ask.freshness, ask.hop) {
             return None;
         }
         let head = match &record.known {

@@ -22,6 +22,21 @@ pub enum State {
     Leaving,
 }
 
+impl State {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 4] = [Self::Joining, Self::Serving, Self::Silent, Self::Leaving];
+
+    /// The word, as in `/ring` and in the metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Joining => "joining",
+            Self::Serving => "serving",
+            Self::Silent => "silent",
+            Self::Leaving => "leaving",
+        }
+    }
+}
+
 /// A node of the cache, as this one sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {

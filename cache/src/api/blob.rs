@@ -11,8 +11,8 @@ use super::conditions::{Conditions, Verdict};
 use super::error::Failure;
 use super::query::Query;
 use super::{Api, Note, answer, range};
-use crate::object::{ByteRange, Head, ObjectId};
-use crate::proxy::{self, Answer, Ask, Freshness, Hop, Proxy, Source};
+use crate::object::{ByteRange, Head, ObjectId, Source};
+use crate::proxy::{self, Answer, Ask, Freshness, Hop, Proxy};
 
 /// How often a conditional read begins again because the object changes under it.
 const ATTEMPTS: usize = 4;

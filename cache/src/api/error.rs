@@ -221,15 +221,33 @@ impl From<origin::Error> for Failure {
 
 impl From<proxy::Error> for Failure {
     fn from(error: proxy::Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&proxy::Error> for Failure {
+    fn from(error: &proxy::Error) -> Self {
         use proxy::Error as E;
-        match &error {
-            E::Absent { code, .. } => Self::new(StatusCode::NOT_FOUND, code, &error),
+        match error {
+            E::Absent { code, message } => Self::new(StatusCode::NOT_FOUND, code, message),
             E::Unsatisfiable { head } => Self::unsatisfiable(head.size),
             E::Origin(error) => Self::from(error.as_ref()),
-            E::VersionChanged => Self::later("VersionChanged", &error),
-            E::NoMemory => Self::later("NoMemory", &error),
-            E::Shutdown => Self::later("ShuttingDown", &error)
-                .with(CONNECTION, HeaderValue::from_static("close")),
+            E::VersionChanged => Self::later("VersionChanged", error),
+            E::NoMemory => Self::later("NoMemory", error),
+            E::Relayed {
+                status: 503,
+                code,
+                message,
+            } => Self::later(code, message),
+            E::Relayed {
+                status,
+                code,
+                message,
+            } => {
+                let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY);
+                Self::new(status, code, message)
+            }
+            E::Timeout { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", error),
         }
     }
 }
@@ -323,7 +341,6 @@ mod tests {
         for (error, code) in [
             (proxy::Error::VersionChanged, "VersionChanged"),
             (proxy::Error::NoMemory, "NoMemory"),
-            (proxy::Error::Shutdown, "ShuttingDown"),
         ] {
             let failure = Failure::from(error);
             assert_eq!((failure.status().as_u16(), failure.code()), (503, code));

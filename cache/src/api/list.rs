@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::Api;
 use super::error::Failure;
 use super::query::Query;
+use crate::object::ETag;
 use crate::origin::{self, Entry, Listed, Origin};
 
 /// S3's own limit of a page.
@@ -27,7 +28,7 @@ const LINES: &str = "application/x-ndjson";
 struct Line<'a> {
     key: &'a str,
     size: u64,
-    etag: &'a str,
+    etag: Option<&'a str>,
     last_modified: Option<String>,
 }
 
@@ -108,7 +109,7 @@ fn line(entry: &Entry) -> Line<'_> {
     Line {
         key: &entry.key,
         size: entry.size,
-        etag: entry.etag.as_str(),
+        etag: entry.etag.as_ref().map(ETag::as_str),
         last_modified: entry.last_modified.map(timestamp),
     }
 }

@@ -82,7 +82,7 @@ pub(super) async fn post(
     api.prewarms.add(&job)?;
     tokio::spawn(job::run(
         Arc::clone(&job),
-        Arc::clone(&api.parts.proxy),
+        api.parts.proxy.clone(),
         api.parts.origin.clone(),
         work,
     ));

@@ -21,6 +21,10 @@ pub struct Snapshot {
     pub cached_bytes: Vec<(&'static str, u64)>,
     /// Evictions since the start, by reason.
     pub evictions: Vec<(&'static str, u64)>,
+    /// Fills that run.
+    pub fills: u64,
+    /// Readers that follow them.
+    pub waiters: u64,
     /// Bytes reserved, by kind.
     pub memory: Vec<(&'static str, u64)>,
     /// The most bytes that may be reserved.
@@ -49,6 +53,8 @@ impl Collector for Standing {
             return Ok(());
         };
         let now = (source.0)();
+        one(&mut encoder, "falcon_fills", now.fills)?;
+        one(&mut encoder, "falcon_fill_waiters", now.waiters)?;
         one(&mut encoder, "falcon_blocks", now.blocks)?;
         one(&mut encoder, "falcon_heads", now.heads)?;
         each(

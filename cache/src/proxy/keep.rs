@@ -9,7 +9,6 @@ use crate::peer::Want;
 use crate::store::{Block, Kind, Pool};
 
 /// Blocks of an upload, held while it runs. Without memory for the next block it gives up: the upload goes on.
-#[derive(Debug)]
 pub struct Keeper {
     proxy: Proxy,
     object: ObjectId,

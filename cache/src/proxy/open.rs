@@ -70,8 +70,11 @@ impl Opens {
     }
 }
 
-/// True when the record answers a question of this freshness.
-pub(super) fn is_usable(record: &Record, freshness: &Freshness) -> bool {
+/// True when the record answers this question.
+pub(super) fn is_usable(record: &Record, freshness: &Freshness, hop: Hop) -> bool {
+    if record.copied && hop == Hop::Last {
+        return false;
+    }
     let fresh = record
         .fresh_until
         .is_none_or(|until| Instant::now() < until);
@@ -86,7 +89,7 @@ impl Proxy {
     /// The object's current version. An absent object is an error.
     pub(super) async fn open(&self, ask: &Ask) -> Result<Opened, Error> {
         if let Some(record) = self.0.store.head(&ask.object)
-            && is_usable(&record, &ask.freshness)
+            && is_usable(&record, &ask.freshness, ask.hop)
         {
             return present(Opened {
                 record,
@@ -146,7 +149,8 @@ impl Proxy {
         let found = self
             .find_at_origin(&question, first, old.as_ref(), ticket)
             .await;
-        self.or_stale(found, old)
+        // A peer may be among those who wait, and must not be answered with a copy.
+        self.or_stale(found, old.filter(|old| !old.copied))
     }
 
     async fn find_at_origin(
@@ -160,7 +164,11 @@ impl Proxy {
         if let Some(Known::Present(head)) = old.map(|record| &record.known)
             && !matches!(question.freshness, Freshness::Not(_))
         {
-            if self.is_out() && question.freshness == Freshness::Stored && self.may_be_stale(old) {
+            if self.is_out()
+                && question.freshness == Freshness::Stored
+                && self.may_be_stale(old)
+                && old.is_some_and(|old| !old.copied)
+            {
                 let record = old.expect("matched above").clone();
                 return Ok(Opened {
                     record,
@@ -234,6 +242,7 @@ impl Proxy {
                     let now = Instant::now();
                     let record = Record {
                         known: Known::Present(Arc::new(head)),
+                        copied: true,
                         fetched: now
                             .checked_sub(Duration::from_millis(found.age_ms))
                             .unwrap_or(now),
@@ -259,7 +268,7 @@ impl Proxy {
                             code: refusal.code,
                             message: refusal.message,
                         };
-                        return Some(Err(self.absent(object, absent, ticket)));
+                        return Some(Err(self.absent(object, absent, ticket, true)));
                     }
                     RefusalKind::Version => return Some(Err(Error::VersionChanged)),
                     RefusalKind::Origin => {
@@ -322,6 +331,7 @@ impl Proxy {
                 known: Known::Present(head),
                 fetched: now,
                 fresh_until,
+                copied: false,
             },
             source,
             ticket,
@@ -346,7 +356,7 @@ impl Proxy {
         }
     }
 
-    fn absent(&self, object: &ObjectId, absent: Absent, ticket: Ticket) -> Error {
+    fn absent(&self, object: &ObjectId, absent: Absent, ticket: Ticket, copied: bool) -> Error {
         let now = Instant::now();
         let error = Error::Absent {
             code: absent.code.clone(),
@@ -359,6 +369,7 @@ impl Proxy {
                 known: Known::Absent(absent),
                 fetched: now,
                 fresh_until,
+                copied,
             },
             ticket,
         );
@@ -368,7 +379,7 @@ impl Proxy {
     fn origin_failed(&self, object: &ObjectId, error: origin::Error, ticket: Ticket) -> Error {
         match error {
             origin::Error::NotFound { code, message } => {
-                self.absent(object, Absent { code, message }, ticket)
+                self.absent(object, Absent { code, message }, ticket, false)
             }
             origin::Error::VersionChanged => Error::VersionChanged,
             error => {

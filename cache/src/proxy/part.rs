@@ -358,6 +358,9 @@ impl Feeder {
                     chunk = body.next() => chunk?,
                     () = self.proxy.silence(&peer.name) => Err(silent(peer)),
                 };
+                if let Ok(chunk) = &chunk {
+                    self.proxy.0.metrics.peer_bytes(chunk.len() as u64);
+                }
                 Some(chunk.map_err(Break::from))
             }
         }
@@ -392,7 +395,6 @@ impl Feeder {
                 .map_err(|_full| Break::Final(Error::NoMemory))?,
         );
         self.at += bytes.len() as u64;
-        self.proxy.0.metrics.filled(self.source, bytes.len() as u64);
         if self.at < block.end {
             self.current = Some(buffer);
             return Ok(());

@@ -23,6 +23,9 @@ pub struct Record {
     pub fetched: Instant,
     /// Until when it is believed unasked; `None` means for ever.
     pub fresh_until: Option<Instant>,
+    /// Another node said so, and not the origin itself. A peer is never answered with a copy: two nodes that take each
+    /// other for an object's home would hand it back and forth, past any invalidation.
+    pub copied: bool,
 }
 
 /// What the origin said of an object.

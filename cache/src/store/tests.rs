@@ -43,6 +43,7 @@ fn record(etag: &str) -> Record {
         known: Known::Present(Arc::new(head)),
         fetched: Instant::now(),
         fresh_until: None,
+        copied: false,
     }
 }
 

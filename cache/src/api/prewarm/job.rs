@@ -182,7 +182,7 @@ impl Job {
 }
 
 /// Does the work. Nothing but the job itself remembers it.
-pub(super) async fn run(job: Arc<Job>, proxy: Arc<Proxy>, origin: Origin, work: Work) {
+pub(super) async fn run(job: Arc<Job>, proxy: Proxy, origin: Origin, work: Work) {
     let objects: Objects = match work {
         Work::Keys(keys) => Box::pin(named(Arc::clone(&job), keys)),
         Work::Prefix(prefix) => Box::pin(listed(Arc::clone(&job), origin, prefix)),

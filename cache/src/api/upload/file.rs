@@ -66,7 +66,7 @@ pub(super) struct Writer<'a> {
     buffer: &'a mut Buffer,
     charge: Arc<Charge>,
     upload: Option<Upload>,
-    number: i32,
+    number: u32,
     size: u64,
 }
 
