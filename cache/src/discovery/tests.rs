@@ -119,7 +119,11 @@ impl Sets {
 
     /// Nothing comes for as long as a watch may be silent.
     async fn nothing(&mut self) {
-        let set = timeout(Duration::from_secs(20), self.0.recv()).await;
+        self.nothing_for(Duration::from_secs(20)).await;
+    }
+
+    async fn nothing_for(&mut self, time: Duration) {
+        let set = timeout(time, self.0.recv()).await;
         assert!(set.is_err(), "{set:?}");
     }
 }
@@ -423,6 +427,7 @@ async fn an_older_state_that_is_told_again_changes_nothing() {
     sets.next().await;
     let feed = server.watch(9).await;
     feed.send("MODIFIED", &slice("s", 7, &[a()]));
+    sets.nothing().await;
     feed.send("ADDED", &slice("s", 9, &[a(), b()]));
     let mut namesake = slice("s", 8, &[]);
     namesake["metadata"]["uid"] = json!("another");
@@ -451,10 +456,16 @@ async fn a_pod_that_moves_to_another_slice_is_never_missing() {
         .await;
     sets.next().await;
     let feed = server.watch(1).await;
-    feed.send("DELETED", &slice("s", 2, &[a()]));
-    feed.send("MODIFIED", &slice("t", 3, &[a()]));
+    feed.send("MODIFIED", &slice("s", 2, &[a()]));
+    for (kind, at) in [
+        ("DELETED", slice("s", 3, &[a()])),
+        ("MODIFIED", slice("t", 4, &[a()])),
+    ] {
+        sets.nothing_for(QUIET * 3 / 4).await;
+        feed.send(kind, &at);
+    }
     sets.nothing().await;
-    feed.send("MODIFIED", &slice("t", 4, &[a(), b()]));
+    feed.send("MODIFIED", &slice("t", 5, &[a(), b()]));
     assert_eq!(
         sets.line().await,
         "falcon-0=10.0.0.1:8080 falcon-1=10.0.0.2:8080"
