@@ -47,8 +47,8 @@ pub struct Settings {
     pub node: String,
     /// The bucket where a request names none.
     pub default_bucket: Option<String>,
-    /// Further buckets that may be named. Without these and without a default, any may.
-    pub allowed_buckets: Vec<String>,
+    /// The buckets that may be named; `None` is any.
+    pub allowed_buckets: Option<Vec<String>>,
     /// No upload, no delete.
     pub read_only: bool,
     /// An upload is to be kept as it streams through. Nothing keeps it yet: it is read back at the first request.
@@ -272,10 +272,8 @@ impl Settings {
         if named.is_empty() {
             return Err(Failure::bad("MissingBucket", "bucket= is empty"));
         }
-        let any = self.default_bucket.is_none() && self.allowed_buckets.is_empty();
-        let known =
-            self.default_bucket.as_ref() == Some(&named) || self.allowed_buckets.contains(&named);
-        if any || known {
+        let listed = |allowed: &Vec<String>| allowed.contains(&named);
+        if self.allowed_buckets.as_ref().is_none_or(listed) {
             return Ok(named);
         }
         let failure = Failure::new(
@@ -295,11 +293,12 @@ mod tests {
 
     use super::*;
 
-    fn settings(default: Option<&str>, allowed: &[&str]) -> Settings {
+    fn settings(default: Option<&str>, allowed: Option<&[&str]>) -> Settings {
         Settings {
             node: "n".into(),
             default_bucket: default.map(str::to_owned),
-            allowed_buckets: allowed.iter().map(|&name| name.to_owned()).collect(),
+            allowed_buckets: allowed
+                .map(|names| names.iter().map(|&name| name.to_owned()).collect()),
             read_only: false,
             cache_on_write: false,
             uploads: 1,
@@ -314,21 +313,24 @@ mod tests {
                 .bucket(name.map(str::to_owned))
                 .map_err(|failure| failure.code().to_owned())
         };
-        assert_eq!(named(settings(Some("a"), &[]), None).as_deref(), Ok("a"));
-        assert_eq!(
-            named(settings(Some("a"), &[]), Some("a")).as_deref(),
-            Ok("a")
-        );
-        assert_eq!(
-            named(settings(Some("a"), &["b"]), Some("b")).as_deref(),
-            Ok("b")
-        );
-        assert_eq!(named(settings(None, &[]), Some("x")).as_deref(), Ok("x"));
+        let (only_a, a_and_b): (&[&str], &[&str]) = (&["a"], &["a", "b"]);
+        for (settings, name, bucket) in [
+            (settings(Some("a"), Some(only_a)), None, "a"),
+            (settings(Some("a"), Some(only_a)), Some("a"), "a"),
+            (settings(Some("a"), Some(a_and_b)), Some("b"), "b"),
+            (settings(None, None), Some("x"), "x"),
+        ] {
+            assert_eq!(named(settings, name).as_deref(), Ok(bucket));
+        }
         for (settings, name, code) in [
-            (settings(Some("a"), &[]), Some("b"), "BucketNotAllowed"),
-            (settings(None, &["b"]), Some("a"), "BucketNotAllowed"),
-            (settings(None, &["b"]), None, "MissingBucket"),
-            (settings(None, &[]), Some(""), "MissingBucket"),
+            (
+                settings(Some("a"), Some(only_a)),
+                Some("b"),
+                "BucketNotAllowed",
+            ),
+            (settings(None, Some(only_a)), Some("b"), "BucketNotAllowed"),
+            (settings(None, Some(a_and_b)), None, "MissingBucket"),
+            (settings(None, None), Some(""), "MissingBucket"),
         ] {
             assert_eq!(named(settings, name), Err(code.to_owned()));
         }

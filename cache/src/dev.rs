@@ -1,6 +1,207 @@
 //! `falcon-cache dev`: what a newcomer needs to see a ring at work, in one process.
 //!
-//! The nodes are the real ones, over real listeners; only the S3 behind them is borrowed.
+//! The nodes are the real ones, over real listeners and real peers' requests; only the S3 behind them is borrowed.
 
 pub mod embedded;
 pub mod port;
+mod story;
+
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::join_all;
+use futures::stream;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::Ready;
+use crate::config::{self, Config};
+use crate::metrics::Metrics;
+use crate::node::{self, Listeners, Node, Settings};
+use crate::object::ObjectId;
+use crate::origin::{self, Headers, Origin};
+use crate::peer::Contact;
+use crate::{config::Dev as Asked, members::Found};
+use embedded::Embedded;
+use story::{Place, Story};
+
+/// The bucket that is made.
+const BUCKET: &str = "falcon";
+/// The object that is put.
+const SAMPLE: &str = "sample.txt";
+/// Where the S3 listens, if that is free: the port that S3 servers usually have.
+const S3_PORT: u16 = 9000;
+
+/// Why there is no ring to play with.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The folder is no S3.
+    #[error(transparent)]
+    Embedded(#[from] embedded::Error),
+    /// No port, or no place for a file.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The flags of a node, made here, were refused.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// A node did not start.
+    #[error(transparent)]
+    Node(#[from] node::Error),
+    /// The S3 did not take the sample.
+    #[error("the embedded S3 does not take the sample object")]
+    Sample(#[from] origin::Error),
+}
+
+/// A ring and its S3, running.
+pub struct Dev {
+    nodes: Vec<Node>,
+    s3: JoinHandle<()>,
+    stop: CancellationToken,
+    _keys: TempDir,
+}
+
+impl Dev {
+    /// Starts it and tells its story on the standard output.
+    pub async fn start(asked: &Asked) -> Result<Self, Error> {
+        let s3 = Embedded::open(asked.data.as_deref())?;
+        s3.create_bucket(BUCKET)?;
+        let s3_port = port::bind(S3_PORT).await?;
+        let endpoint = embedded::endpoint(&s3_port.listener)?;
+        let (folder, is_temporary) = (s3.folder().to_owned(), s3.is_temporary());
+        let stop = CancellationToken::new();
+        let s3 = tokio::spawn(s3.serve(s3_port.listener, stop.clone()));
+
+        let (mut listeners, mut contacts, mut moved) = (Vec::new(), Vec::new(), false);
+        let mut wanted = asked.port;
+        for _ in 0..asked.nodes {
+            let bound = port::bind(wanted).await?;
+            moved |= bound.moved;
+            wanted = bound.port.saturating_add(1);
+            let url = format!("http://localhost:{}", bound.port);
+            contacts.push(Contact {
+                name: url.clone(),
+                url,
+            });
+            let admin = port::bind(0).await?;
+            listeners.push((
+                Listeners {
+                    main: bound.listener,
+                    admin: admin.listener,
+                },
+                admin.port,
+            ));
+        }
+        let keys = keys()?;
+        let config = config(&endpoint, keys.path())?;
+        put_sample(&config).await?;
+
+        let mut nodes = Vec::new();
+        let mut places = Vec::new();
+        for ((listeners, admin), me) in listeners.into_iter().zip(&contacts) {
+            places.push(Place {
+                url: me.url.clone(),
+                metrics: format!("http://localhost:{admin}/metrics"),
+            });
+            let found = contacts.iter().map(listed).collect();
+            let discovery = stream::iter([found]).boxed();
+            nodes
+                .push(Node::start(Settings::new(&config, me.clone()), listeners, discovery).await?);
+        }
+        for node in &nodes {
+            // A node that ends before it is ready is a fault that its own log tells.
+            let mut ready = node.ready();
+            let _ready = ready.wait_for(|ready| *ready == Ready::Yes).await;
+        }
+        let object = ObjectId::new(BUCKET, SAMPLE).expect("both names are S3's");
+        let home = nodes.first().and_then(|node| {
+            node.members()
+                .ring()
+                .borrow()
+                .owner(&object, 0)
+                .map(|home| home.url.clone())
+        });
+        let story = Story {
+            places,
+            moved,
+            home,
+            endpoint,
+            bucket: BUCKET,
+            sample: SAMPLE,
+            folder,
+            is_temporary,
+        };
+        story.tell(&mut io::stdout().lock())?;
+        Ok(Self {
+            nodes,
+            s3,
+            stop,
+            _keys: keys,
+        })
+    }
+
+    /// Stops the nodes, then the S3.
+    pub async fn leave(self) {
+        join_all(self.nodes.into_iter().map(Node::leave)).await;
+        self.stop.cancel();
+        // It has been told to end, and a temporary folder goes with it.
+        let _ended = self.s3.await;
+    }
+}
+
+fn listed(contact: &Contact) -> Found {
+    Found {
+        name: contact.name.clone(),
+        url: contact.url.clone(),
+        zone: None,
+        serving: true,
+        terminating: false,
+    }
+}
+
+/// The S3's keys, as a folder that the nodes read them from.
+fn keys() -> io::Result<TempDir> {
+    let folder = tempfile::Builder::new()
+        .prefix("falcon-dev-keys-")
+        .tempdir()?;
+    std::fs::write(folder.path().join("access-key-id"), embedded::ACCESS_KEY_ID)?;
+    std::fs::write(
+        folder.path().join("secret-access-key"),
+        embedded::SECRET_ACCESS_KEY,
+    )?;
+    Ok(folder)
+}
+
+fn config(endpoint: &str, keys: &Path) -> Result<Config, config::Error> {
+    let flags = [
+        "falcon-cache".to_owned(),
+        format!("--bucket={BUCKET}"),
+        format!("--s3-endpoint={endpoint}"),
+        format!("--s3-region={}", embedded::REGION),
+        format!("--s3-credentials-dir={}", keys.display()),
+        "--max-cache-size=256".to_owned(),
+    ];
+    Config::from_args(flags)
+}
+
+async fn put_sample(config: &Config) -> Result<(), Error> {
+    let me = Contact {
+        name: String::new(),
+        url: String::new(),
+    };
+    let origin = Origin::new(Settings::new(config, me).origin, Metrics::new().into())
+        .await
+        .map_err(node::Error::from)?;
+    let object = ObjectId::new(BUCKET, SAMPLE).expect("both names are S3's");
+    let headers = Headers {
+        content_type: Some("text/plain".into()),
+        ..Headers::default()
+    };
+    let text = "Read from S3 once, and served from memory from then on.\n";
+    origin
+        .put(&object, &headers, Bytes::from_static(text.as_bytes()))
+        .await?;
+    Ok(())
+}

@@ -1,2 +1,145 @@
-//! The cache node.
-fn main() {}
+//! `falcon-cache`: parse, wire, serve, drain.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use falcon_cache::config::{Config, Discovery, DiscoveryApi, Job, Log, LogFormat};
+use falcon_cache::members::Found;
+use falcon_cache::node::{Listeners, Node, Settings};
+use falcon_cache::peer::Contact;
+use falcon_cache::{dev, discovery};
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let job = match Job::from_args(std::env::args_os()) {
+        Ok(job) => job,
+        Err(error) => return error.report(),
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&anyhow::Error::new(error).context("no threads to run on")),
+    };
+    let done = runtime.block_on(async {
+        match job {
+            Job::Serve(config) => serve(*config).await,
+            Job::Dev(asked) => {
+                log(&Log::for_dev());
+                until_signal(dev::Dev::start(&asked).await?, dev::Dev::leave).await
+            }
+        }
+    });
+    // What still runs after a second signal is not waited for.
+    runtime.shutdown_background();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    use std::io::Write;
+    // Nobody is left to tell where that fails.
+    let _ = writeln!(std::io::stderr(), "falcon-cache: {error:#}");
+    ExitCode::FAILURE
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    log(&config.log);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let doors = config.doors;
+    let main = listen(doors.listen, doors.port).await.context("--port")?;
+    let admin = listen(doors.listen, doors.admin_port)
+        .await
+        .context("--admin-port")?;
+    let port = main.local_addr()?.port();
+    let (me, found) = discover(&config, port).await?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"), node = me.name, url = me.url, port, admin = %admin.local_addr()?, %config,
+        "starting"
+    );
+    let node = Node::start(Settings::new(&config, me), Listeners { main, admin }, found).await?;
+    node.check_origin(config.buckets.default.as_deref());
+    until_signal(node, async |node| {
+        let cut = node.leave().await;
+        tracing::info!(cut, "left the ring and stopped");
+    })
+    .await
+}
+
+/// Runs until the first signal and leaves in order; a second one ends it at once.
+async fn until_signal<T>(running: T, leave: impl AsyncFnOnce(T)) -> anyhow::Result<()> {
+    let (mut term, mut int) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    either(&mut term, &mut int).await;
+    tracing::info!("leaving: finishing what runs; a second signal stops at once");
+    tokio::select! {
+        () = leave(running) => {}
+        () = either(&mut term, &mut int) => tracing::warn!("stopped at once"),
+    }
+    Ok(())
+}
+
+async fn either(term: &mut Signal, int: &mut Signal) {
+    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+}
+
+async fn listen(address: Option<IpAddr>, port: u16) -> anyhow::Result<TcpListener> {
+    let bound = match address {
+        Some(address) => TcpListener::bind((address, port)).await,
+        None => match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+            Ok(listener) => Ok(listener),
+            // A machine without IPv6.
+            Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await,
+        },
+    };
+    bound.with_context(|| format!("port {port} can't be listened on"))
+}
+
+async fn discover(
+    config: &Config,
+    port: u16,
+) -> anyhow::Result<(Contact, BoxStream<'static, Vec<Found>>)> {
+    let host = &config.ring.host;
+    match &config.ring.discovery {
+        Discovery::Fixed { peers } => {
+            let (me, found) = discovery::fixed(peers, host, port)?;
+            Ok((me, stream::iter([found]).boxed()))
+        }
+        Discovery::Kubernetes {
+            id,
+            namespace,
+            api,
+            node,
+        } => {
+            let api = match api {
+                DiscoveryApi::EndpointSlices => discovery::Api::EndpointSlices,
+                DiscoveryApi::Endpoints => discovery::Api::Endpoints,
+            };
+            let client = discovery::client().await?;
+            let found = discovery::watch(client, namespace, id, api, port);
+            Ok((discovery::contact(node, host, port), found.boxed()))
+        }
+    }
+}
+
+fn log(log: &Log) {
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(&log.filter))
+        .with_writer(std::io::stderr);
+    match log.format {
+        LogFormat::Text => lines.init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+}

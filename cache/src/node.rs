@@ -1,5 +1,7 @@
 //! One node: its parts wired together, its doors opened, and its way out. `main` runs one of them, `dev` several.
 
+mod settings;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -199,6 +201,19 @@ impl Node {
     /// Whether it may be sent requests; changes as it starts and leaves.
     pub fn ready(&self) -> watch::Receiver<Ready> {
         self.ready.subscribe()
+    }
+
+    /// Asks S3 for the bucket, in a task of its own, and says what is wrong if anything is. The node serves meanwhile.
+    pub fn check_origin(&self, bucket: Option<&str>) {
+        let (origin, Some(bucket)) = (self.origin.clone(), bucket.map(str::to_owned)) else {
+            return;
+        };
+        self.tasks.spawn(async move {
+            match origin.list(&bucket, "", 1, None).await {
+                Ok(_) => tracing::info!(bucket, "S3 answers"),
+                Err(error) => tracing::error!(bucket, %error, "S3 does not answer as it should"),
+            }
+        });
     }
 
     /// Leaves in order: not ready, out of the ring, then what runs is finished, then the doors close. Returns the

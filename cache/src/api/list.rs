@@ -200,7 +200,7 @@ mod tests {
         let entry = Entry {
             key: "a\"\n".into(),
             size: 3,
-            etag: "\"e\"".into(),
+            etag: Some("\"e\"".into()),
             last_modified: None,
         };
         let text = text(&[entry.clone(), entry]);

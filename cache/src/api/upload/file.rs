@@ -154,7 +154,7 @@ impl<'a> Writer<'a> {
 
     /// Sends the buffer as the next part.
     async fn part(&mut self) -> Result<(), origin::Error> {
-        let mut upload = match self.upload.take() {
+        let upload = match self.upload.take() {
             Some(upload) => upload,
             None => {
                 self.parts
