@@ -138,12 +138,12 @@ async fn collect(body: Option<StreamingBlob>) -> S3Result<Bytes> {
     Ok(all.freeze())
 }
 
-fn length(n: u64) -> Option<i64> {
-    Some(i64::try_from(n).expect("objects are shorter"))
+fn length(n: u64) -> i64 {
+    i64::try_from(n).expect("objects are shorter")
 }
 
-fn quoted(etag: &str) -> Option<ETag> {
-    Some(ETag::Strong(etag.to_owned()))
+fn tag(etag: &str) -> ETag {
+    ETag::Strong(etag.to_owned())
 }
 
 /// As forms are encoded: that is what S3 calls `url`.
@@ -205,11 +205,11 @@ impl S3 for Api {
             .map(|_| format!("bytes {}-{}/{size}", range.start, range.end - 1));
         let headers = stored.headers.clone();
         Ok(S3Response::new(GetObjectOutput {
-            content_length: length(range.end - range.start),
+            content_length: Some(length(range.end - range.start)),
             content_range: named,
             body: Some(StreamingBlob::wrap(pieces(stored.content.clone(), range))),
             accept_ranges: Some("bytes".to_owned()),
-            e_tag: quoted(&stored.etag),
+            e_tag: Some(tag(&stored.etag)),
             last_modified: Some(stored.timestamp()),
             content_type: headers.content_type,
             cache_control: headers.cache_control,
@@ -237,9 +237,9 @@ impl S3 for Api {
         )?;
         let headers = stored.headers.clone();
         Ok(S3Response::new(HeadObjectOutput {
-            content_length: length(stored.content.len()),
+            content_length: Some(length(stored.content.len())),
             accept_ranges: Some("bytes".to_owned()),
-            e_tag: quoted(&stored.etag),
+            e_tag: Some(tag(&stored.etag)),
             last_modified: Some(stored.timestamp()),
             content_type: headers.content_type,
             cache_control: headers.cache_control,
@@ -268,7 +268,7 @@ impl S3 for Api {
             metadata: input.metadata.unwrap_or_default(),
         };
         let stored = Stored::new(Content::Bytes(body), headers);
-        let e_tag = quoted(&stored.etag);
+        let e_tag = Some(tag(&stored.etag));
         let mut state = self.0.lock();
         let (if_match, if_none_match) = (input.if_match.as_ref(), input.if_none_match.as_ref());
         check_write(&state, &input.bucket, &input.key, if_match, if_none_match)?;
@@ -295,7 +295,7 @@ impl S3 for Api {
         let mut copy = Stored::new(source.content.clone(), source.headers.clone());
         copy.etag.clone_from(&source.etag);
         let result = CopyObjectResult {
-            e_tag: quoted(&copy.etag),
+            e_tag: Some(tag(&copy.etag)),
             last_modified: Some(copy.timestamp()),
             ..Default::default()
         };
@@ -390,7 +390,7 @@ impl S3 for Api {
     ) -> S3Result<S3Response<UploadPartOutput>> {
         let input = req.input;
         let body = collect(input.body).await?;
-        let e_tag = quoted(&md5(&body));
+        let e_tag = Some(tag(&md5(&body)));
         let mut state = self.0.lock();
         let upload = state.uploads.get_mut(&input.upload_id);
         let upload = upload.ok_or_else(|| s3_error!(NoSuchUpload))?;
@@ -430,7 +430,7 @@ impl S3 for Api {
         }
         let mut stored = Stored::new(Content::Bytes(parts.concat().into()), upload.headers);
         stored.etag = parts_etag(parts.iter());
-        let e_tag = quoted(&stored.etag);
+        let e_tag = Some(tag(&stored.etag));
         state.uploads.remove(&input.upload_id);
         state
             .objects
