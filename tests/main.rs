@@ -1,8 +1,6 @@
 //! The tests that cross files: a ring of real nodes, real S3 servers, real sockets. One binary, so that it links once.
-#![expect(
-    clippy::unwrap_used,
-    reason = "clippy's allow-unwrap-in-tests does not reach the helper functions of a test binary"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 
 mod harness;
 

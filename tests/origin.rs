@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use falcon_cache::metrics::Metrics;
 use falcon_cache::object::ObjectId;
 use falcon_cache::origin::{Body, Error, Origin, Settings};
 use tempfile::TempDir;
@@ -81,9 +80,7 @@ async fn origin() -> (S3, Origin, TempDir) {
 }
 
 async fn made(settings: Settings) -> Origin {
-    Origin::new(settings, Arc::new(Metrics::default()))
-        .await
-        .unwrap()
+    Origin::new(settings, Arc::default()).await.unwrap()
 }
 
 fn object(key: &str) -> ObjectId {

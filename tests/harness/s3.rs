@@ -7,6 +7,7 @@ mod fault;
 mod front;
 mod list;
 mod log;
+mod rules;
 pub(crate) mod synthetic;
 mod world;
 

@@ -168,7 +168,7 @@ async fn a_version_that_is_still_there_costs_no_bytes() {
     assert!(matches!(forgetful, Revalidation::Unchanged));
     // The same bytes stored again, perhaps with other headers: the tag alone does not tell.
     s3.change("bucket", "k", |stored| {
-        stored.modified += Duration::from_secs(9)
+        stored.modified += Duration::from_secs(9);
     });
     let again = origin.revalidate(&object("k"), &known).await.unwrap();
     assert!(matches!(again, Revalidation::Changed(head) if head.etag == known.etag));

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use falcon_cache::metrics::Metrics;
 use falcon_cache::origin::{Error, Origin};
 use tokio::time::Instant;
 
@@ -231,11 +230,7 @@ async fn missing_keys_are_named_with_the_way_out() {
 #[tokio::test]
 async fn an_endpoint_that_is_no_url_is_refused_at_the_start() {
     let keys = secret(KEY_ID, SECRET);
-    let refused = Origin::new(
-        settings("minio:9000".into(), &keys),
-        Arc::new(Metrics::default()),
-    )
-    .await;
+    let refused = Origin::new(settings("minio:9000".into(), &keys), Arc::default()).await;
     let words = refused.unwrap_err().to_string();
     assert!(
         words.contains("minio:9000") && words.contains("http://"),

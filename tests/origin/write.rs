@@ -124,7 +124,12 @@ async fn an_upload_in_parts_becomes_one_object() {
     let (second, first) = tokio::join!(upload.part(2, "end".into()), upload.part(1, part(b'1')));
     first.unwrap();
     second.unwrap();
-    assert_eq!(s3.unfinished()[0].parts.len(), 2);
+    let unfinished = &s3.unfinished()[0];
+    assert_eq!(
+        (unfinished.bucket.as_str(), unfinished.key.as_str()),
+        ("bucket", "k")
+    );
+    assert_eq!(unfinished.parts.len(), 2);
     let etag = upload.complete().await.unwrap();
     let head = origin.head(&object("k")).await.unwrap();
     assert_eq!((&head.etag, head.size), (&etag, (5 << 20) + 3));

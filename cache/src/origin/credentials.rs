@@ -137,29 +137,19 @@ impl Files {
     /// `refused` and no better one comes.
     async fn look(&self, refused: bool) -> Result<(), Missing> {
         let old = self.state().good.clone();
-        let mut last = Err(Missing::Restless(self.0.folder.clone()));
-        for _ in 0..LOOKS {
-            last = self.read_twice();
-            match (&last, &old) {
-                (Ok(new), Some(old)) if new.half_of(old) => {
-                    if !refused {
-                        // Whoever asks next looks again; until then the old pair is whole.
-                        self.state().looked = Some(Instant::now());
-                        return Ok(());
-                    }
-                }
-                (Ok(new), Some(old)) if refused && new == old => break,
-                (Ok(_), _) => break,
-                (Err(_), Some(_)) if !refused => break,
-                (Err(Missing::Unreadable { .. }), None) => break,
-                (Err(_), _) => {}
+        let mut found = self.read_twice();
+        for _ in 1..LOOKS {
+            if settled(&found, old.as_ref(), refused) {
+                break;
             }
             sleep(BETWEEN_LOOKS).await;
+            found = self.read_twice();
         }
-        let new = last?;
         let mut state = self.state();
         state.looked = Some(Instant::now());
-        if state.good.as_ref() != Some(&new) {
+        let new = found?;
+        let half = old.is_some_and(|old| new.half_of(&old));
+        if state.good.as_ref() != Some(&new) && (refused || !half) {
             state.good = Some(new);
             state.generation += 1;
         }
@@ -185,6 +175,16 @@ impl Files {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// True when a further look would not help, or can wait for the next request.
+fn settled(found: &Result<Pair, Missing>, old: Option<&Pair>, refused: bool) -> bool {
+    match (found, old) {
+        (_, Some(_)) if !refused => true,
+        (Ok(new), Some(old)) => !new.half_of(old),
+        (Ok(_) | Err(Missing::Unreadable { .. }), None) => true,
+        (Err(_), _) => false,
     }
 }
 

@@ -189,7 +189,7 @@ pub(super) fn refuses_keys<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResp
 /// What is wrong and what helps, from the deepest cause that is known here.
 fn reason(error: &(dyn StdError + 'static)) -> String {
     let cause = words(error);
-    let keys = chain(error).any(|e| e.is::<CredentialsError>());
+    let keys = chain(error).any(<dyn StdError>::is::<CredentialsError>);
     let io = chain(error).find_map(|e| e.downcast_ref::<io::Error>());
     if keys || cause.contains("credentials") {
         return format!(

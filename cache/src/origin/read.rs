@@ -26,6 +26,10 @@ pub struct Reply {
 
 /// S3's answer to "still this version?".
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart where it is returned"
+)]
 pub enum Revalidation {
     /// The same version, with the same headers.
     Unchanged,

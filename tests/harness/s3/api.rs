@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use futures::{Stream, StreamExt, TryStreamExt, stream};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::dto::{
@@ -11,17 +9,15 @@ use s3s::dto::{
     CompleteMultipartUploadOutput, CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource,
     CreateBucketInput, CreateBucketOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput,
     DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject,
-    ETag, ETagCondition, GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput,
-    HeadObjectInput, HeadObjectOutput, ListObjectsV2Input, ListObjectsV2Output, ObjectIdentifier,
-    PutObjectInput, PutObjectOutput, StreamingBlob, Timestamp, UploadPartInput, UploadPartOutput,
+    GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
+    HeadObjectOutput, ListObjectsV2Input, ListObjectsV2Output, ObjectIdentifier, PutObjectInput,
+    PutObjectOutput, StreamingBlob, UploadPartInput, UploadPartOutput,
 };
-use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
 use super::SECRET;
-use super::world::{Content, State, Stored, StoredHeaders, Unfinished, World, md5, parts_etag};
-
-/// Pieces in which bodies are sent.
-const PIECE: usize = 256 * 1024;
+use super::rules::{check_read, check_write, collect, length, object, pieces, tag};
+use super::world::{Content, Stored, StoredHeaders, Unfinished, World, md5, parts_etag};
 
 #[derive(Clone)]
 pub(super) struct Api(pub(super) Arc<World>);
@@ -47,117 +43,6 @@ impl S3Access for Api {
         }
         Ok(())
     }
-}
-
-fn object(state: &State, bucket: &str, key: &str) -> S3Result<Arc<Stored>> {
-    if !state.buckets.contains(bucket) {
-        return Err(s3_error!(NoSuchBucket, "the bucket does not exist"));
-    }
-    let found = state.objects.get(&(bucket.to_owned(), key.to_owned()));
-    found
-        .cloned()
-        .ok_or_else(|| s3_error!(NoSuchKey, "the key does not exist"))
-}
-
-/// The four conditions of a read, in HTTP's order.
-fn check_read(
-    stored: &Stored,
-    if_match: Option<&ETagCondition>,
-    if_unmodified: Option<&Timestamp>,
-    if_none_match: Option<&ETagCondition>,
-    if_modified: Option<&Timestamp>,
-) -> S3Result<()> {
-    let names = |condition: &ETagCondition| match condition {
-        ETagCondition::Any => true,
-        ETagCondition::ETag(tag) => tag.value() == stored.etag,
-    };
-    let failed = match (if_match, if_unmodified) {
-        (Some(condition), _) => !names(condition),
-        (None, Some(date)) => stored.timestamp() > *date,
-        (None, None) => false,
-    };
-    if failed {
-        return Err(s3_error!(PreconditionFailed, "a condition did not hold"));
-    }
-    let same = match (if_none_match, if_modified) {
-        (Some(condition), _) => names(condition),
-        (None, Some(date)) => stored.timestamp() <= *date,
-        (None, None) => false,
-    };
-    if same {
-        let mut error = S3Error::new(S3ErrorCode::NotModified);
-        let tag = format!("\"{}\"", stored.etag).parse().expect("hex");
-        error.set_headers([(http::header::ETAG, tag)].into_iter().collect());
-        return Err(error);
-    }
-    Ok(())
-}
-
-fn check_write(
-    state: &State,
-    bucket: &str,
-    key: &str,
-    if_match: Option<&ETagCondition>,
-    if_none_match: Option<&ETagCondition>,
-) -> S3Result<()> {
-    if !state.buckets.contains(bucket) {
-        return Err(s3_error!(NoSuchBucket, "the bucket does not exist"));
-    }
-    let there = state.objects.get(&(bucket.to_owned(), key.to_owned()));
-    let names = |condition: &ETagCondition| match (condition, there) {
-        (_, None) => false,
-        (ETagCondition::Any, Some(_)) => true,
-        (ETagCondition::ETag(tag), Some(stored)) => tag.value() == stored.etag,
-    };
-    if if_match.is_some_and(|c| !names(c)) || if_none_match.is_some_and(names) {
-        return Err(s3_error!(PreconditionFailed, "a condition did not hold"));
-    }
-    Ok(())
-}
-
-fn pieces(
-    content: Content,
-    range: std::ops::Range<u64>,
-) -> impl Stream<Item = Result<Bytes, std::io::Error>> {
-    let end = range.end;
-    stream::iter(range.step_by(PIECE))
-        .map(move |from| Ok(content.slice(from..end.min(from + PIECE as u64))))
-}
-
-async fn collect(body: Option<StreamingBlob>) -> S3Result<Bytes> {
-    let Some(body) = body else {
-        return Ok(Bytes::new());
-    };
-    let all: BytesMut = body
-        .map_err(|error| s3_error!(IncompleteBody, "{error}"))
-        .try_fold(BytesMut::new(), |mut all, piece| async move {
-            all.extend_from_slice(&piece);
-            Ok(all)
-        })
-        .await?;
-    Ok(all.freeze())
-}
-
-fn length(n: u64) -> Option<i64> {
-    Some(i64::try_from(n).expect("objects are shorter"))
-}
-
-fn quoted(etag: &str) -> Option<ETag> {
-    Some(ETag::Strong(etag.to_owned()))
-}
-
-/// As forms are encoded: that is what S3 calls `url`.
-pub(super) fn form_encoded(key: &str) -> String {
-    const SET: percent_encoding::AsciiSet = percent_encoding::NON_ALPHANUMERIC
-        .remove(b'-')
-        .remove(b'_')
-        .remove(b'.')
-        .remove(b'*')
-        .remove(b'/')
-        .remove(b' ');
-    percent_encoding::utf8_percent_encode(key, &SET)
-        .to_string()
-        .replace(' ', "+")
 }
 
 #[async_trait::async_trait]
@@ -205,11 +90,11 @@ impl S3 for Api {
             .map(|_| format!("bytes {}-{}/{size}", range.start, range.end - 1));
         let headers = stored.headers.clone();
         Ok(S3Response::new(GetObjectOutput {
-            content_length: length(range.end - range.start),
+            content_length: Some(length(range.end - range.start)),
             content_range: named,
             body: Some(StreamingBlob::wrap(pieces(stored.content.clone(), range))),
             accept_ranges: Some("bytes".to_owned()),
-            e_tag: quoted(&stored.etag),
+            e_tag: Some(tag(&stored.etag)),
             last_modified: Some(stored.timestamp()),
             content_type: headers.content_type,
             cache_control: headers.cache_control,
@@ -237,9 +122,9 @@ impl S3 for Api {
         )?;
         let headers = stored.headers.clone();
         Ok(S3Response::new(HeadObjectOutput {
-            content_length: length(stored.content.len()),
+            content_length: Some(length(stored.content.len())),
             accept_ranges: Some("bytes".to_owned()),
-            e_tag: quoted(&stored.etag),
+            e_tag: Some(tag(&stored.etag)),
             last_modified: Some(stored.timestamp()),
             content_type: headers.content_type,
             cache_control: headers.cache_control,
@@ -268,7 +153,7 @@ impl S3 for Api {
             metadata: input.metadata.unwrap_or_default(),
         };
         let stored = Stored::new(Content::Bytes(body), headers);
-        let e_tag = quoted(&stored.etag);
+        let e_tag = Some(tag(&stored.etag));
         let mut state = self.0.lock();
         let (if_match, if_none_match) = (input.if_match.as_ref(), input.if_none_match.as_ref());
         check_write(&state, &input.bucket, &input.key, if_match, if_none_match)?;
@@ -295,7 +180,7 @@ impl S3 for Api {
         let mut copy = Stored::new(source.content.clone(), source.headers.clone());
         copy.etag.clone_from(&source.etag);
         let result = CopyObjectResult {
-            e_tag: quoted(&copy.etag),
+            e_tag: Some(tag(&copy.etag)),
             last_modified: Some(copy.timestamp()),
             ..Default::default()
         };
@@ -390,7 +275,7 @@ impl S3 for Api {
     ) -> S3Result<S3Response<UploadPartOutput>> {
         let input = req.input;
         let body = collect(input.body).await?;
-        let e_tag = quoted(&md5(&body));
+        let e_tag = Some(tag(&md5(&body)));
         let mut state = self.0.lock();
         let upload = state.uploads.get_mut(&input.upload_id);
         let upload = upload.ok_or_else(|| s3_error!(NoSuchUpload))?;
@@ -430,7 +315,7 @@ impl S3 for Api {
         }
         let mut stored = Stored::new(Content::Bytes(parts.concat().into()), upload.headers);
         stored.etag = parts_etag(parts.iter());
-        let e_tag = quoted(&stored.etag);
+        let e_tag = Some(tag(&stored.etag));
         state.uploads.remove(&input.upload_id);
         state
             .objects

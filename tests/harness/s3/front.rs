@@ -162,11 +162,12 @@ fn spoil(s3: &S3, call: &Call, answer: Response<s3s::Body>, faults: Vec<What>) -
             Err(error) => Some(Err(Fail::from(error.to_string()))),
         }
     }));
-    if call.op == "GetObject" && parts.status.is_success() {
-        if let Some(range) = answered(&parts.headers) {
-            let sent = s3.0.log.read(&call.bucket, &call.key, range);
-            body = counted(body, sent);
-        }
+    if call.op == "GetObject"
+        && parts.status.is_success()
+        && let Some(range) = answered(&parts.headers)
+    {
+        let sent = s3.0.log.read(&call.bucket, &call.key, range);
+        body = counted(body, sent);
     }
     for fault in faults {
         match fault {
@@ -255,6 +256,10 @@ fn held(body: Pieces, after: u64, gate: Gate) -> Pieces {
 /// Ends after `after` bytes; `broken` cuts the connection there.
 fn cut(body: Pieces, after: u64, broken: bool) -> Pieces {
     let kept = split(body, after).take_while(|(before, _)| futures::future::ready(*before));
-    let end = broken.then(|| Err(Fail::from("cut by a fault")));
-    Box::pin(kept.map(|(_, piece)| piece).chain(stream::iter(end)))
+    let end = stream::iter(broken.then_some(())).then(|()| async {
+        // What came before leaves first; a cut at once would take the head with it.
+        tokio::task::yield_now().await;
+        Err(Fail::from("cut by a fault"))
+    });
+    Box::pin(kept.map(|(_, piece)| piece).chain(end))
 }

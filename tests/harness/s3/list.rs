@@ -4,7 +4,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode
 use s3s::dto::{CommonPrefix, ETag, EncodingType, ListObjectsV2Input, ListObjectsV2Output, Object};
 use s3s::{S3Result, s3_error};
 
-use super::api::form_encoded;
+use super::rules::form_encoded;
 use super::world::State;
 
 const PAGE: i32 = 1000;
