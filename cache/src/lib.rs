@@ -4,5 +4,9 @@
 //! request ─► api ─► proxy ─► store │ peer │ origin ─► answer
 //! ```
 
+pub mod invalidate;
+pub mod members;
 pub mod object;
+pub mod peer;
 pub mod ring;
+pub mod store;

@@ -1,0 +1,4 @@
+//! The barrier.
+mod rounds;
+#[cfg(test)]
+mod model;
