@@ -29,7 +29,7 @@ pub(super) enum Step<N> {
 }
 
 /// One invalidation's way through the nodes, which are known by `N`, this one included.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rounds<N> {
     set: BTreeSet<N>,
     waiting: BTreeSet<N>,
@@ -124,6 +124,22 @@ impl<N: Ord + Clone> Rounds<N> {
     pub(super) fn satisfied_by(mut self, rounds: u8) -> Self {
         self.needed = rounds;
         self
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun > 0
+    }
+
+    #[cfg(test)]
+    pub(super) fn renamed(&self, name: impl Fn(&N) -> N) -> Self {
+        let all = |names: &BTreeSet<N>| names.iter().map(&name).collect();
+        Self {
+            set: all(&self.set),
+            waiting: all(&self.waiting),
+            failed: all(&self.failed),
+            ..self.clone()
+        }
     }
 
     fn close(&mut self) {

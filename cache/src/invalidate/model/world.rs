@@ -1,18 +1,24 @@
 //! The nodes, their heads, the reads under way and the invalidations, in steps that nothing can divide.
 
+use std::hash::{Hash, Hasher};
+use std::rc::Rc;
+
 use super::super::rounds::{Rounds, Step};
 
 const NODES: usize = 3;
+
+/// The most invalidations of a plan.
+const CALLS: usize = 2;
 
 /// The most reads that a plan may have under way at a time.
 const MAX_FLIGHTS: usize = 4;
 
 /// The fence, of the shape of `store::fence::Generations` with one stripe; that one plugs in here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Generations(u8);
 
 /// What a read takes before it looks or asks, and shows when its result is to be stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Ticket(u8);
 
 impl Generations {
@@ -36,6 +42,8 @@ pub(super) struct Plan {
     pub(super) writes: u8,
     /// Invalidations, each called after the write of its number, at the node of its number.
     pub(super) calls: usize,
+    /// Clean rounds in a row that complete an invalidation.
+    pub(super) rounds: u8,
     /// Reads under way at a time, counted over all nodes.
     pub(super) flights: usize,
     /// Orders that go unanswered.
@@ -49,7 +57,6 @@ pub(super) struct Plan {
 /// A rule of the protocol, broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mutant {
-    SingleRound,
     NoTicket,
     NoDetach,
     PassesOnCopies,
@@ -59,7 +66,8 @@ pub(super) enum Mutant {
     LossIsSuccess,
 }
 
-/// One indivisible step. Numbers are nodes, reads (`read`) and invalidations (`call`).
+/// One indivisible step. Numbers are nodes, reads (`read`) and invalidations (`call`); where all nodes know each other, nodes
+/// and reads are numbered anew after each step.
 #[derive(Debug, Clone, Copy)]
 #[expect(dead_code, reason = "fields are read through Debug, in a counter-example")]
 pub(super) enum Event {
@@ -81,13 +89,13 @@ pub(super) enum Event {
     Serves,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Record {
     version: u8,
     copied: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Node {
     generations: Generations,
     head: Option<Record>,
@@ -98,7 +106,7 @@ struct Node {
     greeted: u8,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     /// The question is on its way to the home.
     Asked(usize),
@@ -113,7 +121,7 @@ enum Stage {
 }
 
 /// A read under way: of S3, or a copy from a peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Flight {
     at: usize,
     ticket: Ticket,
@@ -137,12 +145,13 @@ impl Flight {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Call {
     NotYet,
     Running {
         target: u8,
-        rounds: Rounds<usize>,
+        rounds: Rc<Rounds<usize>>,
+        /// Bits of the nodes that have not answered in this round.
         told: u8,
     },
     /// Its answer is that of the one before (a mutant).
@@ -151,7 +160,7 @@ enum Call {
 }
 
 /// Everything at one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct World {
     s3: u8,
     /// No reader that starts now may see less.
@@ -159,7 +168,7 @@ pub(super) struct World {
     lost: u8,
     nodes: [Node; NODES],
     flights: [Option<Flight>; MAX_FLIGHTS],
-    calls: Vec<Call>,
+    calls: [Call; CALLS],
 }
 
 fn bit(node: usize) -> u8 {
@@ -189,7 +198,7 @@ impl World {
             lost: 0,
             nodes: [node(0), node(1), node(2)],
             flights: [None; MAX_FLIGHTS],
-            calls: vec![Call::NotYet; plan.calls],
+            calls: [0, 1].map(|call| if call < plan.calls { Call::NotYet } else { Call::Done }),
         }
     }
 
@@ -294,7 +303,7 @@ impl World {
     }
 
     fn invalidations(&self, plan: Plan, add: &mut impl FnMut(Event, World)) {
-        for call in 0..self.calls.len() {
+        for call in 0..CALLS {
             match &self.calls[call] {
                 Call::NotYet if usize::from(self.s3) > call => {
                     let mut world = self.clone();
@@ -310,7 +319,7 @@ impl World {
                     for at in nodes_of(*told) {
                         let mut world = self.clone();
                         world.forget(plan, at);
-                        if self.lost < plan.lost && at != call {
+                        if self.lost < plan.lost {
                             let mut world = world.clone();
                             world.hear(plan, call, at, false);
                             add(Event::AnswerLost { call, at }, world);
@@ -432,13 +441,10 @@ impl World {
             self.calls[call] = Call::Shares(target);
             return;
         }
-        let mut rounds = Rounds::new(call);
-        if plan.mutant == Some(Mutant::SingleRound) {
-            rounds = rounds.satisfied_by(1);
-        }
+        let rounds = Rounds::new(call).satisfied_by(plan.rounds);
         self.calls[call] = Call::Running {
             target,
-            rounds,
+            rounds: Rc::new(rounds),
             told: 0,
         };
         // The first round begins with the call: nothing is sent before it.
@@ -456,9 +462,10 @@ impl World {
         else {
             return;
         };
+        let rounds = Rc::make_mut(rounds);
         let first_only = plan.mutant == Some(Mutant::OnlyTheFirstSet);
-        let known = if first_only {
-            knows & (bit(NODES - 1) - 1)
+        let known = if first_only && rounds.has_begun() {
+            0
         } else {
             knows
         };
@@ -494,6 +501,7 @@ impl World {
             return;
         };
         *told &= !bit(at);
+        let rounds = Rc::make_mut(rounds);
         let names_nobody = plan.mutant == Some(Mutant::OnlyTheFirstSet);
         if answered && !names_nobody {
             rounds.ack(&at, nodes_of(members));
@@ -545,6 +553,10 @@ impl World {
             }
         }
         self.renumber();
+        if !plan.joins {
+            self.name_anew();
+        }
+        self.line_up();
     }
 
     /// A ticket is valid or not; which number it bears does not matter.
@@ -555,6 +567,137 @@ impl World {
         }
         for node in &mut self.nodes {
             node.generations = Generations::default();
+        }
+    }
+
+    /// Nodes that all know each other differ in nothing but their place: they are put in the order of what they hold.
+    fn name_anew(&mut self) {
+        let mut order: [usize; NODES] = [0, 1, 2];
+        order.sort_by_cached_key(|node| self.looks(*node));
+        if order == [0, 1, 2] {
+            return;
+        }
+        let mut names = [0; NODES];
+        for (new, old) in order.into_iter().enumerate() {
+            names[old] = new;
+        }
+        self.nodes = order.map(|old| self.nodes[old]);
+        for flight in self.flights.iter_mut().flatten() {
+            flight.at = names[flight.at];
+            if let Stage::Asked(home) = &mut flight.stage {
+                *home = names[*home];
+            }
+        }
+        for call in &mut self.calls {
+            if let Call::Running { rounds, told, .. } = call {
+                *told = nodes_of(*told).fold(0, |bits, node| bits | bit(names[node]));
+                *rounds = Rc::new(rounds.renamed(|node| names[*node]));
+            }
+        }
+    }
+
+    /// What tells a node from another, but for its place.
+    fn looks(&self, node: usize) -> u64 {
+        let mut looks = self.nodes[node].looks();
+        for call in &self.calls {
+            if let Call::Running { rounds, told, .. } = call {
+                let bits = u64::from(told & bit(node) != 0)
+                    | u64::from(rounds.missing().contains(&node)) << 1;
+                looks = looks << 2 | bits;
+            }
+        }
+        // Summed, so that the order of the reads does not matter.
+        for flight in self.flights.iter().flatten() {
+            if flight.at == node {
+                looks += flight.looks() << 12;
+            }
+            if flight.stage == Stage::Asked(node) {
+                looks += 1 << 40;
+            }
+        }
+        looks
+    }
+
+    /// The order of the reads does not matter either.
+    fn line_up(&mut self) {
+        let mut order: [usize; MAX_FLIGHTS] = [0, 1, 2, 3];
+        let looks = self.flights.map(|flight| {
+            flight.map_or(u64::MAX, |flight| flight.looks() << 4 | flight.at as u64)
+        });
+        if looks.is_sorted() {
+            return;
+        }
+        order.sort_by_key(|read| looks[*read]);
+        self.flights = order.map(|old| self.flights[old]);
+        for flight in self.flights.iter_mut().flatten() {
+            if let Stage::Waits(on) = &mut flight.stage
+                && let Some(new) = order.iter().position(|old| old == on)
+            {
+                *on = new;
+            }
+        }
+    }
+}
+
+impl Node {
+    fn looks(&self) -> u64 {
+        let head = self
+            .head
+            .map_or(0, |head| 1 + u64::from(head.version) * 2 + u64::from(head.copied));
+        head << 7 | u64::from(self.serving) << 6 | u64::from(self.knows) << 3 | u64::from(self.greeted)
+    }
+}
+
+impl Flight {
+    /// What tells it from another, but for its node and what it waits for.
+    fn looks(&self) -> u64 {
+        let stage = match self.stage {
+            Stage::Asked(_) => 0,
+            Stage::Waits(_) => 1,
+            Stage::Reading => 2,
+            Stage::Answered(version) => 3 + u64::from(version),
+            Stage::Got(version) => 6 + u64::from(version),
+        };
+        stage << 4 | u64::from(self.floor) << 2 | u64::from(self.open) << 1 | u64::from(self.ticket.0 & 1)
+    }
+}
+
+/// Most of a world in a few words: equality decides, and derived hashing costs more than all the rest.
+impl Hash for World {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let mut words = [0_u64; 3];
+        words[0] = u64::from(self.s3) << 4 | u64::from(self.floor) << 2 | u64::from(self.lost);
+        for node in &self.nodes {
+            words[0] = words[0] << 10 | node.looks();
+        }
+        for (at, flight) in self.flights.iter().enumerate() {
+            let bits = flight.map_or(0, |flight| {
+                let link = match flight.stage {
+                    Stage::Asked(to) | Stage::Waits(to) => to as u64,
+                    _ => 0,
+                };
+                1 | (flight.at as u64) << 1 | link << 3 | flight.looks() << 5
+            });
+            words[1] |= bits << (16 * at);
+        }
+        for call in &self.calls {
+            words[2] = words[2] << 24
+                | match call {
+                    Call::NotYet => 0,
+                    Call::Shares(_) => 1,
+                    Call::Done => 2,
+                    Call::Running {
+                        target,
+                        rounds,
+                        told,
+                    } => {
+                        let counted = u64::from(rounds.nothing_counts_yet());
+                        4 | u64::from(*target) << 3 | counted << 5 | u64::from(*told) << 6
+                    }
+                };
+        }
+        for word in words {
+            hasher.write_u64(word);
         }
     }
 }
