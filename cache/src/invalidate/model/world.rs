@@ -69,7 +69,10 @@ pub(super) enum Mutant {
 /// One indivisible step. Numbers are nodes, reads (`read`) and invalidations (`call`); where all nodes know each other, nodes
 /// and reads are numbered anew after each step.
 #[derive(Debug, Clone, Copy)]
-#[expect(dead_code, reason = "fields are read through Debug, in a counter-example")]
+#[expect(
+    dead_code,
+    reason = "fields are read through Debug, in a counter-example"
+)]
 pub(super) enum Event {
     Begin,
     Write,
@@ -198,7 +201,13 @@ impl World {
             lost: 0,
             nodes: [node(0), node(1), node(2)],
             flights: [None; MAX_FLIGHTS],
-            calls: [0, 1].map(|call| if call < plan.calls { Call::NotYet } else { Call::Done }),
+            calls: [0, 1].map(|call| {
+                if call < plan.calls {
+                    Call::NotYet
+                } else {
+                    Call::Done
+                }
+            }),
         }
     }
 
@@ -372,9 +381,7 @@ impl World {
     /// The read at a node that whoever comes now joins: of S3, or a copy.
     fn open(&self, at: usize, copy: bool) -> Option<usize> {
         self.flights.iter().position(|flight| {
-            flight.is_some_and(|flight| {
-                flight.at == at && flight.open && flight.is_copy() == copy
-            })
+            flight.is_some_and(|flight| flight.at == at && flight.open && flight.is_copy() == copy)
         })
     }
 
@@ -621,9 +628,9 @@ impl World {
     /// The order of the reads does not matter either.
     fn line_up(&mut self) {
         let mut order: [usize; MAX_FLIGHTS] = [0, 1, 2, 3];
-        let looks = self.flights.map(|flight| {
-            flight.map_or(u64::MAX, |flight| flight.looks() << 4 | flight.at as u64)
-        });
+        let looks = self
+            .flights
+            .map(|flight| flight.map_or(u64::MAX, |flight| flight.looks() << 4 | flight.at as u64));
         if looks.is_sorted() {
             return;
         }
@@ -641,10 +648,13 @@ impl World {
 
 impl Node {
     fn looks(&self) -> u64 {
-        let head = self
-            .head
-            .map_or(0, |head| 1 + u64::from(head.version) * 2 + u64::from(head.copied));
-        head << 7 | u64::from(self.serving) << 6 | u64::from(self.knows) << 3 | u64::from(self.greeted)
+        let head = self.head.map_or(0, |head| {
+            1 + u64::from(head.version) * 2 + u64::from(head.copied)
+        });
+        head << 7
+            | u64::from(self.serving) << 6
+            | u64::from(self.knows) << 3
+            | u64::from(self.greeted)
     }
 }
 
@@ -658,7 +668,10 @@ impl Flight {
             Stage::Answered(version) => 3 + u64::from(version),
             Stage::Got(version) => 6 + u64::from(version),
         };
-        stage << 4 | u64::from(self.floor) << 2 | u64::from(self.open) << 1 | u64::from(self.ticket.0 & 1)
+        stage << 4
+            | u64::from(self.floor) << 2
+            | u64::from(self.open) << 1
+            | u64::from(self.ticket.0 & 1)
     }
 }
 
