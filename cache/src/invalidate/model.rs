@@ -1,0 +1,162 @@
+//! The promise of `/invalidate`, tried in every order of events: nodes, one key, an S3 that is written to, readers everywhere.
+//!
+//! Readers are no part of the state. One could come at any moment to any node that serves, so a head below the floor (what
+//! completed invalidations have promised) is already a stale read, and a flight that can be joined owes its result to a reader
+//! of this very moment. What holds the last version that is ever written can't be stale and is forgotten at once; so the
+//! states that are left are those in which something old is still about.
+
+mod explorer;
+mod world;
+
+use explorer::explore;
+use world::{Mutant, Plan};
+
+/// Two writes, each followed by an invalidation, from two coordinators that know nothing of each other's.
+const TWO_WRITES: Plan = Plan {
+    writes: 2,
+    calls: 2,
+    rounds: 2,
+    flights: 3,
+    lost: 0,
+    joins: false,
+    mutant: None,
+};
+
+/// One write and one invalidation, and more reads under way at a time.
+const MANY_FLIGHTS: Plan = Plan {
+    writes: 1,
+    calls: 1,
+    flights: 4,
+    ..TWO_WRITES
+};
+
+/// The third node starts in the middle and says hello.
+const A_NODE_JOINS: Plan = Plan {
+    joins: true,
+    ..MANY_FLIGHTS
+};
+
+/// The same with two writes and both coordinators; fewer reads at a time, or the states would not end soon.
+const A_NODE_JOINS_TWO_WRITES: Plan = Plan {
+    flights: 2,
+    joins: true,
+    ..TWO_WRITES
+};
+
+/// Orders or their answers get lost; the call has promised nothing then, its retries do.
+const LOST_ORDERS: Plan = Plan {
+    flights: 3,
+    lost: 3,
+    ..MANY_FLIGHTS
+};
+
+fn holds(name: &str, plan: Plan) {
+    let started = tokio::time::Instant::now();
+    let outcome = explore(plan);
+    println!(
+        "{name}: {} states, {:.1} s",
+        outcome.states,
+        started.elapsed().as_secs_f64()
+    );
+    assert!(outcome.completed, "no invalidation ever completed");
+    if let Some(steps) = outcome.stale {
+        panic!("stale after:\n{steps:#?}");
+    }
+}
+
+fn fails(mutant: Mutant, plan: Plan) {
+    fails_as(Plan {
+        mutant: Some(mutant),
+        ..plan
+    });
+}
+
+fn fails_as(plan: Plan) {
+    let outcome = explore(plan);
+    let steps = outcome.stale.expect("breaking the rule does no harm");
+    println!(
+        "{plan:?}: stale after {} steps, {} states\n{steps:?}",
+        steps.len(),
+        outcome.states
+    );
+}
+
+#[test]
+fn no_read_is_stale_after_two_writes_and_their_invalidations() {
+    holds("two writes", TWO_WRITES);
+}
+
+#[test]
+fn no_read_is_stale_however_many_reads_are_under_way() {
+    holds("many flights", MANY_FLIGHTS);
+}
+
+#[test]
+fn no_read_is_stale_when_a_node_joins_in_the_middle() {
+    holds("a node joins", A_NODE_JOINS);
+}
+
+#[test]
+#[ignore = "2.4 million states: minutes in a dev build"]
+fn no_read_is_stale_when_a_node_joins_between_two_writes() {
+    holds("a node joins, two writes", A_NODE_JOINS_TWO_WRITES);
+}
+
+#[test]
+fn no_read_is_stale_once_the_retry_of_a_lost_order_is_complete() {
+    holds("lost orders", LOST_ORDERS);
+}
+
+#[test]
+fn a_single_round_would_be_stale() {
+    fails_as(Plan {
+        rounds: 1,
+        ..MANY_FLIGHTS
+    });
+}
+
+#[test]
+fn storing_without_the_ticket_would_be_stale() {
+    fails(Mutant::NoTicket, MANY_FLIGHTS);
+}
+
+#[test]
+fn joining_a_read_that_is_under_way_would_be_stale() {
+    fails(Mutant::NoDetach, MANY_FLIGHTS);
+}
+
+#[test]
+fn passing_on_a_copied_head_would_be_stale() {
+    fails(Mutant::PassesOnCopies, MANY_FLIGHTS);
+}
+
+#[test]
+fn passing_on_a_copied_head_would_be_stale_after_any_number_of_rounds() {
+    for rounds in 3..6 {
+        fails_as(Plan {
+            rounds,
+            mutant: Some(Mutant::PassesOnCopies),
+            ..MANY_FLIGHTS
+        });
+    }
+}
+
+#[test]
+fn not_telling_a_node_that_joined_would_be_stale() {
+    fails(Mutant::OnlyTheFirstSet, A_NODE_JOINS);
+}
+
+#[test]
+fn serving_before_the_hello_would_be_stale() {
+    fails(Mutant::ServesUnheard, A_NODE_JOINS);
+}
+
+#[test]
+fn a_coalesced_second_invalidation_would_be_stale() {
+    fails(Mutant::Coalesced, TWO_WRITES);
+}
+
+#[test]
+fn calling_an_unanswered_order_complete_would_be_stale() {
+    fails(Mutant::LossIsSuccess, LOST_ORDERS);
+}

@@ -1,0 +1,716 @@
+//! The nodes, their heads, the reads under way and the invalidations, in steps that nothing can divide.
+
+use std::hash::{Hash, Hasher};
+use std::rc::Rc;
+
+use super::super::rounds::{Rounds, Step};
+
+const NODES: usize = 3;
+
+/// The most invalidations of a plan.
+const CALLS: usize = 2;
+
+/// The most reads that a plan may have under way at a time.
+const MAX_FLIGHTS: usize = 4;
+
+/// The fence, of the shape of `store::fence::Generations` with one stripe; that one plugs in here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Generations(u8);
+
+/// What a read takes before it looks or asks, and shows when its result is to be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ticket(u8);
+
+impl Generations {
+    fn begin(self) -> Ticket {
+        Ticket(self.0)
+    }
+
+    fn valid(self, ticket: Ticket) -> bool {
+        ticket.0 == self.0
+    }
+
+    fn bump(&mut self) {
+        self.0 += 1;
+    }
+}
+
+/// What is to be tried.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plan {
+    /// Writes to S3; the version counts them.
+    pub(super) writes: u8,
+    /// Invalidations, each called after the write of its number, at the node of its number.
+    pub(super) calls: usize,
+    /// Clean rounds in a row that complete an invalidation.
+    pub(super) rounds: u8,
+    /// Reads under way at a time, counted over all nodes.
+    pub(super) flights: usize,
+    /// Orders that go unanswered.
+    pub(super) lost: u8,
+    /// The last node starts in the middle.
+    pub(super) joins: bool,
+    /// The rule that is broken.
+    pub(super) mutant: Option<Mutant>,
+}
+
+/// A rule of the protocol, broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mutant {
+    NoTicket,
+    NoDetach,
+    PassesOnCopies,
+    OnlyTheFirstSet,
+    ServesUnheard,
+    Coalesced,
+    LossIsSuccess,
+}
+
+/// One indivisible step. Numbers are nodes, reads (`read`) and invalidations (`call`); where all nodes know each other, nodes
+/// and reads are numbered anew after each step.
+#[derive(Debug, Clone, Copy)]
+#[expect(
+    dead_code,
+    reason = "fields are read through Debug, in a counter-example"
+)]
+pub(super) enum Event {
+    Begin,
+    Write,
+    Read { at: usize, home: usize },
+    Asked { read: usize },
+    S3Answers { read: usize },
+    TakesAnswer { read: usize },
+    Stores { read: usize },
+    Evicts { at: usize },
+    Invalidate { call: usize },
+    Round { call: usize },
+    Forgets { call: usize, at: usize },
+    OrderLost { call: usize, at: usize },
+    AnswerLost { call: usize, at: usize },
+    Starts { knows: u8 },
+    Hello { to: usize },
+    Serves,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Record {
+    version: u8,
+    copied: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Node {
+    generations: Generations,
+    head: Option<Record>,
+    serving: bool,
+    /// Bits of the nodes that it knows; of itself too, once it runs.
+    knows: u8,
+    /// Bits of the nodes that it said hello to.
+    greeted: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// The question is on its way to the home.
+    Asked(usize),
+    /// The home's own read, by its place, will answer.
+    Waits(usize),
+    /// The answer is on its way back.
+    Answered(u8),
+    /// S3 has been asked and has not looked yet.
+    Reading,
+    /// S3 answered.
+    Got(u8),
+}
+
+/// A read under way: of S3, or a copy from a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Flight {
+    at: usize,
+    ticket: Ticket,
+    /// A reader that comes now would join it.
+    open: bool,
+    /// What the last reader that could join has been promised.
+    floor: u8,
+    stage: Stage,
+}
+
+impl Flight {
+    fn is_copy(&self) -> bool {
+        !matches!(self.stage, Stage::Reading | Stage::Got(_))
+    }
+
+    fn version(&self) -> Option<u8> {
+        match self.stage {
+            Stage::Answered(version) | Stage::Got(version) => Some(version),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Call {
+    NotYet,
+    Running {
+        target: u8,
+        rounds: Rc<Rounds<usize>>,
+        /// Bits of the nodes that have not answered in this round.
+        told: u8,
+    },
+    /// Its answer is that of the one before (a mutant).
+    Shares(u8),
+    Done,
+}
+
+/// Everything at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct World {
+    s3: u8,
+    /// No reader that starts now may see less.
+    floor: u8,
+    lost: u8,
+    nodes: [Node; NODES],
+    flights: [Option<Flight>; MAX_FLIGHTS],
+    calls: [Call; CALLS],
+}
+
+fn bit(node: usize) -> u8 {
+    1 << node
+}
+
+fn nodes_of(bits: u8) -> impl Iterator<Item = usize> {
+    (0..NODES).filter(move |node| bits & bit(*node) != 0)
+}
+
+type Successors = Vec<(Event, World)>;
+
+impl World {
+    pub(super) fn new(plan: Plan) -> Self {
+        let first = if plan.joins { NODES - 1 } else { NODES };
+        let all = bit(first) - 1;
+        let node = |at: usize| Node {
+            generations: Generations::default(),
+            head: None,
+            serving: at < first,
+            knows: if at < first { all } else { 0 },
+            greeted: 0,
+        };
+        Self {
+            s3: 0,
+            floor: 0,
+            lost: 0,
+            nodes: [node(0), node(1), node(2)],
+            flights: [None; MAX_FLIGHTS],
+            calls: [0, 1].map(|call| {
+                if call < plan.calls {
+                    Call::NotYet
+                } else {
+                    Call::Done
+                }
+            }),
+        }
+    }
+
+    /// A reader of this moment, or one that waits, would get less than was promised to it.
+    pub(super) fn is_stale(&self) -> bool {
+        let hit = self
+            .nodes
+            .iter()
+            .filter(|node| node.serving)
+            .filter_map(|node| node.head)
+            .any(|head| head.version < self.floor);
+        let joined = self
+            .flights
+            .iter()
+            .flatten()
+            .any(|flight| flight.version().is_some_and(|got| got < flight.floor));
+        hit || joined
+    }
+
+    /// All invalidations have been answered with 200.
+    pub(super) fn is_complete(&self) -> bool {
+        self.calls.iter().all(|call| *call == Call::Done)
+    }
+
+    /// All that can happen next.
+    pub(super) fn successors(&self, plan: Plan, next: &mut Successors) {
+        let mut add = |event: Event, mut world: World| {
+            world.settle(plan);
+            next.push((event, world));
+        };
+        if self.s3 < plan.writes {
+            let mut world = self.clone();
+            world.s3 += 1;
+            add(Event::Write, world);
+        }
+        self.reads(plan, &mut add);
+        self.flights(plan, &mut add);
+        self.invalidations(plan, &mut add);
+        if plan.joins {
+            self.joining(plan, &mut add);
+        }
+    }
+
+    fn reads(&self, plan: Plan, add: &mut impl FnMut(Event, World)) {
+        for at in 0..NODES {
+            if self.nodes[at].head.is_some() {
+                let mut world = self.clone();
+                world.nodes[at].head = None;
+                add(Event::Evicts { at }, world);
+                continue;
+            }
+            if !self.nodes[at].serving {
+                continue;
+            }
+            // Each node may take any node that it knows for the home.
+            for home in nodes_of(self.nodes[at].knows) {
+                if self.open(at, home != at).is_some() {
+                    continue;
+                }
+                let mut world = self.clone();
+                let stage = if home == at {
+                    Stage::Reading
+                } else {
+                    Stage::Asked(home)
+                };
+                if world.take_off(plan, at, stage).is_some() {
+                    add(Event::Read { at, home }, world);
+                }
+            }
+        }
+    }
+
+    fn flights(&self, plan: Plan, add: &mut impl FnMut(Event, World)) {
+        for read in 0..MAX_FLIGHTS {
+            let Some(flight) = self.flights[read] else {
+                continue;
+            };
+            let mut world = self.clone();
+            match flight.stage {
+                Stage::Asked(home) => {
+                    if let Some(stage) = world.ask(plan, home) {
+                        world.flight(read).stage = stage;
+                        add(Event::Asked { read }, world);
+                    }
+                }
+                Stage::Waits(on) => {
+                    if let Some(Stage::Got(version)) = self.flights[on].map(|on| on.stage) {
+                        world.flight(read).stage = Stage::Answered(version);
+                        add(Event::TakesAnswer { read }, world);
+                    }
+                }
+                Stage::Reading => {
+                    world.flight(read).stage = Stage::Got(self.s3);
+                    add(Event::S3Answers { read }, world);
+                }
+                Stage::Got(version) | Stage::Answered(version) => {
+                    world.land(plan, read, version, flight);
+                    add(Event::Stores { read }, world);
+                }
+            }
+        }
+    }
+
+    fn invalidations(&self, plan: Plan, add: &mut impl FnMut(Event, World)) {
+        for call in 0..CALLS {
+            match &self.calls[call] {
+                Call::NotYet if usize::from(self.s3) > call => {
+                    let mut world = self.clone();
+                    world.call(plan, call);
+                    add(Event::Invalidate { call }, world);
+                }
+                Call::Running { told: 0, .. } => {
+                    let mut world = self.clone();
+                    world.round(plan, call);
+                    add(Event::Round { call }, world);
+                }
+                Call::Running { told, .. } => {
+                    for at in nodes_of(*told) {
+                        let mut world = self.clone();
+                        world.forget(plan, at);
+                        if self.lost < plan.lost {
+                            let mut world = world.clone();
+                            world.hear(plan, call, at, false);
+                            add(Event::AnswerLost { call, at }, world);
+                            let mut world = self.clone();
+                            world.hear(plan, call, at, false);
+                            add(Event::OrderLost { call, at }, world);
+                        }
+                        world.hear(plan, call, at, true);
+                        add(Event::Forgets { call, at }, world);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn joining(&self, plan: Plan, add: &mut impl FnMut(Event, World)) {
+        let me = NODES - 1;
+        let node = &self.nodes[me];
+        if node.knows == 0 {
+            for knows in 1..bit(me) {
+                let mut world = self.clone();
+                world.nodes[me].knows = knows | bit(me);
+                add(Event::Starts { knows }, world);
+            }
+            return;
+        }
+        if node.serving && plan.mutant != Some(Mutant::ServesUnheard) {
+            return;
+        }
+        for to in nodes_of(node.knows & !node.greeted & !bit(me)) {
+            let mut world = self.clone();
+            world.nodes[to].knows |= bit(me);
+            world.nodes[me].knows |= self.nodes[to].knows;
+            world.nodes[me].greeted |= bit(to);
+            add(Event::Hello { to }, world);
+        }
+        let heard = node.knows == node.greeted | bit(me);
+        if !node.serving && (heard || plan.mutant == Some(Mutant::ServesUnheard)) {
+            let mut world = self.clone();
+            world.nodes[me].serving = true;
+            add(Event::Serves, world);
+        }
+    }
+
+    fn flight(&mut self, read: usize) -> &mut Flight {
+        self.flights[read].as_mut().expect("it is under way")
+    }
+
+    /// The read at a node that whoever comes now joins: of S3, or a copy.
+    fn open(&self, at: usize, copy: bool) -> Option<usize> {
+        self.flights.iter().position(|flight| {
+            flight.is_some_and(|flight| flight.at == at && flight.open && flight.is_copy() == copy)
+        })
+    }
+
+    fn take_off(&mut self, plan: Plan, at: usize, stage: Stage) -> Option<usize> {
+        let read = (0..plan.flights).find(|read| self.flights[*read].is_none())?;
+        self.flights[read] = Some(Flight {
+            at,
+            ticket: self.nodes[at].generations.begin(),
+            open: true,
+            floor: self.floor,
+            stage,
+        });
+        Some(read)
+    }
+
+    /// A peer's question comes in: answered from a head that was read here, else by a read of S3. Never sent on.
+    fn ask(&mut self, plan: Plan, home: usize) -> Option<Stage> {
+        let passes_on = plan.mutant == Some(Mutant::PassesOnCopies);
+        if let Some(head) = self.nodes[home].head
+            && (!head.copied || passes_on)
+        {
+            return Some(Stage::Answered(head.version));
+        }
+        self.open(home, false)
+            .or_else(|| self.take_off(plan, home, Stage::Reading))
+            .map(Stage::Waits)
+    }
+
+    /// The end of a read: those who wait get the answer, and it is stored if no invalidation came between.
+    fn land(&mut self, plan: Plan, read: usize, version: u8, flight: Flight) {
+        for waiter in self.flights.iter_mut().flatten() {
+            if waiter.stage == Stage::Waits(read) {
+                waiter.stage = Stage::Answered(version);
+            }
+        }
+        self.flights[read] = None;
+        let node = &mut self.nodes[flight.at];
+        if node.generations.valid(flight.ticket) || plan.mutant == Some(Mutant::NoTicket) {
+            node.head = Some(Record {
+                version,
+                copied: flight.is_copy(),
+            });
+        }
+    }
+
+    fn forget(&mut self, plan: Plan, at: usize) {
+        self.nodes[at].generations.bump();
+        self.nodes[at].head = None;
+        if plan.mutant == Some(Mutant::NoDetach) {
+            return;
+        }
+        for flight in self.flights.iter_mut().flatten() {
+            flight.open &= flight.at != at;
+        }
+    }
+
+    fn call(&mut self, plan: Plan, call: usize) {
+        let target = self.s3;
+        let under_way = self
+            .calls
+            .iter()
+            .any(|other| matches!(other, Call::Running { .. }));
+        if under_way && plan.mutant == Some(Mutant::Coalesced) {
+            self.calls[call] = Call::Shares(target);
+            return;
+        }
+        let rounds = Rounds::new(call).satisfied_by(plan.rounds);
+        self.calls[call] = Call::Running {
+            target,
+            rounds: Rc::new(rounds),
+            told: 0,
+        };
+        // The first round begins with the call: nothing is sent before it.
+        self.round(plan, call);
+    }
+
+    /// The coordinator looks whom it knows and begins a round, or is done.
+    fn round(&mut self, plan: Plan, call: usize) {
+        let knows = self.nodes[call].knows;
+        let Call::Running {
+            target,
+            rounds,
+            told,
+        } = &mut self.calls[call]
+        else {
+            return;
+        };
+        let rounds = Rc::make_mut(rounds);
+        let first_only = plan.mutant == Some(Mutant::OnlyTheFirstSet);
+        let known = if first_only && rounds.has_begun() {
+            0
+        } else {
+            knows
+        };
+        let mut step = rounds.next(nodes_of(known));
+        if step == Step::Incomplete {
+            // The caller hears 207, and the work goes on behind.
+            rounds.be_patient();
+            step = rounds.next(nodes_of(known));
+        }
+        match step {
+            Step::Tell(names) => *told = names.into_iter().fold(0, |bits, name| bits | bit(name)),
+            Step::Complete | Step::Incomplete => {
+                let mut promised = *target;
+                self.calls[call] = Call::Done;
+                for other in &mut self.calls {
+                    if let Call::Shares(target) = *other {
+                        promised = promised.max(target);
+                        *other = Call::Done;
+                    }
+                }
+                self.floor = self.floor.max(promised);
+            }
+        }
+    }
+
+    /// The coordinator learns what came of an order.
+    fn hear(&mut self, plan: Plan, call: usize, at: usize, answered: bool) {
+        let members = self.nodes[at].knows;
+        if !answered {
+            self.lost += 1;
+        }
+        let Call::Running { rounds, told, .. } = &mut self.calls[call] else {
+            return;
+        };
+        *told &= !bit(at);
+        let rounds = Rc::make_mut(rounds);
+        let names_nobody = plan.mutant == Some(Mutant::OnlyTheFirstSet);
+        if answered && !names_nobody {
+            rounds.ack(&at, nodes_of(members));
+        } else if answered || plan.mutant == Some(Mutant::LossIsSuccess) {
+            rounds.ack(&at, []);
+        } else {
+            rounds.fail(&at);
+        }
+        // What an answer names is known from then on.
+        if answered && !names_nobody {
+            self.nodes[call].knows |= members;
+        }
+    }
+
+    /// Leaves out what makes no difference any more, so that fewer states are different.
+    fn settle(&mut self, plan: Plan) {
+        let last = plan.writes;
+        let (s3, floor) = (self.s3, self.floor);
+        for flight in self.flights.iter_mut().flatten() {
+            if flight.open && self.nodes[flight.at].serving {
+                flight.floor = floor;
+            }
+        }
+        for node in &mut self.nodes {
+            node.head = node.head.filter(|head| head.version != last);
+        }
+        for read in 0..MAX_FLIGHTS {
+            let Some(flight) = self.flights[read] else {
+                continue;
+            };
+            let waited_for = self
+                .flights
+                .iter()
+                .flatten()
+                .any(|other| other.stage == Stage::Waits(read));
+            let newest =
+                flight.version() == Some(last) || flight.stage == Stage::Reading && s3 == last;
+            let void = !flight.open
+                && flight.floor == 0
+                && !self.nodes[flight.at].generations.valid(flight.ticket)
+                && plan.mutant != Some(Mutant::NoTicket);
+            if newest {
+                for waiter in &mut self.flights {
+                    *waiter = waiter.filter(|waiter| waiter.stage != Stage::Waits(read));
+                }
+            }
+            if newest || void && !waited_for {
+                self.flights[read] = None;
+            }
+        }
+        self.renumber();
+        if !plan.joins {
+            self.name_anew();
+        }
+        self.line_up();
+    }
+
+    /// A ticket is valid or not; which number it bears does not matter.
+    fn renumber(&mut self) {
+        for flight in self.flights.iter_mut().flatten() {
+            let valid = self.nodes[flight.at].generations.valid(flight.ticket);
+            flight.ticket = Ticket(if valid { 0 } else { u8::MAX });
+        }
+        for node in &mut self.nodes {
+            node.generations = Generations::default();
+        }
+    }
+
+    /// Nodes that all know each other differ in nothing but their place: they are put in the order of what they hold.
+    fn name_anew(&mut self) {
+        let mut order: [usize; NODES] = [0, 1, 2];
+        order.sort_by_cached_key(|node| self.looks(*node));
+        if order == [0, 1, 2] {
+            return;
+        }
+        let mut names = [0; NODES];
+        for (new, old) in order.into_iter().enumerate() {
+            names[old] = new;
+        }
+        self.nodes = order.map(|old| self.nodes[old]);
+        for flight in self.flights.iter_mut().flatten() {
+            flight.at = names[flight.at];
+            if let Stage::Asked(home) = &mut flight.stage {
+                *home = names[*home];
+            }
+        }
+        for call in &mut self.calls {
+            if let Call::Running { rounds, told, .. } = call {
+                *told = nodes_of(*told).fold(0, |bits, node| bits | bit(names[node]));
+                *rounds = Rc::new(rounds.renamed(|node| names[*node]));
+            }
+        }
+    }
+
+    /// What tells a node from another, but for its place.
+    fn looks(&self, node: usize) -> u64 {
+        let mut looks = self.nodes[node].looks();
+        for call in &self.calls {
+            if let Call::Running { rounds, told, .. } = call {
+                let bits = u64::from(told & bit(node) != 0)
+                    | u64::from(rounds.missing().contains(&node)) << 1;
+                looks = looks << 2 | bits;
+            }
+        }
+        // Summed, so that the order of the reads does not matter.
+        for flight in self.flights.iter().flatten() {
+            if flight.at == node {
+                looks += flight.looks() << 12;
+            }
+            if flight.stage == Stage::Asked(node) {
+                looks += 1 << 40;
+            }
+        }
+        looks
+    }
+
+    /// The order of the reads does not matter either.
+    fn line_up(&mut self) {
+        let mut order: [usize; MAX_FLIGHTS] = [0, 1, 2, 3];
+        let looks = self
+            .flights
+            .map(|flight| flight.map_or(u64::MAX, |flight| flight.looks() << 4 | flight.at as u64));
+        if looks.is_sorted() {
+            return;
+        }
+        order.sort_by_key(|read| looks[*read]);
+        self.flights = order.map(|old| self.flights[old]);
+        for flight in self.flights.iter_mut().flatten() {
+            if let Stage::Waits(on) = &mut flight.stage
+                && let Some(new) = order.iter().position(|old| old == on)
+            {
+                *on = new;
+            }
+        }
+    }
+}
+
+impl Node {
+    fn looks(&self) -> u64 {
+        let head = self.head.map_or(0, |head| {
+            1 + u64::from(head.version) * 2 + u64::from(head.copied)
+        });
+        head << 7
+            | u64::from(self.serving) << 6
+            | u64::from(self.knows) << 3
+            | u64::from(self.greeted)
+    }
+}
+
+impl Flight {
+    /// What tells it from another, but for its node and what it waits for.
+    fn looks(&self) -> u64 {
+        let stage = match self.stage {
+            Stage::Asked(_) => 0,
+            Stage::Waits(_) => 1,
+            Stage::Reading => 2,
+            Stage::Answered(version) => 3 + u64::from(version),
+            Stage::Got(version) => 6 + u64::from(version),
+        };
+        stage << 4
+            | u64::from(self.floor) << 2
+            | u64::from(self.open) << 1
+            | u64::from(self.ticket.0 & 1)
+    }
+}
+
+/// Most of a world in a few words: equality decides, and derived hashing costs more than all the rest.
+impl Hash for World {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let mut words = [0_u64; 3];
+        words[0] = u64::from(self.s3) << 4 | u64::from(self.floor) << 2 | u64::from(self.lost);
+        for node in &self.nodes {
+            words[0] = words[0] << 10 | node.looks();
+        }
+        for (at, flight) in self.flights.iter().enumerate() {
+            let bits = flight.map_or(0, |flight| {
+                let link = match flight.stage {
+                    Stage::Asked(to) | Stage::Waits(to) => to as u64,
+                    _ => 0,
+                };
+                1 | (flight.at as u64) << 1 | link << 3 | flight.looks() << 5
+            });
+            words[1] |= bits << (16 * at);
+        }
+        for call in &self.calls {
+            words[2] = words[2] << 24
+                | match call {
+                    Call::NotYet => 0,
+                    Call::Shares(_) => 1,
+                    Call::Done => 2,
+                    Call::Running {
+                        target,
+                        rounds,
+                        told,
+                    } => {
+                        let counted = u64::from(rounds.nothing_counts_yet());
+                        4 | u64::from(*target) << 3 | counted << 5 | u64::from(*told) << 6
+                    }
+                };
+        }
+        for word in words {
+            hasher.write_u64(word);
+        }
+    }
+}

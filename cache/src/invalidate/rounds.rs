@@ -1,0 +1,173 @@
+//! When an invalidation is complete: the rounds, without clock or network.
+//!
+//! One fan-out is not enough. A node that has dropped its copy may copy the old head again from a home that has not dropped
+//! it yet. After one full round no home holds the old version or can still store it; the second full round removes what was
+//! copied during the first, and voids the tickets of copies that are under way. That holds only because a node answers a
+//! peer from its own reads of S3, never with a copied head: else two nodes that take each other for the home
+//! hand an old head back and forth behind any number of rounds. `model.rs` tries all of this.
+
+use std::collections::BTreeSet;
+
+/// Full rounds in a row that every node of one set has to answer.
+const ROUNDS: u8 = 2;
+
+/// Rounds in a row with somebody missing, after which the caller gets its answer and the rest goes on behind.
+const LAME_ROUNDS: u8 = 2;
+
+/// A caller is not kept longer than this, even if nodes come and go all the time.
+const MAX_ROUNDS: u8 = 16;
+
+/// What is to be done next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step<N> {
+    /// Tell these, in parallel, and say for each of them what came of it.
+    Tell(Vec<N>),
+    /// Every node has forgotten.
+    Complete,
+    /// Some did not answer; the others have been told as far as possible.
+    Incomplete,
+}
+
+/// One invalidation's way through the nodes, which are known by `N`, this one included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rounds<N> {
+    set: BTreeSet<N>,
+    waiting: BTreeSet<N>,
+    failed: BTreeSet<N>,
+    /// The round under way tells everybody, not only those that failed before.
+    whole: bool,
+    /// The set grew during the round.
+    grown: bool,
+    clean: u8,
+    lame: u8,
+    begun: u8,
+    needed: u8,
+    patient: bool,
+}
+
+impl<N: Ord + Clone> Rounds<N> {
+    /// Nobody has been told. `me` is the node that asks.
+    pub(super) fn new(me: N) -> Self {
+        Self {
+            set: BTreeSet::from([me]),
+            waiting: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            whole: false,
+            grown: false,
+            clean: 0,
+            lame: 0,
+            begun: 0,
+            needed: ROUNDS,
+            patient: false,
+        }
+    }
+
+    /// The next step, once every node of the last one has been accounted for. `known` are the contacts of this moment: new
+    /// ones join; one that did not answer and is no longer known is given up.
+    pub(super) fn next(&mut self, known: impl IntoIterator<Item = N>) -> Step<N> {
+        debug_assert!(self.waiting.is_empty(), "the round is not over");
+        self.close();
+        self.meet(known);
+        if self.clean >= self.needed {
+            return Step::Complete;
+        }
+        if !self.patient && (self.lame >= LAME_ROUNDS || self.begun >= MAX_ROUNDS) {
+            return Step::Incomplete;
+        }
+        // Those that answer lose what they hold with every round, so while somebody is missing only the missing are asked.
+        self.whole = !self.patient || self.failed.is_empty();
+        let told = if self.whole { &self.set } else { &self.failed };
+        self.waiting = told.clone();
+        self.failed.clear();
+        self.begun = self.begun.saturating_add(1);
+        Step::Tell(self.waiting.iter().cloned().collect())
+    }
+
+    /// `name` has forgotten, and knows `members`.
+    pub(super) fn ack(&mut self, name: &N, members: impl IntoIterator<Item = N>) {
+        if self.waiting.remove(name) {
+            for member in members {
+                self.grown |= self.set.insert(member);
+            }
+        }
+    }
+
+    /// `name` did not answer; it may have forgotten or not.
+    pub(super) fn fail(&mut self, name: &N) {
+        if let Some(name) = self.waiting.take(name) {
+            self.failed.insert(name);
+        }
+    }
+
+    /// From now on there is no caller who waits: go on until complete.
+    pub(super) fn be_patient(&mut self) {
+        self.patient = true;
+    }
+
+    /// Start over: what is to be forgotten has become more.
+    pub(super) fn start_over(&mut self) {
+        self.clean = 0;
+        self.whole = false;
+    }
+
+    /// Those that did not answer when last told.
+    pub(super) fn missing(&self) -> &BTreeSet<N> {
+        &self.failed
+    }
+
+    /// True while no full round counts yet: an invalidation that comes now is still covered by those to come.
+    pub(super) fn nothing_counts_yet(&self) -> bool {
+        self.clean == 0
+    }
+
+    #[cfg(test)]
+    pub(super) fn satisfied_by(mut self, rounds: u8) -> Self {
+        self.needed = rounds;
+        self
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun > 0
+    }
+
+    #[cfg(test)]
+    pub(super) fn renamed(&self, name: impl Fn(&N) -> N) -> Self {
+        let all = |names: &BTreeSet<N>| names.iter().map(&name).collect();
+        Self {
+            set: all(&self.set),
+            waiting: all(&self.waiting),
+            failed: all(&self.failed),
+            ..self.clone()
+        }
+    }
+
+    fn close(&mut self) {
+        let unchanged = self.whole && !self.grown;
+        self.clean = if unchanged && self.failed.is_empty() {
+            self.clean + 1
+        } else {
+            0
+        };
+        self.lame = if unchanged && !self.failed.is_empty() {
+            self.lame + 1
+        } else {
+            0
+        };
+        self.whole = false;
+        self.grown = false;
+    }
+
+    fn meet(&mut self, known: impl IntoIterator<Item = N>) {
+        let known: BTreeSet<N> = known.into_iter().collect();
+        for gone in self.failed.difference(&known) {
+            self.set.remove(gone);
+        }
+        self.failed.retain(|name| known.contains(name));
+        let before = self.set.len();
+        self.set.extend(known);
+        if self.set.len() > before {
+            self.clean = 0;
+        }
+    }
+}

@@ -1,0 +1,316 @@
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::*;
+use crate::members::Found;
+use crate::peer::{Contact, Hello};
+
+/// A network of the mind: what each node was told, who is deaf, and whom each one names.
+#[derive(Default)]
+struct Network {
+    told: Mutex<HashMap<String, Vec<Scope>>>,
+    deaf: Mutex<HashSet<String>>,
+    names: Mutex<HashMap<String, Vec<Contact>>>,
+}
+
+impl Network {
+    fn told(&self, name: &str) -> Vec<Scope> {
+        self.told
+            .lock()
+            .unwrap()
+            .get(name)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    fn is_deaf(&self, name: &str, deaf: bool) {
+        let mut all = self.deaf.lock().unwrap();
+        if deaf {
+            all.insert(name.to_owned());
+        } else {
+            all.remove(name);
+        }
+    }
+}
+
+impl Teller for Network {
+    fn tell<'a>(
+        &'a self,
+        url: &'a str,
+        order: &'a Order,
+    ) -> BoxFuture<'a, Result<Ack, peer::Error>> {
+        Box::pin(async move {
+            let name = url.trim_start_matches("http://").to_owned();
+            sleep(Duration::from_millis(1)).await;
+            if self.deaf.lock().unwrap().contains(&name) {
+                sleep(Duration::from_secs(60)).await;
+            }
+            let mut told = self.told.lock().unwrap();
+            told.entry(name.clone())
+                .or_default()
+                .push(order.scope.clone());
+            let members = self.names.lock().unwrap().get(&name).cloned();
+            Ok(Ack {
+                name,
+                dropped_heads: 1,
+                dropped_blocks: 2,
+                members: members.unwrap_or_default(),
+            })
+        })
+    }
+}
+
+struct Cache {
+    members: Arc<Members>,
+    network: Arc<Network>,
+    applied: Arc<AtomicU64>,
+    invalidator: Invalidator,
+    stop: CancellationToken,
+}
+
+fn contact(name: &str) -> Contact {
+    Contact {
+        name: name.to_owned(),
+        url: format!("http://{name}"),
+    }
+}
+
+fn cache(names: &[&str]) -> Cache {
+    let members = Members::new(contact("me"), None);
+    let found = |name: &&str| Found {
+        name: (*name).to_owned(),
+        url: format!("http://{name}"),
+        zone: None,
+        serving: true,
+        terminating: false,
+    };
+    members.discovered(names.iter().map(found).collect());
+    let (network, applied) = (Arc::new(Network::default()), Arc::new(AtomicU64::new(0)));
+    let stop = CancellationToken::new();
+    let counter = Arc::clone(&applied);
+    let invalidator = Invalidator::new(
+        Arc::clone(&members),
+        Arc::clone(&network) as Arc<dyn Teller>,
+        Arc::new(move |_| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            Dropped {
+                heads: 1,
+                blocks: 2,
+            }
+        }),
+        stop.clone(),
+    );
+    Cache {
+        members,
+        network,
+        applied,
+        invalidator,
+        stop,
+    }
+}
+
+fn key(key: &str) -> Scope {
+    Scope::Key {
+        bucket: "b".to_owned(),
+        key: key.to_owned(),
+    }
+}
+
+async fn nothing_pends(invalidator: &Invalidator) {
+    let done = async {
+        while invalidator.pending() > 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(120), done)
+        .await
+        .expect("it comes to an end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_node_is_told_twice_this_one_included() {
+    let cache = cache(&["a", "b"]);
+    let report = cache.invalidator.invalidate(key("k")).await;
+    assert!(report.complete);
+    let nodes: Vec<_> = report
+        .nodes
+        .iter()
+        .map(|node| (node.name.as_str(), node.answered, node.dropped_heads))
+        .collect();
+    assert_eq!(nodes, [("a", true, 2), ("b", true, 2), ("me", true, 2)]);
+    assert_eq!(cache.network.told("a"), [key("k"), key("k")]);
+    assert_eq!(cache.applied.load(Ordering::SeqCst), 2);
+    assert_eq!(cache.invalidator.pending(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_alone_is_complete() {
+    let cache = cache(&[]);
+    assert!(cache.invalidator.invalidate(Scope::All).await.complete);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_another_names_is_told_twice_and_everybody_with_it() {
+    let cache = cache(&["a"]);
+    let names = HashMap::from([("a".to_owned(), vec![contact("new"), contact("me")])]);
+    *cache.network.names.lock().unwrap() = names;
+    let report = cache.invalidator.invalidate(key("k")).await;
+    assert!(report.complete);
+    assert_eq!(cache.network.told("new").len(), 2);
+    assert_eq!(cache.network.told("a").len(), 3);
+    assert!(cache.members.contacts().contains(&contact("new")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_says_hello_in_the_middle_is_told_twice() {
+    let cache = cache(&["a"]);
+    let invalidator = cache.invalidator.clone();
+    let task = tokio::spawn(async move { invalidator.invalidate(key("k")).await });
+    while cache.network.told("a").is_empty() {
+        sleep(Duration::from_micros(100)).await;
+    }
+    cache.members.heard(&Hello {
+        name: "new".to_owned(),
+        url: "http://new".to_owned(),
+        boot: 7,
+        leaving: false,
+        members: vec![],
+    });
+    assert!(task.await.unwrap().complete);
+    assert_eq!(cache.network.told("new").len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deaf_node_makes_it_incomplete_and_is_told_when_it_hears_again() {
+    let cache = cache(&["a", "b"]);
+    cache.network.is_deaf("b", true);
+    let report = cache.invalidator.invalidate(key("k")).await;
+    assert!(!report.complete);
+    let deaf = &report.nodes[1];
+    assert_eq!((deaf.name.as_str(), deaf.answered), ("b", false));
+    assert!(deaf.error.is_some());
+    assert_eq!(
+        cache.network.told("a").len(),
+        2,
+        "the others are told all the same"
+    );
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(cache.invalidator.pending(), 1);
+    assert_eq!(
+        cache.network.told("a").len(),
+        2,
+        "they are not made to forget over and over"
+    );
+    cache.network.is_deaf("b", false);
+    nothing_pends(&cache.invalidator).await;
+    assert_eq!(
+        cache.network.told("a").len(),
+        4,
+        "two full rounds after the deaf one was told"
+    );
+    assert_eq!(cache.network.told("b").len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_lost_answer_costs_a_round_and_not_the_promise() {
+    let cache = cache(&["a"]);
+    cache.network.is_deaf("a", true);
+    let invalidator = cache.invalidator.clone();
+    let task = tokio::spawn(async move { invalidator.invalidate(key("k")).await });
+    sleep(Duration::from_millis(500)).await;
+    cache.network.is_deaf("a", false);
+    assert!(task.await.unwrap().complete);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_gone_is_waited_for_no_longer() {
+    let cache = cache(&["a", "b"]);
+    cache.network.is_deaf("b", true);
+    assert!(!cache.invalidator.invalidate(key("k")).await.complete);
+    cache.members.unanswered("b");
+    cache.members.discovered(vec![]);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(cache.invalidator.pending(), 1, "it may still be alive");
+    nothing_pends(&cache.invalidator).await;
+    assert!(cache.network.told("b").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_in_another_name_does_not_count() {
+    let cache = cache(&[]);
+    cache.members.discovered(vec![Found {
+        name: "a".to_owned(),
+        url: "http://somebody".to_owned(),
+        zone: None,
+        serving: true,
+        terminating: false,
+    }]);
+    assert!(!cache.invalidator.invalidate(key("k")).await.complete);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_goes_away_does_not_stop_it() {
+    let cache = cache(&["a"]);
+    let call = cache.invalidator.invalidate(key("k"));
+    assert!(timeout(Duration::from_micros(1), call).await.is_err());
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(cache.network.told("a").len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_invalidations_of_one_key_are_never_made_one() {
+    let cache = cache(&["a"]);
+    let (first, second) = tokio::join!(
+        cache.invalidator.invalidate(key("k")),
+        cache.invalidator.invalidate(key("k"))
+    );
+    assert!(first.complete && second.complete);
+    assert_eq!(cache.network.told("a").len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_pends_is_bounded_and_the_rest_becomes_one_of_everything() {
+    let cache = cache(&["a"]);
+    cache.network.is_deaf("a", true);
+    let calls = (0..MAX_PENDING + 40).map(|i| {
+        let invalidator = cache.invalidator.clone();
+        async move { invalidator.invalidate(key(&i.to_string())).await }
+    });
+    let reports = futures::future::join_all(calls).await;
+    assert!(reports.iter().all(|report| !report.complete));
+    assert_eq!(cache.invalidator.pending(), MAX_PENDING + 1);
+    cache.network.is_deaf("a", false);
+    let back = Instant::now();
+    nothing_pends(&cache.invalidator).await;
+    assert!(back.elapsed() <= Duration::from_secs(7));
+    let told: HashSet<Scope> = cache.network.told("a").into_iter().collect();
+    assert_eq!(told.len(), MAX_PENDING + 1);
+    assert!(told.contains(&Scope::All));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_pends_ends_with_the_process() {
+    let cache = cache(&["a"]);
+    cache.network.is_deaf("a", true);
+    assert!(!cache.invalidator.invalidate(key("k")).await.complete);
+    cache.stop.cancel();
+    let stopped = Instant::now();
+    nothing_pends(&cache.invalidator).await;
+    assert!(stopped.elapsed() <= Duration::from_millis(10));
+}
+
+#[tokio::test]
+async fn an_order_is_carried_out_and_answered_with_those_who_are_known() {
+    let cache = cache(&["a"]);
+    let ack = cache.invalidator.ordered(&Order {
+        scope: key("k"),
+        from: "a".to_owned(),
+    });
+    assert_eq!(cache.applied.load(Ordering::SeqCst), 1);
+    assert_eq!((ack.name.as_str(), ack.dropped_blocks), ("me", 2));
+    assert_eq!(ack.members, [contact("me"), contact("a")]);
+}

@@ -1,0 +1,188 @@
+use std::collections::HashSet;
+use std::sync::Mutex;
+
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::members::Found;
+use crate::ring::State;
+
+/// A network of the mind: who is dead does not answer, and how many calls each one got.
+#[derive(Default)]
+struct Network {
+    dead: Mutex<HashSet<String>>,
+    calls: Mutex<HashMap<String, u32>>,
+    last: Mutex<Option<Hello>>,
+}
+
+impl Network {
+    fn kill(&self, name: &str) {
+        self.dead.lock().unwrap().insert(name.to_owned());
+    }
+
+    fn revive(&self, name: &str) {
+        self.dead.lock().unwrap().remove(name);
+    }
+
+    fn calls(&self, name: &str) -> u32 {
+        self.calls.lock().unwrap().get(name).copied().unwrap_or(0)
+    }
+}
+
+impl Caller for Network {
+    fn hello<'a>(
+        &'a self,
+        url: &'a str,
+        hello: &'a Hello,
+    ) -> BoxFuture<'a, Result<Welcome, Error>> {
+        Box::pin(async move {
+            let name = url.trim_start_matches("http://").to_owned();
+            *self.calls.lock().unwrap().entry(name.clone()).or_default() += 1;
+            *self.last.lock().unwrap() = Some(hello.clone());
+            if self.dead.lock().unwrap().contains(&name) {
+                std::future::pending::<()>().await;
+            }
+            Ok(Welcome {
+                name,
+                boot: 1,
+                members: vec![],
+            })
+        })
+    }
+}
+
+fn start(
+    names: &[&str],
+) -> (
+    Arc<Members>,
+    Arc<Network>,
+    JoinHandle<()>,
+    CancellationToken,
+) {
+    let members = Members::new(
+        Contact {
+            name: "me".to_owned(),
+            url: "http://me".to_owned(),
+        },
+        None,
+    );
+    let found = |name: &&str| Found {
+        name: (*name).to_owned(),
+        url: format!("http://{name}"),
+        zone: None,
+        serving: true,
+        terminating: false,
+    };
+    members.discovered(names.iter().map(found).collect());
+    let (network, stop) = (Arc::new(Network::default()), CancellationToken::new());
+    let caller: Arc<dyn Caller> = network.clone();
+    let task = tokio::spawn(beat(Arc::clone(&members), caller, stop.clone()));
+    (members, network, task, stop)
+}
+
+async fn becomes(members: &Members, name: &str, state: State) -> Duration {
+    let started = Instant::now();
+    let mut ring = members.ring();
+    let is = |ring: &Arc<crate::ring::Ring>| {
+        ring.member(name)
+            .is_some_and(|member| member.state == state)
+    };
+    timeout(Duration::from_secs(60), ring.wait_for(is))
+        .await
+        .expect("the state comes about")
+        .unwrap();
+    started.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_dies_is_silent_within_500_ms_whenever_it_dies() {
+    for ms in (0..300).step_by(7) {
+        let (members, network, ..) = start(&["a", "b"]);
+        assert!(members.wait_hello(Instant::now() + PATIENCE).await);
+        tokio::time::advance(Duration::from_millis(ms)).await;
+        network.kill("a");
+        let took = becomes(&members, "a", State::Silent).await;
+        assert!(took <= Duration::from_millis(501), "{took:?}");
+        assert_eq!(
+            members.ring().borrow().member("b").unwrap().state,
+            State::Serving
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_suspected_is_back_with_its_next_answer() {
+    let (members, ..) = start(&["a"]);
+    members.suspect("a");
+    let took = becomes(&members, "a", State::Serving).await;
+    assert!(took <= PERIOD, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_long_dead_is_asked_once_a_second_and_noticed_when_it_is_back() {
+    let (members, network, ..) = start(&["a", "b"]);
+    network.kill("a");
+    becomes(&members, "a", State::Silent).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let before = (network.calls("a"), network.calls("b"));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let slow = network.calls("a") - before.0;
+    assert!((8..=10).contains(&slow), "{slow}");
+    assert!(network.calls("b") - before.1 >= 66);
+    network.revive("a");
+    let took = becomes(&members, "a", State::Serving).await;
+    assert!(took <= SLOW_PERIOD + PERIOD + PATIENCE, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn hello_has_been_said_although_one_of_them_is_dead() {
+    let (members, network, ..) = start(&["a", "b"]);
+    network.kill("a");
+    assert!(!members.said_hello());
+    assert!(members.wait_hello(Instant::now() + PATIENCE + PERIOD).await);
+    assert_eq!(
+        members.ring().borrow().member("a").unwrap().state,
+        State::Silent
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_discovery_hello_has_not_been_said() {
+    let members = Members::new(
+        Contact {
+            name: "me".to_owned(),
+            url: "http://me".to_owned(),
+        },
+        None,
+    );
+    assert!(!members.wait_hello(Instant::now() + SLOW_PERIOD).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaving_is_said_at_once() {
+    let (members, network, ..) = start(&["a"]);
+    assert!(members.wait_hello(Instant::now() + PATIENCE).await);
+    let calls = network.calls("a");
+    members.leave();
+    tokio::task::yield_now().await;
+    tokio::task::yield_now().await;
+    assert_eq!(network.calls("a"), calls + 1);
+    assert!(network.last.lock().unwrap().as_ref().unwrap().leaving);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ring_is_published_only_when_something_changed() {
+    let (members, ..) = start(&["a", "b"]);
+    let version = members.ring().borrow().version();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(members.ring().borrow().version(), version);
+    members.suspect("a");
+    assert_eq!(members.ring().borrow().version(), version + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_heartbeat_ends_when_told_to() {
+    let (_members, _network, task, stop) = start(&["a"]);
+    stop.cancel();
+    task.await.unwrap();
+}

@@ -1,0 +1,382 @@
+//! The roll of nodes, as a state machine: what is told goes in with the time, members and contacts come out. No clock, no network.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Found;
+use crate::peer::{Contact, Hello, Welcome};
+use crate::ring::{Member, State};
+
+/// The most nodes that are remembered, whoever names them: a bound, far beyond any cache.
+const MAX_CONTACTS: usize = 4096;
+
+/// A node that discovery no longer names is told of invalidations until it has been silent for so long.
+const GONE_AFTER: Duration = Duration::from_secs(10);
+
+/// What came of the hellos that this node said to another's present incarnation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Greeting {
+    Unsaid,
+    Failed,
+    Answered,
+}
+
+/// What the newest discovery says of a node.
+#[derive(Debug, Clone)]
+struct Listing {
+    url: String,
+    serving: bool,
+    terminating: bool,
+}
+
+#[derive(Debug)]
+struct Node {
+    url: String,
+    zone: Option<String>,
+    boot: Option<u64>,
+    /// The incarnation before, whose late messages count for nothing.
+    former: Option<u64>,
+    listing: Option<Listing>,
+    /// Discovery has said of this incarnation that it serves.
+    joined: bool,
+    leaving: bool,
+    silent_since: Option<Duration>,
+    /// It has spoken to this node itself: known at first hand, not by another's word.
+    met: bool,
+    last_heard: Duration,
+    greeting: Greeting,
+}
+
+impl Node {
+    fn new(url: String, now: Duration) -> Self {
+        Self {
+            url,
+            zone: None,
+            boot: None,
+            former: None,
+            listing: None,
+            joined: false,
+            leaving: false,
+            silent_since: None,
+            met: false,
+            last_heard: now,
+            greeting: Greeting::Unsaid,
+        }
+    }
+
+    fn state(&self, listing: &Listing) -> State {
+        if listing.terminating || self.leaving {
+            State::Leaving
+        } else if !self.joined {
+            State::Joining
+        } else if self.silent_since.is_some() {
+            State::Silent
+        } else {
+            State::Serving
+        }
+    }
+
+    /// Another process under the old name: what was known of the old one is void.
+    fn start_over(&mut self) {
+        self.joined = self.listing.as_ref().is_some_and(|now| now.serving);
+        self.leaving = false;
+        self.greeting = Greeting::Unsaid;
+    }
+
+    /// Notes the incarnation. `None`: the message comes from the one before. `Some(true)`: it is a new one.
+    fn incarnation(&mut self, boot: u64) -> Option<bool> {
+        if self.boot == Some(boot) {
+            return Some(false);
+        }
+        if self.former == Some(boot) {
+            return None;
+        }
+        self.former = self.boot.replace(boot);
+        if self.former.is_none() {
+            return Some(false);
+        }
+        self.start_over();
+        Some(true)
+    }
+
+    fn hear(&mut self, now: Duration) {
+        self.met = true;
+        self.last_heard = now;
+    }
+
+    /// For how long nothing has come from it, once a hello went unanswered.
+    fn silence(&self, now: Duration) -> Option<Duration> {
+        let since = self.silent_since?.max(self.last_heard);
+        Some(now.saturating_sub(since))
+    }
+
+    fn long_silent(&self, now: Duration) -> bool {
+        self.silence(now)
+            .is_some_and(|silence| silence >= GONE_AFTER)
+    }
+}
+
+/// Who is known, and what became of them. Times count from the start of this node.
+#[derive(Debug)]
+pub(super) struct Roll {
+    me: Contact,
+    boot: u64,
+    zone: Option<String>,
+    phase: State,
+    nodes: BTreeMap<String, Node>,
+    discovered: bool,
+    changed: bool,
+}
+
+impl Roll {
+    pub(super) fn new(me: Contact, zone: Option<String>, boot: u64) -> Self {
+        Self {
+            me,
+            boot,
+            zone,
+            phase: State::Joining,
+            nodes: BTreeMap::new(),
+            discovered: false,
+            changed: true,
+        }
+    }
+
+    /// The whole set, as discovery has it now. A name that stands in it twice is taken as its last line has it, but one that
+    /// terminates gives way to one that does not.
+    pub(super) fn discovered(&mut self, found: Vec<Found>, now: Duration) {
+        self.discovered = true;
+        self.changed = true;
+        let mut newest: BTreeMap<String, Found> = BTreeMap::new();
+        for line in found {
+            let outdated = |kept: &Found| line.terminating && !kept.terminating;
+            if !newest.get(&line.name).is_some_and(outdated) {
+                newest.insert(line.name.clone(), line);
+            }
+        }
+        if let Some(me) = newest.remove(&self.me.name) {
+            self.zone = self.zone.take().or(me.zone);
+        }
+        for (name, node) in &mut self.nodes {
+            if !newest.contains_key(name) {
+                node.listing = None;
+                node.joined = false;
+            }
+        }
+        for found in newest.into_values() {
+            self.list(found, now);
+        }
+    }
+
+    fn list(&mut self, found: Found, now: Duration) {
+        let Some(node) = self.node(&found.name, &found.url, now, true) else {
+            return;
+        };
+        let before = node.listing.replace(Listing {
+            url: found.url.clone(),
+            serving: found.serving,
+            terminating: found.terminating,
+        });
+        // An old address that discovery merely repeats does not undo what a new incarnation said of itself.
+        let moved = before.as_ref().is_none_or(|old| old.url != found.url) && node.url != found.url;
+        let revived = before.is_some_and(|old| old.terminating) && !found.terminating;
+        if moved {
+            node.url = found.url;
+        }
+        if moved || revived {
+            node.start_over();
+        }
+        node.joined |= found.serving;
+        node.zone = found.zone;
+    }
+
+    /// A node said hello to this one.
+    pub(super) fn heard(&mut self, hello: &Hello, now: Duration) {
+        if hello.name == self.me.name {
+            return;
+        }
+        let Some(node) = self.node(&hello.name, &hello.url, now, false) else {
+            return;
+        };
+        let Some(another) = node.incarnation(hello.boot) else {
+            return;
+        };
+        if another || node.listing.is_none() {
+            node.url.clone_from(&hello.url);
+        }
+        let leaves = hello.leaving && !node.leaving;
+        node.leaving |= hello.leaving;
+        node.hear(now);
+        self.changed |= another || leaves;
+        self.learn(&hello.members, now);
+    }
+
+    /// A node answered this one's hello.
+    pub(super) fn answered(&mut self, name: &str, welcome: &Welcome, now: Duration) {
+        if welcome.name != name {
+            // Somebody else listens there by now.
+            return self.unanswered(name, now);
+        }
+        let Some(node) = self.nodes.get_mut(name) else {
+            return;
+        };
+        let Some(another) = node.incarnation(welcome.boot) else {
+            return;
+        };
+        node.hear(now);
+        node.greeting = Greeting::Answered;
+        let back = node.silent_since.take().is_some();
+        self.changed |= another || back;
+        self.learn(&welcome.members, now);
+    }
+
+    /// A hello to a node went unanswered.
+    pub(super) fn unanswered(&mut self, name: &str, now: Duration) {
+        self.suspect(name, now);
+        if let Some(node) = self.nodes.get_mut(name)
+            && node.greeting == Greeting::Unsaid
+        {
+            node.greeting = Greeting::Failed;
+        }
+    }
+
+    /// A request found a node refusing or silent.
+    pub(super) fn suspect(&mut self, name: &str, now: Duration) {
+        if let Some(node) = self.nodes.get_mut(name)
+            && node.silent_since.is_none()
+        {
+            node.silent_since = Some(now);
+            self.changed = true;
+        }
+    }
+
+    /// Another node named these. What it says of nodes that are known already is no news.
+    pub(super) fn learn(&mut self, contacts: &[Contact], now: Duration) {
+        for contact in contacts {
+            if contact.name != self.me.name {
+                self.node(&contact.name, &contact.url, now, false);
+            }
+        }
+    }
+
+    /// Forgets those that are gone and silent.
+    pub(super) fn forget_gone(&mut self, now: Duration) {
+        self.nodes
+            .retain(|_, node| node.listing.is_some() || !node.long_silent(now));
+    }
+
+    pub(super) fn set_ready(&mut self) {
+        if self.phase == State::Joining {
+            self.phase = State::Serving;
+            self.changed = true;
+        }
+    }
+
+    pub(super) fn leave(&mut self) {
+        self.phase = State::Leaving;
+        self.changed = true;
+    }
+
+    /// Everyone to tell of an invalidation, this node excluded.
+    pub(super) fn contacts(&self) -> Vec<Contact> {
+        let contact = |(name, node): (&String, &Node)| Contact {
+            name: name.clone(),
+            url: node.url.clone(),
+        };
+        self.nodes.iter().map(contact).collect()
+    }
+
+    /// Whether a contact has been silent for so long that it is asked less often.
+    pub(super) fn long_silent(&self, name: &str, now: Duration) -> bool {
+        self.nodes
+            .get(name)
+            .is_some_and(|node| node.long_silent(now))
+    }
+
+    /// Those whom this node can vouch for, itself included: named by discovery, or met. What others merely named is not passed
+    /// on, or two nodes would remind each other of a dead third for ever.
+    pub(super) fn vouched(&self) -> Vec<Contact> {
+        let others = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| node.listing.is_some() || node.met)
+            .map(|(name, node)| Contact {
+                name: name.clone(),
+                url: node.url.clone(),
+            });
+        std::iter::once(self.me.clone()).chain(others).collect()
+    }
+
+    /// The ring's members, sorted by name: this node, and those that discovery names.
+    pub(super) fn members(&self) -> Vec<Member> {
+        let me = Member {
+            name: self.me.name.clone(),
+            url: self.me.url.clone(),
+            zone: self.zone.clone(),
+            state: self.phase,
+        };
+        let others = self.nodes.iter().filter_map(|(name, node)| {
+            let listing = node.listing.as_ref()?;
+            Some(Member {
+                name: name.clone(),
+                url: node.url.clone(),
+                zone: node.zone.clone(),
+                state: node.state(listing),
+            })
+        });
+        let mut members: Vec<Member> = std::iter::once(me).chain(others).collect();
+        members.sort_by(|left, right| left.name.cmp(&right.name));
+        members
+    }
+
+    /// Discovery has spoken, and each contact answered a hello or was found silent.
+    pub(super) fn said_hello(&self) -> bool {
+        let said = |node: &Node| node.greeting != Greeting::Unsaid;
+        self.discovered && self.nodes.values().all(said)
+    }
+
+    pub(super) fn hello(&self) -> Hello {
+        Hello {
+            name: self.me.name.clone(),
+            url: self.me.url.clone(),
+            boot: self.boot,
+            leaving: self.phase == State::Leaving,
+            members: self.vouched(),
+        }
+    }
+
+    pub(super) fn welcome(&self) -> Welcome {
+        Welcome {
+            name: self.me.name.clone(),
+            boot: self.boot,
+            members: self.vouched(),
+        }
+    }
+
+    /// True when the members may have changed since this was asked last.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// The node of this name, made if there is room. One that discovery names takes the place of one that it does not.
+    fn node(&mut self, name: &str, url: &str, now: Duration, listed: bool) -> Option<&mut Node> {
+        if !self.nodes.contains_key(name) {
+            if self.nodes.len() >= MAX_CONTACTS {
+                let weaker = self.nodes.iter().find(|(_, node)| {
+                    node.listing.is_none() && (listed || node.silent_since.is_some())
+                });
+                let weaker = weaker.map(|(name, _)| name.clone());
+                let Some(weaker) = weaker else {
+                    tracing::warn!(name, "more than {MAX_CONTACTS} nodes; this one is left out");
+                    return None;
+                };
+                self.nodes.remove(&weaker);
+            }
+            self.nodes
+                .insert(name.to_owned(), Node::new(url.to_owned(), now));
+        }
+        self.nodes.get_mut(name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,357 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const NOW: Duration = Duration::from_secs(100);
+
+fn roll() -> Roll {
+    Roll::new(contact("me"), None, 1)
+}
+
+fn contact(name: &str) -> Contact {
+    Contact {
+        name: name.to_owned(),
+        url: format!("http://{name}"),
+    }
+}
+
+fn found(name: &str, serving: bool) -> Found {
+    Found {
+        name: name.to_owned(),
+        url: format!("http://{name}"),
+        zone: None,
+        serving,
+        terminating: false,
+    }
+}
+
+fn hello(name: &str, boot: u64) -> Hello {
+    Hello {
+        name: name.to_owned(),
+        url: format!("http://{name}"),
+        boot,
+        leaving: false,
+        members: vec![],
+    }
+}
+
+fn welcome(name: &str, boot: u64) -> Welcome {
+    Welcome {
+        name: name.to_owned(),
+        boot,
+        members: vec![],
+    }
+}
+
+fn state(roll: &Roll, name: &str) -> Option<State> {
+    let members = roll.members();
+    let member = members.iter().find(|member| member.name == name);
+    member.map(|member| member.state)
+}
+
+fn knows(roll: &Roll, name: &str) -> bool {
+    roll.contacts().iter().any(|known| known.name == name)
+}
+
+#[test]
+fn this_node_is_in_the_list_whatever_discovery_says() {
+    let mut roll = roll();
+    assert_eq!(state(&roll, "me"), Some(State::Joining));
+    roll.discovered(vec![found("a", true)], NOW);
+    assert_eq!(state(&roll, "me"), Some(State::Joining));
+    roll.set_ready();
+    let mut me = found("me", false);
+    me.terminating = true;
+    me.zone = Some("z".to_owned());
+    roll.discovered(vec![me], NOW);
+    assert_eq!(state(&roll, "me"), Some(State::Serving));
+    assert_eq!(roll.members()[0].zone.as_deref(), Some("z"));
+    assert!(!knows(&roll, "me"));
+    roll.leave();
+    roll.set_ready();
+    assert_eq!(state(&roll, "me"), Some(State::Leaving));
+    assert!(roll.hello().leaving);
+}
+
+#[test]
+fn a_member_joins_when_it_serves_and_a_readiness_flap_does_not_move_it() {
+    let mut roll = roll();
+    roll.discovered(vec![found("a", false)], NOW);
+    assert_eq!(state(&roll, "a"), Some(State::Joining));
+    for serving in [true, false, true, false] {
+        roll.discovered(vec![found("a", serving)], NOW);
+        assert_eq!(state(&roll, "a"), Some(State::Serving));
+    }
+}
+
+#[test]
+fn a_terminating_member_leaves_and_so_does_one_that_says_so() {
+    let mut roll = roll();
+    roll.discovered(vec![found("a", true), found("b", true)], NOW);
+    let mut terminating = found("a", true);
+    terminating.terminating = true;
+    roll.discovered(vec![terminating, found("b", true)], NOW);
+    let mut leaving = hello("b", 1);
+    leaving.leaving = true;
+    roll.heard(&leaving, NOW);
+    assert_eq!(state(&roll, "a"), Some(State::Leaving));
+    assert_eq!(state(&roll, "b"), Some(State::Leaving));
+    assert!(knows(&roll, "a") && knows(&roll, "b"));
+}
+
+#[test]
+fn a_silent_member_keeps_its_place_and_is_back_on_the_first_answer() {
+    let mut roll = roll();
+    roll.discovered(vec![found("a", true)], NOW);
+    roll.unanswered("a", NOW);
+    assert_eq!(state(&roll, "a"), Some(State::Silent));
+    roll.heard(&hello("a", 1), NOW);
+    assert_eq!(state(&roll, "a"), Some(State::Silent));
+    roll.answered("a", &welcome("a", 1), NOW);
+    assert_eq!(state(&roll, "a"), Some(State::Serving));
+    roll.suspect("a", NOW);
+    assert_eq!(state(&roll, "a"), Some(State::Silent));
+}
+
+#[test]
+fn an_answer_under_another_name_is_no_answer() {
+    let mut roll = roll();
+    roll.discovered(vec![found("a", true)], NOW);
+    roll.answered("a", &welcome("b", 1), NOW);
+    assert_eq!(state(&roll, "a"), Some(State::Silent));
+}
+
+#[test]
+fn a_node_that_is_gone_is_told_until_it_has_been_silent_for_ten_seconds() {
+    let mut roll = roll();
+    roll.discovered(vec![found("a", true)], NOW);
+    roll.answered("a", &welcome("a", 1), NOW);
+    roll.discovered(vec![], NOW);
+    assert_eq!(state(&roll, "a"), None);
+    let later = NOW + GONE_AFTER * 3;
+    roll.answered("a", &welcome("a", 1), later);
+    roll.forget_gone(later + GONE_AFTER);
+    assert!(knows(&roll, "a"), "it answered all the time");
+    roll.unanswered("a", later);
+    roll.heard(&hello("a", 1), later + GONE_AFTER / 2);
+    roll.forget_gone(later + GONE_AFTER);
+    assert!(
+        knows(&roll, "a"),
+        "it said hello, though it could not be reached"
+    );
+    roll.forget_gone(later + GONE_AFTER / 2 + GONE_AFTER);
+    assert!(!knows(&roll, "a"));
+}
+
+#[test]
+fn a_silent_node_that_discovery_names_is_told_for_ever() {
+    let mut roll = roll();
+    roll.discovered(vec![found("a", true)], NOW);
+    roll.unanswered("a", NOW);
+    roll.forget_gone(NOW + GONE_AFTER * 100);
+    assert!(knows(&roll, "a"));
+}
+
+#[test]
+fn a_stranger_who_says_hello_is_told_of_invalidations_but_owns_nothing() {
+    let mut roll = roll();
+    roll.heard(&hello("a", 1), NOW);
+    assert!(knows(&roll, "a"));
+    assert_eq!(state(&roll, "a"), None);
+}
+
+#[test]
+fn a_new_incarnation_replaces_the_old_one_whose_late_words_count_for_nothing() {
+    let mut roll = roll();
+    roll.discovered(vec![found("a", true)], NOW);
+    let mut old = hello("a", 1);
+    old.leaving = true;
+    roll.heard(&old, NOW);
+    let mut new = hello("a", 2);
+    new.url = "http://elsewhere".to_owned();
+    roll.heard(&new, NOW);
+    assert_eq!(state(&roll, "a"), Some(State::Serving));
+    roll.heard(&old, NOW);
+    assert_eq!(state(&roll, "a"), Some(State::Serving));
+    assert_eq!(roll.contacts()[0].url, "http://elsewhere");
+}
+
+#[test]
+fn a_new_incarnation_has_to_be_ready_before_it_joins() {
+    let mut roll = roll();
+    roll.discovered(vec![found("a", true)], NOW);
+    roll.answered("a", &welcome("a", 1), NOW);
+    roll.discovered(vec![found("a", false)], NOW);
+    roll.answered("a", &welcome("a", 2), NOW);
+    assert_eq!(state(&roll, "a"), Some(State::Joining));
+}
+
+#[test]
+fn a_new_address_from_discovery_wins_but_a_repeated_old_one_does_not() {
+    let mut roll = roll();
+    let at = |url: &str| Found {
+        url: url.to_owned(),
+        ..found("a", true)
+    };
+    roll.discovered(vec![at("http://1")], NOW);
+    roll.discovered(vec![at("http://2")], NOW);
+    assert_eq!(roll.contacts()[0].url, "http://2");
+    let third = |boot| Hello {
+        url: "http://3".to_owned(),
+        ..hello("a", boot)
+    };
+    roll.heard(&third(1), NOW);
+    assert_eq!(
+        roll.contacts()[0].url,
+        "http://2",
+        "same incarnation, other address"
+    );
+    roll.heard(&third(2), NOW);
+    roll.discovered(vec![at("http://2")], NOW);
+    assert_eq!(roll.contacts()[0].url, "http://3");
+    roll.discovered(vec![at("http://4")], NOW);
+    assert_eq!(roll.contacts()[0].url, "http://4");
+}
+
+#[test]
+fn of_two_lines_of_one_name_the_one_that_does_not_terminate_counts() {
+    let mut roll = roll();
+    let old = Found {
+        url: "http://old".to_owned(),
+        terminating: true,
+        ..found("a", false)
+    };
+    for lines in [[old.clone(), found("a", true)], [found("a", true), old]] {
+        roll.discovered(lines.to_vec(), NOW);
+        assert_eq!(roll.contacts()[0].url, "http://a");
+        assert_eq!(state(&roll, "a"), Some(State::Serving));
+    }
+}
+
+#[test]
+fn hello_has_been_said_when_each_contact_answered_or_was_found_silent() {
+    let mut roll = roll();
+    assert!(
+        !roll.said_hello(),
+        "nothing is known before discovery has spoken"
+    );
+    roll.discovered(vec![found("a", true), found("b", true)], NOW);
+    roll.answered("a", &welcome("a", 1), NOW);
+    roll.suspect("b", NOW);
+    assert!(!roll.said_hello(), "a suspicion is not an attempt");
+    roll.unanswered("b", NOW);
+    assert!(roll.said_hello());
+    roll.learn(&[contact("c")], NOW);
+    assert!(!roll.said_hello(), "one more has been named");
+    roll.answered("c", &welcome("c", 1), NOW);
+    assert!(roll.said_hello());
+    roll.heard(&hello("a", 2), NOW);
+    assert!(
+        !roll.said_hello(),
+        "another incarnation has not heard of this node"
+    );
+}
+
+#[test]
+fn two_nodes_do_not_remind_each_other_of_a_dead_third() {
+    let mut rolls = [roll(), Roll::new(contact("b"), None, 2)];
+    for roll in &mut rolls {
+        roll.heard(&hello("dead", 1), NOW);
+        roll.unanswered("dead", NOW);
+    }
+    for second in 0..40 {
+        let now = NOW + Duration::from_secs(second);
+        for (left, right) in [(0, 1), (1, 0)] {
+            let names = rolls[left].vouched();
+            rolls[right].learn(&names, now);
+            rolls[right].unanswered("dead", now);
+            rolls[right].forget_gone(now);
+        }
+    }
+    assert!(!knows(&rolls[0], "dead") && !knows(&rolls[1], "dead"));
+}
+
+#[test]
+fn contacts_are_bounded_and_discovery_comes_first() {
+    let mut roll = roll();
+    for i in 0..MAX_CONTACTS + 10 {
+        roll.heard(&hello(&format!("n{i}"), 1), NOW);
+    }
+    assert_eq!(roll.contacts().len(), MAX_CONTACTS);
+    roll.discovered(vec![found("a", true)], NOW);
+    assert_eq!(roll.contacts().len(), MAX_CONTACTS);
+    assert_eq!(state(&roll, "a"), Some(State::Serving));
+}
+
+#[derive(Debug, Clone)]
+enum Word {
+    Found(Vec<(u8, bool, bool)>),
+    Heard(u8, u64, bool),
+    Answered(u8, u64),
+    Unanswered(u8),
+    Suspect(u8),
+    Later(u64),
+}
+
+fn words() -> impl Strategy<Value = Vec<Word>> {
+    let line = (0..4_u8, any::<bool>(), prop::bool::weighted(0.2));
+    let word = prop_oneof![
+        prop::collection::vec(line, 0..5).prop_map(Word::Found),
+        (0..4_u8, 1..4_u64, any::<bool>()).prop_map(|(n, boot, bye)| Word::Heard(n, boot, bye)),
+        (0..4_u8, 1..4_u64).prop_map(|(n, boot)| Word::Answered(n, boot)),
+        (0..4_u8).prop_map(Word::Unanswered),
+        (0..4_u8).prop_map(Word::Suspect),
+        (0..12_u64).prop_map(Word::Later),
+    ];
+    prop::collection::vec(word, 1..60)
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_said_the_members_are_this_node_and_those_of_the_newest_discovery(words in words()) {
+        let (mut roll, mut now) = (roll(), NOW);
+        let mut listed: Vec<(String, bool)> = vec![];
+        let mut served: Vec<String> = vec![];
+        for word in words {
+            let before = roll.members();
+            roll.take_changed();
+            let name = |n: u8| format!("n{n}");
+            match word {
+                Word::Found(lines) => {
+                    let lines: Vec<Found> = lines.into_iter().map(|(n, serving, terminating)| Found { terminating, ..found(&name(n), serving) }).collect();
+                    listed = lines.iter().map(|line| (line.name.clone(), line.terminating)).collect();
+                    served.extend(lines.iter().filter(|line| line.serving).map(|line| line.name.clone()));
+                    roll.discovered(lines, now);
+                }
+                Word::Heard(n, boot, leaving) => roll.heard(&Hello { leaving, ..hello(&name(n), boot) }, now),
+                Word::Answered(n, boot) => roll.answered(&name(n), &welcome(&name(n), boot), now),
+                Word::Unanswered(n) => roll.unanswered(&name(n), now),
+                Word::Suspect(n) => {
+                    roll.suspect(&name(n), now);
+                    prop_assert_ne!(state(&roll, &name(n)), Some(State::Serving));
+                }
+                Word::Later(seconds) => {
+                    now += Duration::from_secs(seconds);
+                    roll.forget_gone(now);
+                }
+            }
+            let members = roll.members();
+            prop_assert!(roll.take_changed() || members == before, "a change went unnoticed");
+            prop_assert!(members.iter().any(|member| member.name == "me"));
+            prop_assert!(members.is_sorted_by(|left, right| left.name < right.name));
+            for (name, _) in &listed {
+                prop_assert!(knows(&roll, name) && state(&roll, name).is_some());
+            }
+            for member in members.iter().filter(|member| member.name != "me") {
+                prop_assert!(knows(&roll, &member.name));
+                prop_assert!(listed.iter().any(|(name, _)| *name == member.name));
+                if listed.iter().all(|(name, terminating)| *name != member.name || *terminating) {
+                    prop_assert_eq!(member.state, State::Leaving);
+                }
+                if member.state == State::Serving {
+                    prop_assert!(served.contains(&member.name));
+                }
+            }
+        }
+    }
+}
