@@ -54,9 +54,10 @@ const OPERATOR: &str = "
     crd:
     plan:       crd
     resources:  crd plan
+    observe:    plan resources
     apply:      crd plan resources
-    status:     crd plan apply
-    controller: metrics crd plan resources apply status
+    status:     crd plan apply observe
+    controller: metrics crd plan resources observe apply status
     main:       *
     lib:        *
 ";
