@@ -56,8 +56,9 @@ const OPERATOR: &str = "
     resources:  crd plan
     observe:    plan resources
     apply:      crd plan resources
-    status:     crd plan apply observe
-    controller: metrics crd plan resources observe apply status
+    status:     crd plan resources observe apply
+    events:     crd plan apply status
+    controller: metrics crd plan resources observe apply status events
     main:       *
     lib:        *
 ";
@@ -68,7 +69,7 @@ const OPERATOR_FENCES: &str = "
     clap               = config*
     kube::Api          = apply* controller* leader*
     kube::Client       = apply* controller* leader* main
-    kube::runtime      = controller*
+    kube::runtime      = controller* events*
     prometheus_client  = metrics*
     schemars           = crd*
 ";
