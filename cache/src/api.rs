@@ -66,7 +66,7 @@ pub struct Parts {
     /// Writes and lists.
     pub origin: Origin,
     /// The barrier after each write.
-    pub invalidator: Arc<Invalidator>,
+    pub invalidator: Invalidator,
     /// Who is known.
     pub members: Arc<Members>,
     /// What is counted.

@@ -17,8 +17,9 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::members::Members;
+use crate::metrics::Metrics;
 use crate::object::Scope;
-use crate::peer::{self, Ack, Order};
+use crate::peer::{self, Ack, Order, Peers};
 use crate::store::Dropped;
 use course::Course;
 
@@ -36,6 +37,16 @@ pub trait Teller: Send + Sync {
         url: &'a str,
         order: &'a Order,
     ) -> BoxFuture<'a, Result<Ack, peer::Error>>;
+}
+
+impl Teller for Peers {
+    fn tell<'a>(
+        &'a self,
+        url: &'a str,
+        order: &'a Order,
+    ) -> BoxFuture<'a, Result<Ack, peer::Error>> {
+        Box::pin(self.invalidate(url, order))
+    }
 }
 
 /// What came of an invalidation.
@@ -70,6 +81,7 @@ struct Inner {
     members: Arc<Members>,
     teller: Arc<dyn Teller>,
     apply: Apply,
+    metrics: Arc<Metrics>,
     stop: CancellationToken,
     pending: Mutex<Pending>,
 }
@@ -96,12 +108,14 @@ impl Invalidator {
         members: Arc<Members>,
         teller: Arc<dyn Teller>,
         apply: Apply,
+        metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) -> Self {
         Self(Arc::new(Inner {
             members,
             teller,
             apply,
+            metrics,
             stop,
             pending: Mutex::default(),
         }))
@@ -114,6 +128,7 @@ impl Invalidator {
         let task = tokio::spawn(async move {
             let mut course = Course::new(Arc::clone(&this.0), scope);
             let complete = course.run().await;
+            this.0.metrics.invalidation(complete);
             let report = course.report(complete);
             if !complete {
                 this.carry_on(course);

@@ -11,13 +11,15 @@ use futures::stream::BoxStream;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::peer::Peering;
 use crate::api::{self, Api, Parts, Ready};
 use crate::invalidate::Invalidator;
-use crate::members::{Found, Members, heartbeat};
+use crate::members::heartbeat::{self, Caller};
+use crate::members::{Found, Members};
 use crate::metrics::{Metrics, Snapshot};
 use crate::origin::{self, Origin};
 use crate::peer::{Contact, Peers, Token};
@@ -92,6 +94,7 @@ pub struct Node {
     stop_all: CancellationToken,
     main: JoinHandle<usize>,
     admin: JoinHandle<usize>,
+    caller: Arc<dyn Caller>,
     tasks: TaskTracker,
 }
 
@@ -123,12 +126,13 @@ impl Node {
         let stop_all = CancellationToken::new();
         let forget = {
             let proxy = proxy.clone();
-            move |scope: &_| proxy.forget(scope)
+            Arc::new(move |scope: &_| proxy.forget(scope))
         };
+        let teller = Arc::new(peers.clone());
         let invalidator = Invalidator::new(
             members.clone(),
-            peers.clone(),
-            Box::new(forget),
+            teller,
+            forget,
             metrics.clone(),
             stop_all.clone(),
         );
@@ -177,9 +181,10 @@ impl Node {
             stop_all,
             main,
             admin,
+            caller: Arc::new(peers),
             tasks: TaskTracker::new(),
         };
-        node.follow(discovery, peers, token);
+        node.follow(discovery, token);
         Ok(node)
     }
 
@@ -222,7 +227,7 @@ impl Node {
         self.ready.send_replace(Ready::No("leaving".into()));
         // Peers hear of it with the next hello and ask others from then on; what they asked already is finished.
         self.members.leave();
-        heartbeat::farewell(&self.members).await;
+        heartbeat::farewell(&self.members, &self.caller).await;
         self.stop_main.cancel();
         let cut = self.main.await.unwrap_or_default();
         self.origin.settled().await;
@@ -234,7 +239,7 @@ impl Node {
     }
 
     /// The tasks that keep the node's picture of the others true.
-    fn follow(&self, mut discovery: BoxStream<'static, Vec<Found>>, peers: Peers, token: Token) {
+    fn follow(&self, mut discovery: BoxStream<'static, Vec<Found>>, token: Token) {
         let spawn = |task: futures::future::BoxFuture<'static, ()>| {
             let stop = self.stop_all.clone();
             self.tasks.spawn(async move {
@@ -251,12 +256,16 @@ impl Node {
             // A static list is told once and holds.
             std::future::pending::<()>().await;
         }));
-        spawn(Box::pin(heartbeat::run(self.members.clone(), peers)));
+        spawn(Box::pin(heartbeat::beat(
+            self.members.clone(),
+            self.caller.clone(),
+            self.stop_all.clone(),
+        )));
         let (members, ready) = (self.members.clone(), self.ready.clone());
         spawn(Box::pin(async move {
             if is_known.wait_for(|known| *known).await.is_ok() {
                 ready.send_replace(Ready::No("hello is not said to all members yet".into()));
-                members.wait_hello(HELLO_WAIT).await;
+                members.wait_hello(Instant::now() + HELLO_WAIT).await;
                 members.set_ready();
                 ready.send_replace(Ready::Yes);
             }
@@ -273,12 +282,7 @@ impl Node {
 }
 
 /// Lets a scrape see how things stand.
-fn observe(
-    metrics: &Metrics,
-    proxy: &Proxy,
-    members: &Arc<Members>,
-    invalidator: &Arc<Invalidator>,
-) {
+fn observe(metrics: &Metrics, proxy: &Proxy, members: &Arc<Members>, invalidator: &Invalidator) {
     let (proxy, ring, invalidator) = (proxy.clone(), members.ring(), invalidator.clone());
     metrics.observe(move || {
         let (stats, budget) = (proxy.store().stats(), proxy.store().budget());
@@ -309,7 +313,7 @@ fn observe(
                 .iter()
                 .map(|state| (state.as_str(), in_state(*state)))
                 .collect(),
-            unanswered: invalidator.pending(),
+            unanswered: invalidator.pending() as u64,
         }
     });
 }

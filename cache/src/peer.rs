@@ -62,8 +62,6 @@ pub struct Welcome {
     pub name: String,
     /// Its incarnation.
     pub boot: u64,
-    /// It takes no more work as an owner.
-    pub leaving: bool,
     /// Everyone it knows.
     pub members: Vec<Contact>,
 }
@@ -331,24 +329,16 @@ impl Peers {
         Self { client, token }
     }
 
-    /// Says hello; the answer must come within `deadline`.
-    pub async fn hello(
-        &self,
-        url: &str,
-        hello: &Hello,
-        deadline: Duration,
-    ) -> Result<Welcome, Error> {
-        self.post(url, "/_falcon/hello", hello, deadline).await
+    /// Says hello. The caller bounds the time.
+    pub async fn hello(&self, url: &str, hello: &Hello) -> Result<Welcome, Error> {
+        let answer = self.send(url, "/_falcon/hello", json(hello)).await?;
+        decode(url, answer).await
     }
 
-    /// Gives one round of an invalidation to a node.
-    pub async fn invalidate(
-        &self,
-        url: &str,
-        order: &Order,
-        deadline: Duration,
-    ) -> Result<Ack, Error> {
-        self.post(url, "/_falcon/invalidate", order, deadline).await
+    /// Gives one round of an invalidation to a node. The caller bounds the time.
+    pub async fn invalidate(&self, url: &str, order: &Order) -> Result<Ack, Error> {
+        let answer = self.send(url, "/_falcon/invalidate", json(order)).await?;
+        decode(url, answer).await
     }
 
     /// Asks for an object's current version, or for bytes of a version. There is no deadline here: the asked node
@@ -384,7 +374,7 @@ impl Peers {
     /// Asks the owner of a run to hold it; the answer comes when it does.
     pub async fn warm(&self, url: &str, want: &Want) -> Result<u64, Error> {
         let response = self.send(url, "/_falcon/warm", json(want)).await?;
-        self.decode(url, response).await
+        decode(url, response).await
     }
 
     /// Gives a block that was just written to S3 to its owner. `want` names the version and the bytes.
@@ -397,27 +387,7 @@ impl Peers {
         let response = self
             .send(url, &format!("/_falcon/keep?{want}"), block)
             .await?;
-        self.decode(url, response).await
-    }
-
-    async fn post<Q: Serialize, A: DeserializeOwned>(
-        &self,
-        url: &str,
-        path: &str,
-        question: &Q,
-        deadline: Duration,
-    ) -> Result<A, Error> {
-        let answer = async {
-            self.decode(url, self.send(url, path, json(question)).await?)
-                .await
-        };
-        match tokio::time::timeout(deadline, answer).await {
-            Ok(answer) => answer,
-            Err(_) => Err(Error::Timeout {
-                url: url.to_owned(),
-                after: deadline,
-            }),
-        }
+        decode(url, response).await
     }
 
     async fn send(&self, url: &str, path: &str, body: Bytes) -> Result<Response<Incoming>, Error> {
@@ -445,7 +415,7 @@ impl Peers {
             return Ok(response);
         }
         let status = response.status();
-        match self.decode::<Refusal>(url, response).await {
+        match decode::<Refusal>(url, response).await {
             Ok(refusal) => Err(refusal.into()),
             Err(Error::Broken { url, .. }) => Err(Error::Broken {
                 url,
@@ -454,26 +424,22 @@ impl Peers {
             Err(error) => Err(error),
         }
     }
+}
 
-    async fn decode<A: DeserializeOwned>(
-        &self,
-        url: &str,
-        response: Response<Incoming>,
-    ) -> Result<A, Error> {
-        let body = Limited::new(response.into_body(), MAX_JSON_BYTES)
-            .collect()
-            .await;
-        let body = body
-            .map_err(|source| Error::Unreachable {
-                url: url.to_owned(),
-                source,
-            })?
-            .to_bytes();
-        serde_json::from_slice(&body).map_err(|error| Error::Broken {
-            url: url.to_owned(),
-            what: error.to_string(),
-        })
-    }
+async fn decode<A: DeserializeOwned>(url: &str, response: Response<Incoming>) -> Result<A, Error> {
+    let body = Limited::new(response.into_body(), MAX_JSON_BYTES)
+        .collect()
+        .await;
+    let unreachable = |source| Error::Unreachable {
+        url: url.to_owned(),
+        source,
+    };
+    let body = body.map_err(unreachable)?.to_bytes();
+    let broken = |error: serde_json::Error| Error::Broken {
+        url: url.to_owned(),
+        what: error.to_string(),
+    };
+    serde_json::from_slice(&body).map_err(broken)
 }
 
 fn json<Q: Serialize>(question: &Q) -> Bytes {

@@ -32,7 +32,7 @@ pub struct Peering {
     /// Who is known.
     pub members: Arc<Members>,
     /// Takes part in invalidations.
-    pub invalidator: Arc<Invalidator>,
+    pub invalidator: Invalidator,
     /// What peers show.
     pub token: Token,
 }

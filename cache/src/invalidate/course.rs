@@ -159,12 +159,15 @@ async fn ask(
     url: String,
 ) -> (String, Result<Ack, peer::Error>) {
     let answer = match timeout(PATIENCE, inner.teller.tell(&url, order)).await {
-        Err(_) => Err(peer::Error::Timeout),
+        Err(_) => Err(peer::Error::Timeout {
+            url,
+            after: PATIENCE,
+        }),
         // An address that went over to another node says nothing of this one.
-        Ok(Ok(ack)) if ack.name != name => Err(peer::Error::Broken(format!(
-            "{url} is {} by now, not {name}",
-            ack.name
-        ))),
+        Ok(Ok(ack)) if ack.name != name => {
+            let what = format!("as {}, and {name} was asked", ack.name);
+            Err(peer::Error::Broken { url, what })
+        }
         Ok(answer) => answer,
     };
     (name, answer)

@@ -102,6 +102,7 @@ fn cache(names: &[&str]) -> Cache {
                 blocks: 2,
             }
         }),
+        Arc::default(),
         stop.clone(),
     );
     Cache {

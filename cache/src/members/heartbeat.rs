@@ -6,13 +6,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Members, jittered};
-use crate::peer::{Contact, Error, Hello, Welcome};
+use crate::peer::{Contact, Error, Hello, Peers, Welcome};
 
 /// From one hello to the next, at most. With [`PATIENCE`] it makes 500 ms: so soon a dead node is known to be dead.
 const PERIOD: Duration = Duration::from_millis(150);
@@ -28,6 +28,16 @@ pub trait Caller: Send + Sync {
     /// Says `hello` to the node at `url`. The caller bounds the time.
     fn hello<'a>(&'a self, url: &'a str, hello: &'a Hello)
     -> BoxFuture<'a, Result<Welcome, Error>>;
+}
+
+impl Caller for Peers {
+    fn hello<'a>(
+        &'a self,
+        url: &'a str,
+        hello: &'a Hello,
+    ) -> BoxFuture<'a, Result<Welcome, Error>> {
+        Box::pin(self.hello(url, hello))
+    }
 }
 
 /// Says hello to all contacts until `stop`. A contact that still owes an answer is not asked again.
@@ -73,6 +83,16 @@ pub async fn beat(members: Arc<Members>, caller: Arc<dyn Caller>, stop: Cancella
             calls.push(greet(Arc::clone(&caller), contact, Arc::clone(&hello)));
         }
     }
+}
+
+/// Tells all contacts that this node leaves, and waits for their answers as long as for any other.
+pub async fn farewell(members: &Members, caller: &Arc<dyn Caller>) {
+    let hello = Arc::new(members.hello());
+    let greetings = members
+        .contacts()
+        .into_iter()
+        .map(|contact| greet(Arc::clone(caller), contact, Arc::clone(&hello)));
+    join_all(greetings).await;
 }
 
 /// One hello: the contact's name and its answer, if it gave one in time.

@@ -141,8 +141,14 @@ enum Now {
     Held(VecDeque<Bytes>),
     /// A block on its way.
     Following(Follower),
-    /// Past the cache, under this charge.
-    Bypass(Box<origin::Body>, Charge),
+    /// Past the cache.
+    Bypass(Box<Bypass>),
+}
+
+/// A stream of S3's, and the charge for what the client's connection buffers of it.
+struct Bypass {
+    body: origin::Body,
+    _charge: Charge,
 }
 
 impl Reader {
@@ -189,7 +195,7 @@ impl Reader {
                     Some(Err(error)) => return Some(Err(error.into())),
                     None => None,
                 },
-                Now::Bypass(body, _) => match body.next().await {
+                Now::Bypass(bypass) => match bypass.body.next().await {
                     Some(Ok(bytes)) => Some(bytes),
                     Some(Err(error)) => return Some(Err(Error::Origin(error))),
                     None => return Some(Err(Error::NoMemory)),
@@ -302,7 +308,10 @@ impl Reader {
         })?;
         self.ahead.clear();
         self.came_from(Source::Bypass);
-        self.now = Now::Bypass(Box::new(reply.body), charge);
+        self.now = Now::Bypass(Box::new(Bypass {
+            body: reply.body,
+            _charge: charge,
+        }));
         Ok(())
     }
 

@@ -185,7 +185,7 @@ impl<'a> Writer<'a> {
             self.abort().await;
             return Err(error.into());
         }
-        let invalidator = Arc::clone(&self.parts.invalidator);
+        let invalidator = self.parts.invalidator.clone();
         let (result, report) = match self.upload.take() {
             Some(upload) => to_the_end(complete(upload, self.object, invalidator)).await?,
             None => {
@@ -219,7 +219,7 @@ struct Whole {
 }
 
 impl Whole {
-    async fn put(self, invalidator: Arc<Invalidator>) -> Written {
+    async fn put(self, invalidator: Invalidator) -> Written {
         let result = self
             .origin
             .put(&self.object, &self.headers, self.body)
@@ -228,7 +228,7 @@ impl Whole {
     }
 }
 
-async fn complete(upload: Upload, object: ObjectId, invalidator: Arc<Invalidator>) -> Written {
+async fn complete(upload: Upload, object: ObjectId, invalidator: Invalidator) -> Written {
     let result = upload.complete().await;
     written(result, &object, &invalidator).await
 }
