@@ -159,7 +159,7 @@ async fn a_kept_alive_connection_outlives_the_heads_limit_and_not_the_idle_one()
             .unwrap();
         assert!(some(&mut stream, 15).await.contains("200 OK"));
         let mut rest = [0; 4096];
-        stream.read(&mut rest).await.unwrap();
+        assert!(stream.read(&mut rest).await.unwrap() > 0);
     }
     assert_eq!(to_end(&mut stream).await, "");
     assert!(started.elapsed() >= Duration::from_millis(400));
@@ -205,10 +205,13 @@ async fn the_second_head_of_a_connection_is_looked_over_too() {
         .await
         .unwrap();
     let mut rest = [0; 4096];
-    timeout(LONG, stream.read(&mut rest))
-        .await
-        .unwrap()
-        .unwrap();
+    assert!(
+        timeout(LONG, stream.read(&mut rest))
+            .await
+            .unwrap()
+            .unwrap()
+            > 0
+    );
     stream
         .write_all(b"GET /small?a#b HTTP/1.1\r\nhost: h\r\n\r\n")
         .await
@@ -299,22 +302,22 @@ async fn a_connection_too_many_is_told_so() {
     assert_eq!(json["code"], "TooManyConnections");
     // Its place is free again as soon as it is gone.
     drop(first);
-    let served = timeout(LONG, async {
+    let freed = timeout(LONG, async {
         let again = "GET /small HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
         while !server.talk(again).await.contains("200 OK") {}
     });
-    assert!(served.await.is_ok());
+    assert!(freed.await.is_ok());
 }
 
 /// A route that answers when it is let to.
 fn waiting() -> (Router, Arc<Notify>, Arc<Notify>) {
     let (come, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (came, may_go) = (Arc::clone(&come), Arc::clone(&go));
+    let both = (Arc::clone(&come), Arc::clone(&go));
     let handler = move || {
-        let (came, may_go) = (Arc::clone(&came), Arc::clone(&may_go));
+        let (arrival, permit) = (Arc::clone(&both.0), Arc::clone(&both.1));
         async move {
-            came.notify_one();
-            may_go.notified().await;
+            arrival.notify_one();
+            permit.notified().await;
             "done"
         }
     };
