@@ -15,8 +15,8 @@ use crate::{origin, proxy};
 /// Seconds after which a refused client may try again: the pressure of a moment is over by then.
 const RETRY_SECONDS: u16 = 1;
 
-/// A request that was not served. It travels in the response's extensions until [`Failure::render`] gives it a body,
-/// because only the outermost layer knows the request's id.
+/// A request that was not served. It travels in the response's extensions until the outermost layer gives it a body,
+/// because only that one knows the request's id.
 #[derive(Debug, Clone)]
 pub struct Failure(Box<Inner>);
 
