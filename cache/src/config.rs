@@ -219,6 +219,16 @@ pub struct Log {
     pub filter: String,
 }
 
+impl Log {
+    /// For a ring to play with: what goes wrong, and nothing else between the story's lines.
+    pub fn for_dev() -> Self {
+        Self {
+            format: LogFormat::Text,
+            filter: "warn".to_owned(),
+        }
+    }
+}
+
 /// What the flags' meaning depends on beside the flags.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Surroundings {

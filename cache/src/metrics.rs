@@ -3,9 +3,9 @@
 //! Counted here: what happens. Read from elsewhere at each scrape: how things stand ([`Snapshot`]).
 
 mod exposition;
+mod names;
 mod snapshot;
 
-use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -17,174 +17,16 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
+pub use names::{METRICS, table};
 pub use snapshot::Snapshot;
 
+use names::{SECONDS, code_label, listed, status_label};
 use snapshot::{Source, Standing};
-
-/// All metrics: name as scraped, type, labels, meaning. The documentation is made from it.
-pub const METRICS: &[(&str, &str, &str, &str)] = &[
-    (
-        "falcon_requests_total",
-        "counter",
-        "door, source, status",
-        "Requests answered, when their first byte left",
-    ),
-    (
-        "falcon_request_first_byte_seconds",
-        "histogram",
-        "door, source",
-        "From a request's head to its answer's head",
-    ),
-    (
-        "falcon_request_seconds",
-        "histogram",
-        "door, source",
-        "From a request's head to the last byte of its answer, or to its cut",
-    ),
-    (
-        "falcon_sent_bytes_total",
-        "counter",
-        "source",
-        "Bytes of answers handed to clients, by where they came from",
-    ),
-    (
-        "falcon_cut_answers_total",
-        "counter",
-        "door",
-        "Answers that ended before their last byte: the client hung up or the source failed",
-    ),
-    (
-        "falcon_origin_requests_total",
-        "counter",
-        "op, code",
-        "Requests to S3 by S3's code, or ok",
-    ),
-    (
-        "falcon_origin_request_seconds",
-        "histogram",
-        "op",
-        "From a request to S3 to the head of its answer",
-    ),
-    (
-        "falcon_origin_bytes_total",
-        "counter",
-        "",
-        "Bytes of objects read from S3",
-    ),
-    (
-        "falcon_peer_bytes_total",
-        "counter",
-        "",
-        "Bytes of objects read from other nodes",
-    ),
-    ("falcon_fills", "gauge", "", "Fills that run now"),
-    (
-        "falcon_fill_waiters",
-        "gauge",
-        "",
-        "Readers that follow a fill now",
-    ),
-    (
-        "falcon_invalidations_total",
-        "counter",
-        "result",
-        "Invalidations begun at this node: complete, or incomplete when a node did not answer",
-    ),
-    (
-        "falcon_unanswered_nodes",
-        "gauge",
-        "",
-        "Nodes that still owe the answer to an invalidation",
-    ),
-    (
-        "falcon_connections",
-        "gauge",
-        "door",
-        "Connections open now",
-    ),
-    (
-        "falcon_connections_refused_total",
-        "counter",
-        "door",
-        "Connections answered 503 because there were too many",
-    ),
-    ("falcon_blocks", "gauge", "", "Blocks held"),
-    ("falcon_heads", "gauge", "", "Heads held"),
-    (
-        "falcon_cached_bytes",
-        "gauge",
-        "pool",
-        "Bytes of blocks held: owned by this node, or hot copies",
-    ),
-    (
-        "falcon_evictions_total",
-        "counter",
-        "reason",
-        "Blocks and heads that made room or became invalid",
-    ),
-    (
-        "falcon_memory_bytes",
-        "gauge",
-        "kind",
-        "Memory reserved, by what it is for",
-    ),
-    (
-        "falcon_memory_budget_bytes",
-        "gauge",
-        "",
-        "The most memory that may be reserved",
-    ),
-    (
-        "falcon_ring_members",
-        "gauge",
-        "state",
-        "Members of the ring as this node sees them",
-    ),
-    (
-        "falcon_build_info",
-        "info",
-        "version",
-        "Always 1; the version that runs",
-    ),
-];
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 type Counters<const N: usize> = Family<Labels<N>, Counter>;
 type Gauges<const N: usize> = Family<Labels<N>, Gauge>;
 type Histograms<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
-
-/// From a hit in memory (0.1 ms) to a large object over a slow line.
-const SECONDS: [f64; 18] = [
-    0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-    5.0, 10.0, 30.0, 120.0,
-];
-
-/// S3's codes that keep their name; all others are `other`.
-const CODES: &[&str] = &[
-    "ok",
-    "AccessDenied",
-    "Broken",
-    "ExpiredToken",
-    "InternalError",
-    "InvalidAccessKeyId",
-    "InvalidRange",
-    "NoSuchBucket",
-    "NoSuchKey",
-    "NotFound",
-    "NotModified",
-    "OriginBroken",
-    "OriginTimeout",
-    "OriginUnreachable",
-    "PreconditionFailed",
-    "RequestTimeout",
-    "RequestTimeTooSkewed",
-    "ServiceUnavailable",
-    "SignatureDoesNotMatch",
-    "SlowDown",
-    "Timeout",
-    "Unreachable",
-    "VersionChanged",
-];
 
 /// All counters of a process.
 pub struct Metrics {
@@ -310,11 +152,7 @@ impl Metrics {
 
     /// S3 answered, or failed to: `code` is S3's, Falcon's word where S3 gave none, or `ok`.
     pub fn origin_answered(&self, op: &'static str, code: &str, took: Duration) {
-        let code = CODES
-            .iter()
-            .find(|known| **known == code)
-            .copied()
-            .unwrap_or("other");
+        let code = code_label(code);
         self.origin_requests
             .get_or_create(&[("op", op), ("code", code)])
             .inc();
@@ -357,6 +195,10 @@ impl Metrics {
     }
 
     /// Everything in the text format of OpenMetrics 1.0.
+    ///
+    /// # Panics
+    ///
+    /// Never: writing to a `String` does not fail.
     pub fn open_metrics(&self) -> String {
         let mut text = String::new();
         text::encode(&mut text, &self.registry).expect("writing to a String does not fail");
@@ -369,16 +211,6 @@ impl Metrics {
     }
 }
 
-/// [`METRICS`] as a table in Markdown.
-pub fn table() -> String {
-    let mut text = String::from("| metric | type | labels | meaning |\n|---|---|---|---|\n");
-    for (name, kind, labels, help) in METRICS {
-        writeln!(text, "| `{name}` | {kind} | {labels} | {help} |")
-            .expect("writing to a String does not fail");
-    }
-    text
-}
-
 fn histograms<const N: usize>() -> Histograms<N> {
     Family::new_with_constructor(|| Histogram::new(SECONDS))
 }
@@ -388,53 +220,6 @@ fn add<M: Metric + Clone>(registry: &mut Registry, name: &'static str, metric: M
     let (name, help) = listed(name);
     registry.register(name, help, metric.clone());
     metric
-}
-
-/// The name as the library wants it (it adds the suffixes itself) and the help.
-fn listed(name: &'static str) -> (&'static str, &'static str) {
-    let (name, kind, _, help) = METRICS
-        .iter()
-        .find(|line| line.0 == name)
-        .expect("every metric has its line in METRICS");
-    let suffix = match *kind {
-        "counter" => "_total",
-        "info" => "_info",
-        _ => "",
-    };
-    (name.strip_suffix(suffix).unwrap_or(name), help)
-}
-
-/// Statuses that Falcon gives keep their number, others their class.
-fn status_label(status: u16) -> &'static str {
-    match status {
-        200 => "200",
-        202 => "202",
-        204 => "204",
-        206 => "206",
-        207 => "207",
-        304 => "304",
-        400 => "400",
-        401 => "401",
-        403 => "403",
-        404 => "404",
-        405 => "405",
-        408 => "408",
-        409 => "409",
-        412 => "412",
-        413 => "413",
-        416 => "416",
-        429 => "429",
-        500 => "500",
-        501 => "501",
-        502 => "502",
-        503 => "503",
-        504 => "504",
-        100..200 => "1xx",
-        200..300 => "2xx",
-        300..400 => "3xx",
-        400..500 => "4xx",
-        _ => "5xx",
-    }
 }
 
 #[cfg(test)]

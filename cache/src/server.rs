@@ -52,7 +52,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     content-type: application/json\r\n\
-    content-length: 89\r\n\
+    content-length: 90\r\n\
     retry-after: 1\r\n\
     connection: close\r\n\r\n\
     {\"code\":\"TooManyConnections\",\"message\":\"this node has as many connections as it may have\"}";
@@ -160,8 +160,7 @@ where
                 None => service
                     .oneshot(request.map(|body| arriving(body, body_limit)))
                     .await
-                    .map(|answer| answer.map(Body::new))
-                    .unwrap_or_else(|never| match never {}),
+                    .map_or_else(|never| match never {}, |answer| answer.map(Body::new)),
             };
             Ok::<_, Infallible>(answer.map(|body| Leaving::new(body, busy)))
         }
@@ -201,7 +200,7 @@ fn bad_head(fault: Fault) -> Response<Body> {
             r#"{"code":"BadRequest","message":"a request has Content-Length or Transfer-Encoding, not both"}"#
         }
         Fault::Fragment => {
-            r##"{"code":"BadRequest","message":"a # in the request's target must be written %23"}"##
+            r#"{"code":"BadRequest","message":"a # in the request's target must be written %23"}"#
         }
     };
     let mut answer = Response::new(Body::from(message));

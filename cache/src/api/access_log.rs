@@ -16,6 +16,7 @@ use http_body::{Body as _, Frame as BodyFrame, SizeHint};
 use tokio::time::Instant;
 
 use super::error::Failure;
+use super::health::NOT_READY;
 use super::request_id;
 use crate::metrics::Metrics;
 
@@ -57,6 +58,18 @@ pub struct Note {
     pub source: &'static str,
 }
 
+impl Note {
+    /// Put on an answer that was not read from anywhere.
+    pub(super) fn about(key: String, mut response: Response) -> Response {
+        let note = Self {
+            key: Some(key),
+            source: NO_SOURCE,
+        };
+        response.extensions_mut().insert(note);
+        response
+    }
+}
+
 /// The layer around all routes.
 pub(super) async fn frame(
     State(frame): State<Arc<Frame>>,
@@ -93,7 +106,9 @@ pub(super) async fn frame(
     if let Some(failure) = failure.as_ref().filter(|_| method != Method::HEAD) {
         *response.body_mut() = Body::from(failure.render(request_id::text(&id)));
     }
-    if let Some(failure) = failure.as_ref().filter(|_| status.is_server_error()) {
+    let wanting = failure.as_ref().filter(|_| status.is_server_error());
+    // A probe asks every few seconds, and gets what it asks for.
+    if let Some(failure) = wanting.filter(|failure| failure.code() != NOT_READY) {
         warn(&frame, &method, &path, failure, request_id::text(&id));
     }
     let line = tracing::enabled!(tracing::Level::DEBUG).then(|| Line {
@@ -197,12 +212,14 @@ impl http_body::Body for Metered {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<BodyFrame<Bytes>, axum::Error>>> {
-        let this = self.project();
-        let polled = this.body.poll_frame(cx);
+        let mut this = self.project();
+        let polled = this.body.as_mut().poll_frame(cx);
         match &polled {
             Poll::Ready(None) => this.account.ended = true,
             Poll::Ready(Some(Ok(frame))) => {
                 this.account.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+                // After the last piece of a known body nobody asks again.
+                this.account.ended = this.body.is_end_stream();
             }
             Poll::Ready(Some(Err(error))) => {
                 tracing::debug!(error = error as &dyn std::error::Error, "the answer is cut");
@@ -260,6 +277,8 @@ impl Limiter {
 mod tests {
     use std::time::Duration;
 
+    use futures::StreamExt;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -270,6 +289,33 @@ mod tests {
         tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!(limiter.allow(), Some(15));
         assert_eq!(limiter.allow(), Some(0));
+    }
+
+    #[tokio::test]
+    async fn an_answer_in_one_piece_is_whole_without_an_announced_length() {
+        let metrics = Arc::new(Metrics::new());
+        let router = axum::Router::new()
+            .route("/", axum::routing::get(|| async { "text" }))
+            .layer(axum::middleware::from_fn_with_state(
+                Arc::new(Frame::new("blob", "n", &metrics)),
+                frame,
+            ));
+        let mut response = tower::ServiceExt::oneshot(router, Request::new(Body::empty()))
+            .await
+            .unwrap();
+        // As the HTTP library reads it: one frame, and no further when the body says that it is over.
+        let body = Pin::new(response.body_mut());
+        let mut body = Box::pin(body);
+        let frame = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
+        assert!(frame.unwrap().is_ok() && body.is_end_stream());
+        drop(body);
+        drop(response);
+        let text = metrics.prometheus();
+        assert!(!text.contains("falcon_cut_answers_total{"), "{text}");
+        assert!(
+            text.contains("falcon_request_seconds_count{door=\"blob\",source=\"none\"} 1"),
+            "{text}"
+        );
     }
 
     #[tokio::test]
@@ -287,8 +333,9 @@ mod tests {
             line: None,
         };
         for expected in [3, 4] {
+            let piece = futures::stream::iter([Ok::<_, axum::Error>("abc")]);
             let body = Metered {
-                body: Body::from("abc"),
+                body: Body::from_stream(piece.chain(futures::stream::pending())),
                 account: account(Some(expected)),
             };
             let mut body = Box::pin(body);

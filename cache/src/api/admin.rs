@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::error::Failure;
 use super::query::Query;
-use super::{Api, barrier};
+use super::{Api, Note, barrier};
 use crate::object::{ObjectId, RUN_BLOCKS, Scope};
 use crate::ring::Ring;
 
@@ -29,11 +29,16 @@ pub(super) async fn invalidate(
     let mut query = Query::parse(request.uri().query(), &["key", "prefix", "all", "bucket"])?;
     drop(request);
     let scope = scope(&api, &mut query)?;
+    let about = match &scope {
+        Scope::Key { key, .. } => key.clone(),
+        Scope::Prefix { prefix, .. } => prefix.clone(),
+        Scope::All => String::new(),
+    };
     // To its end even when the client hangs up: half a barrier helps nobody.
     let report =
         barrier::to_the_end(async move { api.parts.invalidator.invalidate(scope).await }).await?;
     let (status, body) = barrier::table(&report);
-    Ok((status, Json(body)).into_response())
+    Ok(Note::about(about, (status, Json(body)).into_response()))
 }
 
 fn scope(api: &Api, query: &mut Query) -> Result<Scope, Failure> {

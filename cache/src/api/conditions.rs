@@ -8,6 +8,10 @@ use crate::object::Head;
 
 /// The conditions of one request.
 #[derive(Debug, Clone, Default)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "they are called as the headers are"
+)]
 pub(super) struct Conditions {
     if_match: Option<String>,
     if_none_match: Option<String>,

@@ -9,10 +9,10 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::Api;
 use super::barrier::{Barriers, may_have_happened, to_the_end};
 use super::error::Failure;
 use super::query::Query;
+use super::{Api, Note};
 use crate::object::{ObjectId, Scope};
 
 /// S3 lists and deletes at most so many in one request.
@@ -41,10 +41,10 @@ pub(super) async fn delete(
     let mut query = Query::parse(request.uri().query(), &["key", "prefix", "bucket"])?;
     drop(request);
     let bucket = api.bucket(&mut query)?;
-    let done = match (query.take("key"), query.take("prefix")) {
+    let (about, done) = match (query.take("key"), query.take("prefix")) {
         (Some(key), None) => {
             let object = ObjectId::new(&bucket, &key)?;
-            to_the_end(one(api, object)).await?
+            (key, to_the_end(one(api, object)).await?)
         }
         (None, Some(prefix)) if prefix.is_empty() => {
             return Err(Failure::bad(
@@ -56,7 +56,8 @@ pub(super) async fn delete(
             // A client that hangs up ends it after the page that runs; the barrier follows all the same.
             let gone = CancellationToken::new();
             let _guard = gone.clone().drop_guard();
-            to_the_end(all(api, bucket, prefix, gone)).await?
+            let done = to_the_end(all(api, bucket, prefix.clone(), gone)).await?;
+            (prefix, done)
         }
         _ => {
             return Err(Failure::bad(
@@ -65,7 +66,7 @@ pub(super) async fn delete(
             ));
         }
     };
-    done.answer()
+    Ok(Note::about(about, done.answer()?))
 }
 
 async fn one(api: Arc<Api>, object: ObjectId) -> Done {

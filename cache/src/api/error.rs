@@ -15,8 +15,8 @@ use crate::{origin, proxy};
 /// Seconds after which a refused client may try again: the pressure of a moment is over by then.
 const RETRY_SECONDS: u16 = 1;
 
-/// A request that was not served. It travels in the response's extensions until [`Failure::render`] gives it a body,
-/// because only the outermost layer knows the request's id.
+/// A request that was not served. It travels in the response's extensions until the outermost layer gives it a body,
+/// because only that one knows the request's id.
 #[derive(Debug, Clone)]
 pub struct Failure(Box<Inner>);
 
@@ -199,10 +199,11 @@ impl From<&origin::Error> for Failure {
             E::NotFound { .. } => StatusCode::NOT_FOUND,
             E::Denied { .. } => StatusCode::FORBIDDEN,
             E::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
-            E::VersionChanged | E::SlowDown { .. } => return Self::later(error.code(), error),
+            E::VersionChanged | E::SlowDown { .. } | E::Refused { status: 503, .. } => {
+                return Self::later(error.code(), error);
+            }
             E::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             E::Unreachable { .. } | E::Broken(_) => StatusCode::BAD_GATEWAY,
-            E::Refused { status: 503, .. } => return Self::later(error.code(), error),
             // A fault of S3's is not one of this node; a refusal is the client's to know.
             E::Refused { status, .. } => match StatusCode::from_u16(*status) {
                 Ok(status) if status.is_client_error() => status,

@@ -20,6 +20,9 @@ pub enum Ready {
     No(String),
 }
 
+/// The code of a `503` from `/readyz`.
+pub(super) const NOT_READY: &str = "NotReady";
+
 /// `GET /healthz`
 pub(super) async fn healthz() -> Response {
     Json(json!({"status": "alive"})).into_response()
@@ -35,7 +38,7 @@ fn answer(ready: &Ready) -> Response {
         Ready::Yes => Json(json!({"status": "ready"})).into_response(),
         // No Retry-After: whoever asks has his own beat, and this is no overload.
         Ready::No(why) => {
-            Failure::new(StatusCode::SERVICE_UNAVAILABLE, "NotReady", why).into_response()
+            Failure::new(StatusCode::SERVICE_UNAVAILABLE, NOT_READY, why).into_response()
         }
     }
 }

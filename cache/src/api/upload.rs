@@ -100,12 +100,8 @@ pub(super) async fn post(
             break;
         }
     }
-    let mut response = answer(fates, &barriers)?;
-    response.extensions_mut().insert(Note {
-        key: Some(path),
-        source: "none",
-    });
-    Ok(response)
+    let response = answer(fates, &barriers)?;
+    Ok(Note::about(path, response))
 }
 
 impl Api {

@@ -8,7 +8,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::listed;
+use super::names::listed;
 
 /// Figures that other modules keep; pairs are a label's value and its figure.
 #[derive(Debug, Clone, Default)]
@@ -76,15 +76,21 @@ impl Collector for Standing {
     }
 }
 
+/// As the registry writes it for what is registered there: with a full stop.
+fn described(name: &'static str) -> (&'static str, String) {
+    let (name, help) = listed(name);
+    (name, format!("{help}."))
+}
+
 /// The library's gauges are signed.
 fn gauge(figure: u64) -> ConstGauge<i64> {
     ConstGauge::new(i64::try_from(figure).unwrap_or(i64::MAX))
 }
 
 fn one(encoder: &mut DescriptorEncoder<'_>, name: &'static str, figure: u64) -> fmt::Result {
-    let (name, help) = listed(name);
+    let (name, help) = described(name);
     let gauge = gauge(figure);
-    gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+    gauge.encode(encoder.encode_descriptor(name, &help, None, gauge.metric_type())?)
 }
 
 fn each(
@@ -93,9 +99,9 @@ fn each(
     label: &'static str,
     figures: &[(&'static str, u64)],
 ) -> fmt::Result {
-    let (name, help) = listed(name);
+    let (name, help) = described(name);
     let kind = gauge(0).metric_type();
-    let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+    let mut family = encoder.encode_descriptor(name, &help, None, kind)?;
     for (value, figure) in figures {
         gauge(*figure).encode(family.encode_family(&[(label, *value)])?)?;
     }
@@ -108,9 +114,9 @@ fn counted(
     label: &'static str,
     figures: &[(&'static str, u64)],
 ) -> fmt::Result {
-    let (name, help) = listed(name);
+    let (name, help) = described(name);
     let kind = ConstCounter::new(0u64).metric_type();
-    let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+    let mut family = encoder.encode_descriptor(name, &help, None, kind)?;
     for (value, figure) in figures {
         ConstCounter::new(*figure).encode(family.encode_family(&[(label, *value)])?)?;
     }

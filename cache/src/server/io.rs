@@ -217,3 +217,40 @@ impl AsyncWrite for Wire {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_large_write_is_cut_into_slices_with_the_others_turn_between() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _reader = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let limits = Limits {
+            slice: 4096,
+            ..Limits::default()
+        };
+        let mut wire = Wire::new(stream, Arc::default(), &limits);
+        let (first, second) = (vec![1; 3000], vec![2; 3000]);
+        let pieces = [IoSlice::new(&first), IoSlice::new(&second)];
+        for _ in 0..3 {
+            let sent = poll_fn(|cx| Pin::new(&mut wire).poll_write_vectored(cx, &pieces)).await;
+            assert_eq!(sent.unwrap(), 4096);
+            let turn = poll_fn(|cx| {
+                Poll::Ready(
+                    Pin::new(&mut wire)
+                        .poll_write_vectored(cx, &pieces)
+                        .is_pending(),
+                )
+            });
+            assert!(turn.await);
+        }
+    }
+}

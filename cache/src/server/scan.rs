@@ -19,7 +19,7 @@ pub(super) struct Scan {
     line: [u8; KEPT],
     length: usize,
     lines: usize,
-    fragment: bool,
+    fault: Option<Fault>,
     content_length: bool,
     transfer_encoding: bool,
     ended: bool,
@@ -46,15 +46,12 @@ impl Scan {
 
     /// What is wrong with the head so far.
     pub(super) fn fault(&self) -> Option<Fault> {
-        if self.content_length && self.transfer_encoding {
-            return Some(Fault::TwoLengths);
-        }
-        self.fragment.then_some(Fault::Fragment)
+        self.fault
     }
 
     fn part(&mut self, part: &[u8]) {
         if self.lines == 0 && part.contains(&b'#') {
-            self.fragment = true;
+            self.fault = Some(Fault::Fragment);
         }
         let kept = self.length.min(KEPT);
         let more = part.len().min(KEPT - kept);
@@ -71,6 +68,9 @@ impl Scan {
         } else if !empty {
             self.content_length |= starts_with(kept, b"content-length:");
             self.transfer_encoding |= starts_with(kept, b"transfer-encoding:");
+            if self.content_length && self.transfer_encoding {
+                self.fault = Some(Fault::TwoLengths);
+            }
             self.lines += 1;
         }
         self.length = 0;

@@ -196,7 +196,7 @@ pub(super) async fn run(job: Arc<Job>, proxy: Proxy, origin: Origin, work: Work)
                 match object {
                     Ok(object) => warm(job, proxy, &object).await,
                     Err(sample) => {
-                        *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(sample)
+                        *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(sample);
                     }
                 }
             }

@@ -186,21 +186,20 @@ impl<'a> Writer<'a> {
             return Err(error.into());
         }
         let invalidator = self.parts.invalidator.clone();
-        let (result, report) = match self.upload.take() {
-            Some(upload) => to_the_end(complete(upload, self.object, invalidator)).await?,
-            None => {
-                let (lent, kept) = self.buffer.lend();
-                let whole = Whole {
-                    origin: self.parts.origin.clone(),
-                    object: self.object,
-                    headers: self.headers,
-                    body: lent,
-                    _charge: self.charge,
-                };
-                let written = to_the_end(whole.put(invalidator)).await;
-                self.buffer.back(kept);
-                written?
-            }
+        let (result, report) = if let Some(upload) = self.upload.take() {
+            to_the_end(complete(upload, self.object, invalidator)).await?
+        } else {
+            let (lent, kept) = self.buffer.lend();
+            let whole = Whole {
+                origin: self.parts.origin.clone(),
+                object: self.object,
+                headers: self.headers,
+                body: lent,
+                _charge: self.charge,
+            };
+            let written = to_the_end(whole.put(invalidator)).await;
+            self.buffer.back(kept);
+            written?
         };
         if let Some(report) = report {
             barriers.add(report);

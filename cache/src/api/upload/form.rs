@@ -1,4 +1,5 @@
-//! A bound on what stands between the files of a form: the parser keeps the head of a part in memory until it ends.
+//! A bound on what the parser of a form keeps in memory: it reads on as long as there is something to read, and it keeps
+//! the head of a part until that ends.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -47,13 +48,15 @@ struct HeadTooLong;
 struct Bounded {
     body: Body,
     allowance: Allowance,
+    gave: bool,
 }
 
-/// `body`, which ends in an error when it gives more than `allowance`.
+/// `body`, which gives one frame at a time and ends in an error when it gives more than `allowance`.
 pub(super) fn bounded(body: Body, allowance: &Allowance) -> Body {
     Body::new(Bounded {
         body,
         allowance: allowance.clone(),
+        gave: false,
     })
 }
 
@@ -66,8 +69,14 @@ impl http_body::Body for Bounded {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.get_mut();
+        if std::mem::take(&mut this.gave) {
+            // The parser stops reading here and looks at what it has.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &polled {
+            this.gave = true;
             let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
             if !this.allowance.spend(bytes) {
                 return Poll::Ready(Some(Err(axum::Error::new(HeadTooLong))));
