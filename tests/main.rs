@@ -5,4 +5,5 @@
 mod harness;
 
 mod architecture;
+mod cache_peers;
 mod origin;

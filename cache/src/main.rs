@@ -1,5 +1,6 @@
 //! `falcon-cache`: parse, wire, serve, drain.
 
+use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
 
@@ -137,6 +138,7 @@ async fn discover(
 fn log(log: &Log) {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&log.filter))
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match log.format {
         LogFormat::Text => lines.init(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -398,6 +398,7 @@ impl Peers {
         let mut request = Request::builder()
             .method(Method::POST)
             .uri(format!("{url}{path}"))
+            .header(CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(|error| unreachable(error.into()))?;
         if let Some(token) = self.token.bytes() {
