@@ -48,7 +48,7 @@ use crate::crd::status::FalconCacheStatus;
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
         description = "Why the cache is ready or not"
     ),
-    printcolumn(name = "Hit%", type_ = "string", json_path = ".status.hitRatio", description = "Share of reads answered without S3"),
+    printcolumn(name = "Hit%", type_ = "string", json_path = ".status.hitRatio", description = "Share of reads whose bytes did not come from S3"),
     printcolumn(name = "Used", type_ = "string", json_path = ".status.used", description = "Memory in use / memory of the ring"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation"),
     printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoint", description = "Where applications read", priority = 1),
@@ -196,7 +196,7 @@ mod tests {
     fn every_field_of_the_spec_says_what_it_is() {
         let value = serde_json::to_value(definition()).unwrap();
         let spec = &value["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
-        let mut open: Vec<(String, &serde_json::Value)> = spec.as_object().unwrap().iter().map(|(k, v)| (k.clone(), v)).collect();
+        let mut open: Vec<(String, &Value)> = spec.as_object().unwrap().iter().map(|(k, v)| (k.clone(), v)).collect();
         while let Some((path, field)) = open.pop() {
             assert!(field["description"].is_string(), "spec.{path} has no description");
             // Types that Kubernetes owns are taken over without their prose.

@@ -166,7 +166,7 @@ pub struct Memory {
     /// Size of a block, KiB.
     pub block_kib: i64,
     /// Largest object that is kept, MiB.
-    pub max_blob_mib: Option<i64>,
+    pub max_blob_mib: i64,
 }
 
 /// How long things stay.
@@ -294,7 +294,7 @@ pub fn plan(cache: &FalconCache, defaults: &Defaults) -> Result<Plan, Error> {
         },
         pod: pod(&spec.pod)?,
         max_unavailable: pods_or_percent("spec.rollout.maxUnavailable", &spec.rollout.max_unavailable)?,
-        drain: units::whole("spec.rollout.drainTimeout", &spec.rollout.drain_timeout, Duration::from_secs(1))?,
+        drain: drain(&spec.rollout.drain_timeout)?,
         disruption: match &spec.disruption {
             budget if budget.enabled => Some(pods_or_percent("spec.disruption.maxUnavailable", &budget.max_unavailable)?),
             _ => None,
@@ -359,19 +359,16 @@ fn memory(spec: &crate::crd::cache::Cache) -> Result<Memory, Error> {
     if bytes < 64 * MIB {
         return Err(wrong("spec.cache.memory", "must be at least 64Mi"));
     }
-    if !(64 * 1024..=16 * MIB).contains(&block) || block % 1024 != 0 {
-        return Err(wrong("spec.cache.blockSize", "a multiple of 1Ki from 64Ki to 16Mi"));
+    if !(64 * 1024..=16 * MIB).contains(&block) || block.count_ones() != 1 {
+        return Err(wrong("spec.cache.blockSize", "a power of two from 64Ki to 16Mi"));
     }
     if bytes / 16 < block {
         return Err(wrong("spec.cache.memory", "must hold at least 16 blocks of blockSize"));
     }
-    let max_blob_mib = match &spec.max_blob_size {
-        None => None,
-        Some(text) => match units::size("spec.cache.maxBlobSize", text)? / MIB {
-            0 => return Err(wrong("spec.cache.maxBlobSize", "must be at least 1Mi")),
-            mib => Some(mib),
-        },
-    };
+    let max_blob_mib = units::size("spec.cache.maxBlobSize", &spec.max_blob_size)? / MIB;
+    if max_blob_mib == 0 {
+        return Err(wrong("spec.cache.maxBlobSize", "must be at least 1Mi"));
+    }
     let cache_mib = bytes / MIB;
     Ok(Memory { cache_mib, pod_mib: pod_mib(cache_mib), block_kib: block / 1024, max_blob_mib })
 }
@@ -384,17 +381,30 @@ fn pod_mib(cache_mib: i64) -> i64 {
 
 fn freshness(spec: &crate::crd::cache::Cache) -> Result<Freshness, Error> {
     const MINUTE: Duration = Duration::from_secs(60);
+    const HOUR: Duration = Duration::from_secs(3600);
     const MILLISECOND: Duration = Duration::from_millis(1);
-    let timeout = units::whole("spec.cache.timeout", &spec.timeout, MILLISECOND)?;
+    // What the cache's flags take: a hundred years, and an hour.
+    const CENTURY: Duration = Duration::from_secs(52_560_000 * 60);
+    let bounded = |field: &str, text: &str, step, most: Duration| {
+        let found = units::whole(field, text, step)?;
+        if found > most { Err(wrong(field, "is too long")) } else { Ok(found) }
+    };
+    let timeout = bounded("spec.cache.timeout", &spec.timeout, MILLISECOND, HOUR)?;
     if timeout.is_zero() {
         return Err(wrong("spec.cache.timeout", "must be longer than nothing"));
     }
     Ok(Freshness {
-        ttl: units::whole("spec.cache.ttl", &spec.ttl, MINUTE)?,
-        stale_if_error: units::whole("spec.cache.staleIfError", &spec.stale_if_error, MINUTE)?,
-        negative_ttl: units::whole("spec.cache.negativeTtl", &spec.negative_ttl, MILLISECOND)?,
+        ttl: bounded("spec.cache.ttl", &spec.ttl, MINUTE, CENTURY)?,
+        stale_if_error: bounded("spec.cache.staleIfError", &spec.stale_if_error, MINUTE, CENTURY)?,
+        negative_ttl: bounded("spec.cache.negativeTtl", &spec.negative_ttl, MILLISECOND, HOUR)?,
         timeout,
     })
+}
+
+fn drain(text: &str) -> Result<Duration, Error> {
+    const FIELD: &str = "spec.rollout.drainTimeout";
+    let drain = units::whole(FIELD, text, Duration::from_secs(1))?;
+    if drain > Duration::from_secs(86_400) { Err(wrong(FIELD, "must be at most 24h")) } else { Ok(drain) }
 }
 
 fn s3(spec: &door::S3, service: &door::Service) -> Result<Option<S3Door>, Error> {
@@ -480,7 +490,7 @@ mod tests {
         let plan = planned(&json!({"origin": {"buckets": ["media"]}})).unwrap();
         assert_eq!(plan.replicas, 3);
         assert_eq!(plan.discovery_id, "media");
-        assert_eq!(plan.memory, Memory { cache_mib: 1024, pod_mib: 1408, block_kib: 1024, max_blob_mib: None });
+        assert_eq!(plan.memory, Memory { cache_mib: 1024, pod_mib: 1408, block_kib: 1024, max_blob_mib: 128 });
         assert_eq!(plan.freshness.ttl, Duration::from_secs(3600));
         assert_eq!(plan.account, Account::Own(BTreeMap::new()));
         assert_eq!(plan.image.version(), "0.1.0");
@@ -510,6 +520,9 @@ mod tests {
             (json!({"origin": origin, "cache": {"memory": "63Mi"}}), "spec.cache.memory"),
             (json!({"origin": origin, "cache": {"memory": "64Mi", "blockSize": "8Mi"}}), "spec.cache.memory"),
             (json!({"origin": origin, "cache": {"blockSize": "32Ki"}}), "spec.cache.blockSize"),
+            (json!({"origin": origin, "cache": {"blockSize": "96Ki"}}), "spec.cache.blockSize"),
+            (json!({"origin": origin, "cache": {"negativeTtl": "2h"}}), "spec.cache.negativeTtl"),
+            (json!({"origin": origin, "rollout": {"drainTimeout": "25h"}}), "spec.rollout.drainTimeout"),
             (json!({"origin": origin, "cache": {"maxBlobSize": "1k"}}), "spec.cache.maxBlobSize"),
             (json!({"origin": origin, "cache": {"ttl": "90s"}}), "spec.cache.ttl"),
             (json!({"origin": origin, "cache": {"timeout": "0s"}}), "spec.cache.timeout"),

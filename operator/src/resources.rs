@@ -142,7 +142,7 @@ mod tests {
             [
                 "--bucket=photos", "--buckets=photos,films", "--port=8080", "--admin-port=9095", "--s3-port=0",
                 "--s3-force-path-style=false", "--peer-token-file=/etc/falcon/peer/token", "--max-cache-size=1024",
-                "--block-size=1024", "--ttl=60", "--stale-if-error=0", "--negative-ttl=2000", "--timeout=5000",
+                "--block-size=1024", "--max-blob-size=128", "--ttl=60", "--stale-if-error=60", "--negative-ttl=2000", "--timeout=5000",
                 "--k8s-discovery-id=media", "--k8s-discovery-api=endpointslices", "--k8s-namespace=prod",
                 "--node-name=$(POD_NAME)", "--drain-timeout=30", "--log-format=json", "--log-level=info",
             ]

@@ -12,8 +12,8 @@ use crate::crd::schema;
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "quantity(self.memory).compareTo(quantity('64Mi')) >= 0",
      "message": "memory must be at least 64Mi"},
-    {"rule": "quantity(self.blockSize).compareTo(quantity('64Ki')) >= 0 && quantity(self.blockSize).compareTo(quantity('16Mi')) <= 0",
-     "message": "blockSize must be between 64Ki and 16Mi"},
+    {"rule": "quantity(self.blockSize).asInteger() in [65536, 131072, 262144, 524288, 1048576, 2097152, 4194304, 8388608, 16777216]",
+     "message": "blockSize must be a power of two from 64Ki to 16Mi"},
     {"rule": "quantity(self.memory).asInteger() >= 16 * quantity(self.blockSize).asInteger()",
      "message": "memory must hold at least 16 blocks of blockSize"}
 ]))]
@@ -23,28 +23,28 @@ pub struct Cache {
     #[schemars(schema_with = "schema::size")]
     pub memory: String,
 
-    /// Size of the pieces in which objects are read and kept. Default `1Mi`; a multiple of 1Ki from `64Ki` to `16Mi`. Smaller for many small ranges, larger for streaming.
+    /// Size of the pieces in which objects are read and kept. Default `1Mi`; a power of two from `64Ki` to `16Mi`. Smaller for many small ranges,
+    /// larger for streaming.
     #[schemars(schema_with = "schema::size")]
     pub block_size: String,
 
-    /// Objects larger than this are served and not kept. Default: no bound. In whole MiB. Example: `512Mi`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Objects larger than this are served and not kept. Default `128Mi`, in whole MiB. Example: `1Gi`.
     #[schemars(schema_with = "schema::size")]
-    pub max_blob_size: Option<String>,
+    pub max_blob_size: String,
 
     /// How long an object is served before S3 is asked whether it changed. Default `1h`, in whole minutes. `0s`: never asked.
     #[schemars(schema_with = "schema::minutes")]
     pub ttl: String,
 
-    /// How long after its ttl an object may be served while S3 fails. Default `0s` (not at all), in whole minutes. Example: `10m`.
+    /// How long after its ttl an object may be served while S3 fails. Default `1h`, in whole minutes. `0s`: not at all.
     #[schemars(schema_with = "schema::minutes")]
     pub stale_if_error: String,
 
-    /// How long it is remembered that an object does not exist. Default `2s`. `0s`: not remembered.
+    /// How long it is remembered that an object does not exist. Default `2s`, at most `1h`. `0s`: not remembered.
     #[schemars(schema_with = "schema::duration")]
     pub negative_ttl: String,
 
-    /// How long S3 may take to its first byte. Default `5s`. Example: `800ms`.
+    /// How long S3 may take to its first byte. Default `5s`. At most `1h`. Example: `800ms`.
     #[schemars(schema_with = "schema::duration")]
     pub timeout: String,
 }
@@ -54,9 +54,9 @@ impl Default for Cache {
         Self {
             memory: "1Gi".to_owned(),
             block_size: "1Mi".to_owned(),
-            max_blob_size: None,
+            max_blob_size: "128Mi".to_owned(),
             ttl: "1h".to_owned(),
-            stale_if_error: "0s".to_owned(),
+            stale_if_error: "1h".to_owned(),
             negative_ttl: "2s".to_owned(),
             timeout: "5s".to_owned(),
         }

@@ -100,9 +100,7 @@ fn args(plan: &Plan) -> Vec<String> {
     flag("peer-token-file", &format!("{}/token", PEER_TOKEN.1));
     flag("max-cache-size", &memory.cache_mib.to_string());
     flag("block-size", &memory.block_kib.to_string());
-    if let Some(mib) = memory.max_blob_mib {
-        flag("max-blob-size", &mib.to_string());
-    }
+    flag("max-blob-size", &memory.max_blob_mib.to_string());
     flag("ttl", &(fresh.ttl.as_secs() / 60).to_string());
     flag("stale-if-error", &(fresh.stale_if_error.as_secs() / 60).to_string());
     flag("negative-ttl", &fresh.negative_ttl.as_millis().to_string());

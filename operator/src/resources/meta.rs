@@ -31,6 +31,11 @@ pub fn peer_secret_name(identity: &Identity) -> String {
     format!("{}-peer-token", identity.name)
 }
 
+/// Where applications read.
+pub fn endpoint(plan: &Plan) -> String {
+    format!("http://{}.{}.svc:{}", plan.identity.name, plan.identity.namespace, plan.service.port)
+}
+
 /// Labels of everything that belongs to a cache.
 pub fn labels(identity: &Identity) -> BTreeMap<String, String> {
     let mut labels = selector_labels(identity);
