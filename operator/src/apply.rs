@@ -7,7 +7,7 @@ mod compare;
 mod converge;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -161,7 +161,11 @@ impl std::fmt::Debug for Writer {
 impl Writer {
     /// A writer with an empty memory.
     pub fn new(client: Client, fence: Fence) -> Self {
-        Self { client, fence, settled: Settled::default() }
+        Self {
+            client,
+            fence,
+            settled: Settled::default(),
+        }
     }
 
     /// Forgets a cache that is gone.
@@ -170,11 +174,20 @@ impl Writer {
     }
 
     fn may_write(&self) -> Result<(), Error> {
-        if self.fence.open() { Ok(()) } else { Err(Error::Fenced) }
+        if self.fence.open() {
+            Ok(())
+        } else {
+            Err(Error::Fenced)
+        }
     }
 
     /// Makes the cluster hold what `resources` says. Writes are noted in `journal` as they happen, so that they are counted when a later one fails.
-    pub async fn apply(&self, resources: &Resources, served: Served, journal: &mut Vec<Write>) -> Result<Outcome, Error> {
+    pub async fn apply(
+        &self,
+        resources: &Resources,
+        served: Served,
+        journal: &mut Vec<Write>,
+    ) -> Result<Outcome, Error> {
         // Taken apart whole: an object that nobody applies does not compile.
         let Resources {
             identity,
@@ -196,7 +209,10 @@ impl Writer {
             Object::wanted(headless_service),
             Object::wanted(client_service),
             Object::wanted_or_gone(Child::of::<NetworkPolicy>(name), network_policy.as_ref()),
-            Object::wanted_or_gone(Child::of::<PodDisruptionBudget>(name), disruption_budget.as_ref()),
+            Object::wanted_or_gone(
+                Child::of::<PodDisruptionBudget>(name),
+                disruption_budget.as_ref(),
+            ),
         ];
         for object in &objects {
             if let Converged::Waiting(message) = self.converge(identity, object, journal).await? {
@@ -205,13 +221,22 @@ impl Writer {
         }
         let monitors = [
             (served.pod_monitor, MonitorKind::PodMonitor, pod_monitor),
-            (served.service_monitor, MonitorKind::ServiceMonitor, service_monitor),
+            (
+                served.service_monitor,
+                MonitorKind::ServiceMonitor,
+                service_monitor,
+            ),
         ];
         for (_, kind, wanted) in monitors.into_iter().filter(|(served, ..)| *served) {
-            let object = Object::wanted_or_gone(Child::foreign(monitor_resource(kind), name), wanted.as_ref());
+            let object = Object::wanted_or_gone(
+                Child::foreign(monitor_resource(kind), name),
+                wanted.as_ref(),
+            );
             match self.converge(identity, &object, journal).await {
                 // A cache serves without being watched.
-                Err(Error::Forbidden { message, .. }) => tracing::debug!(name, message, "no monitor is made"),
+                Err(Error::Forbidden { message, .. }) => {
+                    tracing::debug!(name, message, "no monitor is made")
+                }
                 other => drop(other?),
             }
         }
@@ -219,28 +244,59 @@ impl Writer {
         if self.read::<StatefulSet>(identity, name).await?.is_none() {
             self.ensure_token(peer_secret, journal).await?;
         }
-        match self.converge(identity, &Object::wanted(stateful_set), journal).await? {
+        match self
+            .converge(identity, &Object::wanted(stateful_set), journal)
+            .await?
+        {
             Converged::Waiting(message) => Ok(Outcome::Waiting { message }),
             Converged::Gone => Ok(Outcome::Done(Applied::default())),
-            Converged::Live { value, replicas_taken } => Ok(Outcome::Done(Applied { stateful_set: serde_json::from_value(value).ok(), replicas_taken })),
+            Converged::Live {
+                value,
+                replicas_taken,
+            } => Ok(Outcome::Done(Applied {
+                stateful_set: serde_json::from_value(value).ok(),
+                replicas_taken,
+            })),
         }
     }
 
     /// Reads what there is and writes nothing: for a paused cache, and for one whose spec can't be carried out.
     pub async fn look(&self, identity: &Identity) -> Result<Applied, Error> {
-        Ok(Applied { stateful_set: self.read::<StatefulSet>(identity, &identity.name).await?, replicas_taken: false })
+        Ok(Applied {
+            stateful_set: self.read::<StatefulSet>(identity, &identity.name).await?,
+            replicas_taken: false,
+        })
     }
 
     /// Makes the peers' token unless there is one. The operator may not read Secrets: it asks to create, and "already there" is an answer as good as "made".
-    pub async fn ensure_token(&self, secret: &Secret, journal: &mut Vec<Write>) -> Result<(), Error> {
+    pub async fn ensure_token(
+        &self,
+        secret: &Secret,
+        journal: &mut Vec<Write>,
+    ) -> Result<(), Error> {
         self.may_write()?;
         let mut random = [0_u8; 32];
         getrandom::fill(&mut random).map_err(Error::Random)?;
         let token = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let secret = Secret { string_data: Some([("token".to_owned(), token)].into()), ..secret.clone() };
+        let secret = Secret {
+            string_data: Some([("token".to_owned(), token)].into()),
+            ..secret.clone()
+        };
         let child = Child::of::<Secret>(secret.metadata.name.as_deref().unwrap_or_default());
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), secret.metadata.namespace.as_deref().unwrap_or_default());
-        match api.create(&PostParams { field_manager: Some(OPERATOR.to_owned()), ..PostParams::default() }, &secret).await {
+        let api: Api<Secret> = Api::namespaced(
+            self.client.clone(),
+            secret.metadata.namespace.as_deref().unwrap_or_default(),
+        );
+        match api
+            .create(
+                &PostParams {
+                    field_manager: Some(OPERATOR.to_owned()),
+                    ..PostParams::default()
+                },
+                &secret,
+            )
+            .await
+        {
             Ok(_) => {
                 journal.push(child.write(Verb::Create));
                 Ok(())
@@ -251,12 +307,24 @@ impl Writer {
     }
 
     /// Removes a pod that keeps a rollout from going on. Only this very pod: a new one of the same name is left alone.
-    pub async fn delete_pod(&self, identity: &Identity, name: &str, uid: &str, journal: &mut Vec<Write>) -> Result<(), Error> {
+    pub async fn delete_pod(
+        &self,
+        identity: &Identity,
+        name: &str,
+        uid: &str,
+        journal: &mut Vec<Write>,
+    ) -> Result<(), Error> {
         self.may_write()?;
         let child = Child::of::<Pod>(name);
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &identity.namespace);
-        let this_one = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
-        match api.delete(name, &DeleteParams::default().preconditions(this_one)).await {
+        let this_one = Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+        };
+        match api
+            .delete(name, &DeleteParams::default().preconditions(this_one))
+            .await
+        {
             Ok(_) => {
                 journal.push(child.write(Verb::Delete));
                 Ok(())
@@ -267,7 +335,12 @@ impl Writer {
     }
 
     /// Reports, if there is news. The caller compares: an unchanged status is never written.
-    pub async fn report(&self, identity: &Identity, status: &FalconCacheStatus, journal: &mut Vec<Write>) -> Result<(), Error> {
+    pub async fn report(
+        &self,
+        identity: &Identity,
+        status: &FalconCacheStatus,
+        journal: &mut Vec<Write>,
+    ) -> Result<(), Error> {
         self.may_write()?;
         let child = Child::of::<FalconCache>(&identity.name);
         let api: Api<FalconCache> = Api::namespaced(self.client.clone(), &identity.namespace);
@@ -276,7 +349,14 @@ impl Writer {
             // With the uid: a status is never given to a namesake that was made in between.
             "metadata": {"name": identity.name, "uid": identity.uid}, "status": status
         });
-        match api.patch_status(&identity.name, &PatchParams::apply(OPERATOR).force(), &Patch::Apply(body)).await {
+        match api
+            .patch_status(
+                &identity.name,
+                &PatchParams::apply(OPERATOR).force(),
+                &Patch::Apply(body),
+            )
+            .await
+        {
             Ok(_) => {
                 journal.push(child.write(Verb::Update));
                 Ok(())
@@ -289,10 +369,15 @@ impl Writer {
 
     async fn read<K>(&self, identity: &Identity, name: &str) -> Result<Option<K>, Error>
     where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + serde::de::DeserializeOwned
+            + std::fmt::Debug,
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), &identity.namespace);
-        api.get_opt(name).await.map_err(|source| Child::of::<K>(name).error("read", source))
+        api.get_opt(name)
+            .await
+            .map_err(|source| Child::of::<K>(name).error("read", source))
     }
 }
 

@@ -41,18 +41,50 @@ use crate::crd::status::FalconCacheStatus;
         status_replicas_path = ".status.replicas",
         label_selector_path = ".status.selector"
     ),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.ready", description = "Pods that answer / pods asked for"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.ready",
+        description = "Pods that answer / pods asked for"
+    ),
     printcolumn(
         name = "Status",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
         description = "Why the cache is ready or not"
     ),
-    printcolumn(name = "Hit%", type_ = "string", json_path = ".status.hitRatio", description = "Share of reads whose bytes did not come from S3"),
-    printcolumn(name = "Used", type_ = "string", json_path = ".status.used", description = "Memory in use / memory of the ring"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation"),
-    printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoint", description = "Where applications read", priority = 1),
-    printcolumn(name = "Version", type_ = "string", json_path = ".status.version", description = "Version of the cache image", priority = 1)
+    printcolumn(
+        name = "Hit%",
+        type_ = "string",
+        json_path = ".status.hitRatio",
+        description = "Share of reads whose bytes did not come from S3"
+    ),
+    printcolumn(
+        name = "Used",
+        type_ = "string",
+        json_path = ".status.used",
+        description = "Memory in use / memory of the ring"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp",
+        description = "Time since creation"
+    ),
+    printcolumn(
+        name = "Endpoint",
+        type_ = "string",
+        json_path = ".status.endpoint",
+        description = "Where applications read",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Version",
+        type_ = "string",
+        json_path = ".status.version",
+        description = "Version of the cache image",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct FalconCacheSpec {
@@ -132,14 +164,21 @@ fn three() -> i32 {
 pub fn definition() -> CustomResourceDefinition {
     let mut definition = FalconCache::crd();
     for version in &mut definition.spec.versions {
-        let Some(schema) = version.schema.as_mut().and_then(|validation| validation.open_api_v3_schema.as_mut()) else { continue };
+        let Some(schema) = version
+            .schema
+            .as_mut()
+            .and_then(|validation| validation.open_api_v3_schema.as_mut())
+        else {
+            continue;
+        };
         let mut value = json!(schema);
         value["x-kubernetes-validations"] = json!([{
             "rule": "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,48}[a-z0-9])?$')",
             "message": "the name becomes the name of a Service and of pods: at most 50 lower case letters, digits and hyphens, beginning with a letter"
         }]);
         refuse_null(&mut value);
-        *schema = serde_json::from_value(value).expect("a schema that was just written is a schema");
+        *schema =
+            serde_json::from_value(value).expect("a schema that was just written is a schema");
     }
     definition
 }
@@ -163,7 +202,9 @@ fn refuse_null(value: &mut Value) {
 pub fn yaml() -> Result<String, serde_yaml::Error> {
     // The detour over `Value` keeps the order of keys that the API server prints.
     let body = serde_yaml::to_string(&serde_yaml::to_value(definition())?)?;
-    Ok(format!("# Written by `falcon-operator crd`. Not edited by hand.\n{body}"))
+    Ok(format!(
+        "# Written by `falcon-operator crd`. Not edited by hand.\n{body}"
+    ))
 }
 
 #[cfg(test)]
@@ -174,20 +215,32 @@ mod tests {
     fn the_committed_definition_is_the_one_that_this_code_makes() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/falconcaches.yaml");
         let committed = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(committed == yaml().unwrap(), "crds/falconcaches.yaml is stale: cargo run -p falcon-operator -- crd > crds/falconcaches.yaml");
+        assert!(
+            committed == yaml().unwrap(),
+            "crds/falconcaches.yaml is stale: cargo run -p falcon-operator -- crd > crds/falconcaches.yaml"
+        );
     }
 
     /// Client-side `kubectl apply` keeps the whole object in an annotation of at most 262,144 bytes.
     #[test]
     fn the_definition_fits_into_client_side_apply() {
         let json = serde_json::to_string(&definition()).unwrap().len();
-        assert!(json < 200_000 && yaml().unwrap().len() < 200_000, "{json} bytes of JSON, {} of YAML", yaml().unwrap().len());
+        assert!(
+            json < 200_000 && yaml().unwrap().len() < 200_000,
+            "{json} bytes of JSON, {} of YAML",
+            yaml().unwrap().len()
+        );
     }
 
     #[test]
     fn no_unsigned_and_no_floating_numbers_are_in_the_schema() {
         let text = yaml().unwrap();
-        for bad in ["format: uint", "format: double", "format: float", "type: number"] {
+        for bad in [
+            "format: uint",
+            "format: double",
+            "format: float",
+            "type: number",
+        ] {
             assert!(!text.contains(bad), "{bad}");
         }
     }
@@ -195,10 +248,19 @@ mod tests {
     #[test]
     fn every_field_of_the_spec_says_what_it_is() {
         let value = serde_json::to_value(definition()).unwrap();
-        let spec = &value["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
-        let mut open: Vec<(String, &Value)> = spec.as_object().unwrap().iter().map(|(k, v)| (k.clone(), v)).collect();
+        let spec = &value["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+            ["properties"];
+        let mut open: Vec<(String, &Value)> = spec
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(k, v)| (k.clone(), v))
+            .collect();
         while let Some((path, field)) = open.pop() {
-            assert!(field["description"].is_string(), "spec.{path} has no description");
+            assert!(
+                field["description"].is_string(),
+                "spec.{path} has no description"
+            );
             // Types that Kubernetes owns are taken over without their prose.
             if field["description"].as_str().unwrap().contains("As in ") {
                 continue;

@@ -10,8 +10,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream;
+use futures::future::join_all;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -45,7 +44,9 @@ pub struct Observer {
 
 impl std::fmt::Debug for Observer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Observer").field("every", &self.every).finish_non_exhaustive()
+        f.debug_struct("Observer")
+            .field("every", &self.every)
+            .finish_non_exhaustive()
     }
 }
 
@@ -54,14 +55,24 @@ impl Observer {
     pub fn new(client: Client, every: Duration) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(PATIENCE));
-        let http = HttpClient::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
-        Self { client, http, every, permits: Semaphore::new(AT_ONCE), last: Mutex::default() }
+        let http = HttpClient::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(0)
+            .build(connector);
+        Self {
+            client,
+            http,
+            every,
+            permits: Semaphore::new(AT_ONCE),
+            last: Mutex::default(),
+        }
     }
 
     /// The pods of a cache.
     pub async fn pods(&self, identity: &Identity) -> Result<Vec<PodState>, kube::Error> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &identity.namespace);
-        let list = api.list(&ListParams::default().labels(&meta::selector_text(identity))).await?;
+        let list = api
+            .list(&ListParams::default().labels(&meta::selector_text(identity)))
+            .await?;
         let mut pods: Vec<PodState> = list.items.iter().map(pod::state).collect();
         pods.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(pods)
@@ -75,32 +86,62 @@ impl Observer {
         {
             return Some(figures.clone());
         }
-        let addresses: Vec<&str> = pods.iter().filter(|pod| pod.ready && !pod.leaving).filter_map(|pod| pod.ip.as_deref()).collect();
-        let samples: Vec<Sample> = stream::iter(addresses).map(|ip| self.sample(ip)).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await;
+        let addresses: Vec<&str> = pods
+            .iter()
+            .filter(|pod| pod.ready && !pod.leaving)
+            .filter_map(|pod| pod.ip.as_deref())
+            .collect();
+        let samples: Vec<Sample> = join_all(addresses.into_iter().map(|ip| self.sample(ip)))
+            .await
+            .into_iter()
+            .flatten()
+            .collect();
         if samples.is_empty() {
             return last.map(|(_, figures)| figures);
         }
         let figures = Figures::of(&samples, last.as_ref().map(|(_, figures)| figures));
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).insert(identity.uid.clone(), (Instant::now(), figures.clone()));
+        self.last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(identity.uid.clone(), (Instant::now(), figures.clone()));
         Some(figures)
     }
 
     /// Forgets a cache that is gone.
     pub fn forget(&self, identity: &Identity) {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).remove(&identity.uid);
+        self.last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&identity.uid);
     }
 
     fn last(&self, identity: &Identity) -> Option<(Instant, Figures)> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).get(&identity.uid).cloned()
+        self.last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&identity.uid)
+            .cloned()
     }
 
     async fn sample(&self, ip: &str) -> Option<Sample> {
         let _permit = self.permits.acquire().await.ok()?;
-        let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
+        let host = if ip.contains(':') {
+            format!("[{ip}]")
+        } else {
+            ip.to_owned()
+        };
         let uri = format!("http://{host}:{ADMIN_PORT}/metrics").parse().ok()?;
         let page = async {
-            let answer = self.http.get(uri).await.ok().filter(|answer| answer.status().is_success())?;
-            Limited::new(answer.into_body(), PAGE_BYTES).collect().await.ok()
+            let answer = self
+                .http
+                .get(uri)
+                .await
+                .ok()
+                .filter(|answer| answer.status().is_success())?;
+            Limited::new(answer.into_body(), PAGE_BYTES)
+                .collect()
+                .await
+                .ok()
         };
         let bytes = timeout(PATIENCE, page).await.ok()??.to_bytes();
         Some(figures::sample(std::str::from_utf8(&bytes).ok()?))

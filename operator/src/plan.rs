@@ -10,7 +10,9 @@ mod warnings;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Affinity, EnvVar, PodSecurityContext, PodTemplateSpec, Toleration};
+use k8s_openapi::api::core::v1::{
+    Affinity, EnvVar, PodSecurityContext, PodTemplateSpec, Toleration,
+};
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
@@ -278,7 +280,11 @@ pub fn plan(cache: &FalconCache, defaults: &Defaults) -> Result<Plan, Error> {
         account: account(&spec.origin)?,
         memory: memory(&spec.cache)?,
         freshness: freshness(&spec.cache)?,
-        discovery_id: spec.discovery.id.clone().unwrap_or_else(|| cache.name_any()),
+        discovery_id: spec
+            .discovery
+            .id
+            .clone()
+            .unwrap_or_else(|| cache.name_any()),
         discovery_api: spec.discovery.api,
         service: Service {
             kind: spec.service.r#type,
@@ -290,16 +296,29 @@ pub fn plan(cache: &FalconCache, defaults: &Defaults) -> Result<Plan, Error> {
         image: Image {
             name: spec.image.clone().unwrap_or_else(|| defaults.image.clone()),
             pull_policy: spec.image_pull_policy,
-            pull_secrets: spec.image_pull_secrets.iter().map(|secret| secret.name.clone()).collect(),
+            pull_secrets: spec
+                .image_pull_secrets
+                .iter()
+                .map(|secret| secret.name.clone())
+                .collect(),
         },
         pod: pod(&spec.pod)?,
-        max_unavailable: pods_or_percent("spec.rollout.maxUnavailable", &spec.rollout.max_unavailable)?,
+        max_unavailable: pods_or_percent(
+            "spec.rollout.maxUnavailable",
+            &spec.rollout.max_unavailable,
+        )?,
         drain: drain(&spec.rollout.drain_timeout)?,
         disruption: match &spec.disruption {
-            budget if budget.enabled => Some(pods_or_percent("spec.disruption.maxUnavailable", &budget.max_unavailable)?),
+            budget if budget.enabled => Some(pods_or_percent(
+                "spec.disruption.maxUnavailable",
+                &budget.max_unavailable,
+            )?),
             _ => None,
         },
-        allow_from: spec.network_policy.enabled.then(|| spec.network_policy.allow_from.clone()),
+        allow_from: spec
+            .network_policy
+            .enabled
+            .then(|| spec.network_policy.allow_from.clone()),
         monitor: monitor(&spec.monitoring)?,
         log_level: spec.logging.level,
         log_format: spec.logging.format,
@@ -313,27 +332,67 @@ fn identity(cache: &FalconCache) -> Result<Identity, Error> {
     let identity = Identity::of(cache);
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let name = &identity.name;
-    if name.len() > 50 || !name.starts_with(|c: char| c.is_ascii_lowercase()) || name.ends_with('-') || !name.chars().all(allowed) {
-        return Err(wrong("metadata.name", "at most 50 lower case letters, digits and hyphens, beginning with a letter"));
+    if name.len() > 50
+        || !name.starts_with(|c: char| c.is_ascii_lowercase())
+        || name.ends_with('-')
+        || !name.chars().all(allowed)
+    {
+        return Err(wrong(
+            "metadata.name",
+            "at most 50 lower case letters, digits and hyphens, beginning with a letter",
+        ));
     }
     Ok(identity)
 }
 
 fn origin(spec: &origin::Origin) -> Result<Origin, Error> {
-    if spec.buckets.is_empty() || spec.buckets.iter().any(|bucket| bucket.is_empty() || bucket.contains([',', '/', ' '])) {
-        return Err(wrong("spec.origin.buckets", "at least one bucket, each a bucket's name"));
+    if spec.buckets.is_empty()
+        || spec
+            .buckets
+            .iter()
+            .any(|bucket| bucket.is_empty() || bucket.contains([',', '/', ' ']))
+    {
+        return Err(wrong(
+            "spec.origin.buckets",
+            "at least one bucket, each a bucket's name",
+        ));
     }
-    let endpoint = spec.endpoint.as_ref().map(|url| url.trim_end_matches('/').to_owned());
-    if endpoint.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
-        return Err(wrong("spec.origin.endpoint", "begins with http:// or https://"));
+    let endpoint = spec
+        .endpoint
+        .as_ref()
+        .map(|url| url.trim_end_matches('/').to_owned());
+    if endpoint
+        .as_ref()
+        .is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://"))
+    {
+        return Err(wrong(
+            "spec.origin.endpoint",
+            "begins with http:// or https://",
+        ));
     }
     let ca_bundle = match &spec.ca_bundle_ref {
         None => None,
-        Some(reference) => Some(match (reference.config_map_name.clone(), reference.secret_name.clone()) {
-            (Some(name), None) => CaBundle::ConfigMap { name, key: reference.key.clone() },
-            (None, Some(name)) => CaBundle::Secret { name, key: reference.key.clone() },
-            _ => return Err(wrong("spec.origin.caBundleRef", "give either configMapName or secretName")),
-        }),
+        Some(reference) => Some(
+            match (
+                reference.config_map_name.clone(),
+                reference.secret_name.clone(),
+            ) {
+                (Some(name), None) => CaBundle::ConfigMap {
+                    name,
+                    key: reference.key.clone(),
+                },
+                (None, Some(name)) => CaBundle::Secret {
+                    name,
+                    key: reference.key.clone(),
+                },
+                _ => {
+                    return Err(wrong(
+                        "spec.origin.caBundleRef",
+                        "give either configMapName or secretName",
+                    ));
+                }
+            },
+        ),
     };
     Ok(Origin {
         buckets: spec.buckets.clone(),
@@ -348,8 +407,13 @@ fn origin(spec: &origin::Origin) -> Result<Origin, Error> {
 fn account(spec: &origin::Origin) -> Result<Account, Error> {
     match &spec.service_account_name {
         None => Ok(Account::Own(spec.service_account_annotations.clone())),
-        Some(name) if spec.service_account_annotations.is_empty() => Ok(Account::Theirs(name.clone())),
-        Some(_) => Err(wrong("spec.origin.serviceAccountAnnotations", "are for the account that the operator makes, and serviceAccountName names another")),
+        Some(name) if spec.service_account_annotations.is_empty() => {
+            Ok(Account::Theirs(name.clone()))
+        }
+        Some(_) => Err(wrong(
+            "spec.origin.serviceAccountAnnotations",
+            "are for the account that the operator makes, and serviceAccountName names another",
+        )),
     }
 }
 
@@ -360,23 +424,36 @@ fn memory(spec: &crate::crd::cache::Cache) -> Result<Memory, Error> {
         return Err(wrong("spec.cache.memory", "must be at least 64Mi"));
     }
     if !(64 * 1024..=16 * MIB).contains(&block) || block.count_ones() != 1 {
-        return Err(wrong("spec.cache.blockSize", "a power of two from 64Ki to 16Mi"));
+        return Err(wrong(
+            "spec.cache.blockSize",
+            "a power of two from 64Ki to 16Mi",
+        ));
     }
     if bytes / 16 < block {
-        return Err(wrong("spec.cache.memory", "must hold at least 16 blocks of blockSize"));
+        return Err(wrong(
+            "spec.cache.memory",
+            "must hold at least 16 blocks of blockSize",
+        ));
     }
     let max_blob_mib = units::size("spec.cache.maxBlobSize", &spec.max_blob_size)? / MIB;
     if max_blob_mib == 0 {
         return Err(wrong("spec.cache.maxBlobSize", "must be at least 1Mi"));
     }
     let cache_mib = bytes / MIB;
-    Ok(Memory { cache_mib, pod_mib: pod_mib(cache_mib), block_kib: block / 1024, max_blob_mib })
+    Ok(Memory {
+        cache_mib,
+        pod_mib: pod_mib(cache_mib),
+        block_kib: block / 1024,
+        max_blob_mib,
+    })
 }
 
 /// The rule for a pod's memory: a quarter more than the cache's budget, for fills and bodies in flight and what the allocator can't give back, and 128 MiB
 /// for connections and the program itself.
 fn pod_mib(cache_mib: i64) -> i64 {
-    cache_mib.saturating_add(cache_mib.saturating_add(3) / 4).saturating_add(128)
+    cache_mib
+        .saturating_add(cache_mib.saturating_add(3) / 4)
+        .saturating_add(128)
 }
 
 fn freshness(spec: &crate::crd::cache::Cache) -> Result<Freshness, Error> {
@@ -387,7 +464,11 @@ fn freshness(spec: &crate::crd::cache::Cache) -> Result<Freshness, Error> {
     const CENTURY: Duration = Duration::from_secs(52_560_000 * 60);
     let bounded = |field: &str, text: &str, step, most: Duration| {
         let found = units::whole(field, text, step)?;
-        if found > most { Err(wrong(field, "is too long")) } else { Ok(found) }
+        if found > most {
+            Err(wrong(field, "is too long"))
+        } else {
+            Ok(found)
+        }
     };
     let timeout = bounded("spec.cache.timeout", &spec.timeout, MILLISECOND, HOUR)?;
     if timeout.is_zero() {
@@ -395,8 +476,18 @@ fn freshness(spec: &crate::crd::cache::Cache) -> Result<Freshness, Error> {
     }
     Ok(Freshness {
         ttl: bounded("spec.cache.ttl", &spec.ttl, MINUTE, CENTURY)?,
-        stale_if_error: bounded("spec.cache.staleIfError", &spec.stale_if_error, MINUTE, CENTURY)?,
-        negative_ttl: bounded("spec.cache.negativeTtl", &spec.negative_ttl, MILLISECOND, HOUR)?,
+        stale_if_error: bounded(
+            "spec.cache.staleIfError",
+            &spec.stale_if_error,
+            MINUTE,
+            CENTURY,
+        )?,
+        negative_ttl: bounded(
+            "spec.cache.negativeTtl",
+            &spec.negative_ttl,
+            MILLISECOND,
+            HOUR,
+        )?,
         timeout,
     })
 }
@@ -404,7 +495,11 @@ fn freshness(spec: &crate::crd::cache::Cache) -> Result<Freshness, Error> {
 fn drain(text: &str) -> Result<Duration, Error> {
     const FIELD: &str = "spec.rollout.drainTimeout";
     let drain = units::whole(FIELD, text, Duration::from_secs(1))?;
-    if drain > Duration::from_secs(86_400) { Err(wrong(FIELD, "must be at most 24h")) } else { Ok(drain) }
+    if drain > Duration::from_secs(86_400) {
+        Err(wrong(FIELD, "must be at most 24h"))
+    } else {
+        Ok(drain)
+    }
 }
 
 fn s3(spec: &door::S3, service: &door::Service) -> Result<Option<S3Door>, Error> {
@@ -415,19 +510,34 @@ fn s3(spec: &door::S3, service: &door::Service) -> Result<Option<S3Door>, Error>
     let keys_secret = match (spec.auth, &spec.keys_secret_ref) {
         (S3Auth::Keys, Some(secret)) => Some(secret.name.clone()),
         (S3Auth::None, None) => None,
-        (S3Auth::Keys, None) => return Err(wrong("spec.s3.keysSecretRef", "is needed for auth: Keys")),
+        (S3Auth::Keys, None) => {
+            return Err(wrong("spec.s3.keysSecretRef", "is needed for auth: Keys"));
+        }
         (S3Auth::None, Some(_)) => return Err(wrong("spec.s3.keysSecretRef", "is for auth: Keys")),
     };
     Ok(spec.enabled.then_some(S3Door { port, keys_secret }))
 }
 
 fn pod(spec: &crate::crd::pod::Pod) -> Result<Pod, Error> {
-    let cpu_request = spec.resources.cpu_request.as_ref().map(|cpu| units::millicores("spec.pod.resources.cpuRequest", cpu)).transpose()?;
-    let cpu_limit = spec.resources.cpu_limit.as_ref().map(|cpu| units::millicores("spec.pod.resources.cpuLimit", cpu)).transpose()?;
+    let cpu_request = spec
+        .resources
+        .cpu_request
+        .as_ref()
+        .map(|cpu| units::millicores("spec.pod.resources.cpuRequest", cpu))
+        .transpose()?;
+    let cpu_limit = spec
+        .resources
+        .cpu_limit
+        .as_ref()
+        .map(|cpu| units::millicores("spec.pod.resources.cpuLimit", cpu))
+        .transpose()?;
     if let (Some(request), Some(limit)) = (cpu_request, cpu_limit)
         && request > limit
     {
-        return Err(wrong("spec.pod.resources.cpuLimit", "is less than cpuRequest"));
+        return Err(wrong(
+            "spec.pod.resources.cpuLimit",
+            "is less than cpuRequest",
+        ));
     }
     Ok(Pod {
         labels: spec.labels.clone(),
@@ -446,24 +556,49 @@ fn pod(spec: &crate::crd::pod::Pod) -> Result<Pod, Error> {
 }
 
 fn monitor(spec: &door::Monitoring) -> Result<Option<Monitor>, Error> {
-    let interval = units::whole("spec.monitoring.interval", &spec.interval, Duration::from_secs(1))?;
-    Ok(spec.enabled.then(|| Monitor { kind: spec.kind, interval, labels: spec.labels.clone() }))
+    let interval = units::whole(
+        "spec.monitoring.interval",
+        &spec.interval,
+        Duration::from_secs(1),
+    )?;
+    Ok(spec.enabled.then(|| Monitor {
+        kind: spec.kind,
+        interval,
+        labels: spec.labels.clone(),
+    }))
 }
 
 fn pods_or_percent(field: &str, value: &IntOrString) -> Result<IntOrString, Error> {
     let fine = match value {
         IntOrString::Int(pods) => *pods >= 1,
-        IntOrString::String(text) => text.strip_suffix('%').and_then(|number| number.parse::<u8>().ok()).is_some_and(|percent| (1..=100).contains(&percent)),
+        IntOrString::String(text) => text
+            .strip_suffix('%')
+            .and_then(|number| number.parse::<u8>().ok())
+            .is_some_and(|percent| (1..=100).contains(&percent)),
     };
-    if fine { Ok(value.clone()) } else { Err(wrong(field, "a number of pods (1 or more) or a percentage from 1% to 100%")) }
+    if fine {
+        Ok(value.clone())
+    } else {
+        Err(wrong(
+            field,
+            "a number of pods (1 or more) or a percentage from 1% to 100%",
+        ))
+    }
 }
 
 fn within(field: &str, value: i32, least: i32, most: i32) -> Result<i32, Error> {
-    if (least..=most).contains(&value) { Ok(value) } else { Err(wrong(field, &format!("must be between {least} and {most}"))) }
+    if (least..=most).contains(&value) {
+        Ok(value)
+    } else {
+        Err(wrong(field, &format!("must be between {least} and {most}")))
+    }
 }
 
 fn wrong(field: &str, problem: &str) -> Error {
-    Error { field: field.to_owned(), problem: problem.to_owned() }
+    Error {
+        field: field.to_owned(),
+        problem: problem.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -482,7 +617,12 @@ mod tests {
     }
 
     fn planned(spec: &Value) -> Result<Plan, Error> {
-        plan(&cache(spec), &Defaults { image: "registry/falcon-cache:0.1.0".to_owned() })
+        plan(
+            &cache(spec),
+            &Defaults {
+                image: "registry/falcon-cache:0.1.0".to_owned(),
+            },
+        )
     }
 
     #[test]
@@ -490,7 +630,15 @@ mod tests {
         let plan = planned(&json!({"origin": {"buckets": ["media"]}})).unwrap();
         assert_eq!(plan.replicas, 3);
         assert_eq!(plan.discovery_id, "media");
-        assert_eq!(plan.memory, Memory { cache_mib: 1024, pod_mib: 1408, block_kib: 1024, max_blob_mib: 128 });
+        assert_eq!(
+            plan.memory,
+            Memory {
+                cache_mib: 1024,
+                pod_mib: 1408,
+                block_kib: 1024,
+                max_blob_mib: 128
+            }
+        );
         assert_eq!(plan.freshness.ttl, Duration::from_secs(3600));
         assert_eq!(plan.account, Account::Own(BTreeMap::new()));
         assert_eq!(plan.image.version(), "0.1.0");
@@ -500,7 +648,9 @@ mod tests {
 
     #[test]
     fn an_endpoint_of_ones_own_means_path_style() {
-        let plan = planned(&json!({"origin": {"buckets": ["media"], "endpoint": "http://minio:9000/"}})).unwrap();
+        let plan =
+            planned(&json!({"origin": {"buckets": ["media"], "endpoint": "http://minio:9000/"}}))
+                .unwrap();
         assert!(plan.origin.force_path_style);
         assert_eq!(plan.origin.endpoint.as_deref(), Some("http://minio:9000"));
         assert!(!planned(&json!({"origin": {"buckets": ["media"], "endpoint": "http://x", "forcePathStyle": false}})).unwrap().origin.force_path_style);
@@ -511,41 +661,130 @@ mod tests {
         let origin = json!({"buckets": ["media"]});
         for (spec, field) in [
             (json!({"origin": {"buckets": []}}), "spec.origin.buckets"),
-            (json!({"origin": {"buckets": ["a,b"]}}), "spec.origin.buckets"),
-            (json!({"origin": {"buckets": ["media"], "endpoint": "ftp://x"}}), "spec.origin.endpoint"),
-            (json!({"origin": {"buckets": ["media"], "caBundleRef": {}}}), "spec.origin.caBundleRef"),
-            (json!({"origin": {"buckets": ["media"], "serviceAccountName": "a", "serviceAccountAnnotations": {"b": "c"}}}), "spec.origin.serviceAccountAnnotations"),
+            (
+                json!({"origin": {"buckets": ["a,b"]}}),
+                "spec.origin.buckets",
+            ),
+            (
+                json!({"origin": {"buckets": ["media"], "endpoint": "ftp://x"}}),
+                "spec.origin.endpoint",
+            ),
+            (
+                json!({"origin": {"buckets": ["media"], "caBundleRef": {}}}),
+                "spec.origin.caBundleRef",
+            ),
+            (
+                json!({"origin": {"buckets": ["media"], "serviceAccountName": "a", "serviceAccountAnnotations": {"b": "c"}}}),
+                "spec.origin.serviceAccountAnnotations",
+            ),
             (json!({"origin": origin, "replicas": -1}), "spec.replicas"),
-            (json!({"origin": origin, "cache": {"memory": "1e99Gi"}}), "spec.cache.memory"),
-            (json!({"origin": origin, "cache": {"memory": "63Mi"}}), "spec.cache.memory"),
-            (json!({"origin": origin, "cache": {"memory": "64Mi", "blockSize": "8Mi"}}), "spec.cache.memory"),
-            (json!({"origin": origin, "cache": {"blockSize": "32Ki"}}), "spec.cache.blockSize"),
-            (json!({"origin": origin, "cache": {"blockSize": "96Ki"}}), "spec.cache.blockSize"),
-            (json!({"origin": origin, "cache": {"negativeTtl": "2h"}}), "spec.cache.negativeTtl"),
-            (json!({"origin": origin, "rollout": {"drainTimeout": "25h"}}), "spec.rollout.drainTimeout"),
-            (json!({"origin": origin, "cache": {"maxBlobSize": "1k"}}), "spec.cache.maxBlobSize"),
-            (json!({"origin": origin, "cache": {"ttl": "90s"}}), "spec.cache.ttl"),
-            (json!({"origin": origin, "cache": {"timeout": "0s"}}), "spec.cache.timeout"),
-            (json!({"origin": origin, "service": {"port": 9000}}), "spec.service.s3Port"),
-            (json!({"origin": origin, "service": {"port": 70000}}), "spec.service.port"),
-            (json!({"origin": origin, "s3": {"auth": "Keys"}}), "spec.s3.keysSecretRef"),
-            (json!({"origin": origin, "rollout": {"maxUnavailable": 0}}), "spec.rollout.maxUnavailable"),
-            (json!({"origin": origin, "rollout": {"maxUnavailable": "half"}}), "spec.rollout.maxUnavailable"),
-            (json!({"origin": origin, "rollout": {"drainTimeout": "500ms"}}), "spec.rollout.drainTimeout"),
-            (json!({"origin": origin, "disruption": {"maxUnavailable": "0%"}}), "spec.disruption.maxUnavailable"),
-            (json!({"origin": origin, "pod": {"resources": {"cpuRequest": 2, "cpuLimit": 1}}}), "spec.pod.resources.cpuLimit"),
-            (json!({"origin": origin, "pod": {"overrides": {"spec": {"nope": 1}}}}), "spec.pod.overrides.spec.nope"),
+            (
+                json!({"origin": origin, "cache": {"memory": "1e99Gi"}}),
+                "spec.cache.memory",
+            ),
+            (
+                json!({"origin": origin, "cache": {"memory": "63Mi"}}),
+                "spec.cache.memory",
+            ),
+            (
+                json!({"origin": origin, "cache": {"memory": "64Mi", "blockSize": "8Mi"}}),
+                "spec.cache.memory",
+            ),
+            (
+                json!({"origin": origin, "cache": {"blockSize": "32Ki"}}),
+                "spec.cache.blockSize",
+            ),
+            (
+                json!({"origin": origin, "cache": {"blockSize": "96Ki"}}),
+                "spec.cache.blockSize",
+            ),
+            (
+                json!({"origin": origin, "cache": {"negativeTtl": "2h"}}),
+                "spec.cache.negativeTtl",
+            ),
+            (
+                json!({"origin": origin, "rollout": {"drainTimeout": "25h"}}),
+                "spec.rollout.drainTimeout",
+            ),
+            (
+                json!({"origin": origin, "cache": {"maxBlobSize": "1k"}}),
+                "spec.cache.maxBlobSize",
+            ),
+            (
+                json!({"origin": origin, "cache": {"ttl": "90s"}}),
+                "spec.cache.ttl",
+            ),
+            (
+                json!({"origin": origin, "cache": {"timeout": "0s"}}),
+                "spec.cache.timeout",
+            ),
+            (
+                json!({"origin": origin, "service": {"port": 9000}}),
+                "spec.service.s3Port",
+            ),
+            (
+                json!({"origin": origin, "service": {"port": 70000}}),
+                "spec.service.port",
+            ),
+            (
+                json!({"origin": origin, "s3": {"auth": "Keys"}}),
+                "spec.s3.keysSecretRef",
+            ),
+            (
+                json!({"origin": origin, "rollout": {"maxUnavailable": 0}}),
+                "spec.rollout.maxUnavailable",
+            ),
+            (
+                json!({"origin": origin, "rollout": {"maxUnavailable": "half"}}),
+                "spec.rollout.maxUnavailable",
+            ),
+            (
+                json!({"origin": origin, "rollout": {"drainTimeout": "500ms"}}),
+                "spec.rollout.drainTimeout",
+            ),
+            (
+                json!({"origin": origin, "disruption": {"maxUnavailable": "0%"}}),
+                "spec.disruption.maxUnavailable",
+            ),
+            (
+                json!({"origin": origin, "pod": {"resources": {"cpuRequest": 2, "cpuLimit": 1}}}),
+                "spec.pod.resources.cpuLimit",
+            ),
+            (
+                json!({"origin": origin, "pod": {"overrides": {"spec": {"nope": 1}}}}),
+                "spec.pod.overrides.spec.nope",
+            ),
         ] {
-            assert_eq!(planned(&spec).map(|_| ()).unwrap_err().field, field, "{spec}");
+            assert_eq!(
+                planned(&spec).map(|_| ()).unwrap_err().field,
+                field,
+                "{spec}"
+            );
         }
     }
 
     #[test]
     fn a_name_too_long_for_its_children_is_refused() {
-        for name in ["a".repeat(51), "Media".to_owned(), "9media".to_owned(), "a.b".to_owned(), "a-".to_owned()] {
+        for name in [
+            "a".repeat(51),
+            "Media".to_owned(),
+            "9media".to_owned(),
+            "a.b".to_owned(),
+            "a-".to_owned(),
+        ] {
             let mut object = cache(&json!({"origin": {"buckets": ["media"]}}));
             object.metadata.name = Some(name);
-            assert_eq!(plan(&object, &Defaults { image: "i:1".to_owned() }).unwrap_err().field, "metadata.name");
+            assert_eq!(
+                plan(
+                    &object,
+                    &Defaults {
+                        image: "i:1".to_owned()
+                    }
+                )
+                .unwrap_err()
+                .field,
+                "metadata.name"
+            );
         }
     }
 
@@ -562,8 +801,20 @@ mod tests {
 
     #[test]
     fn an_images_version_is_its_tag_or_digest() {
-        for (name, version) in [("a/b:1.2", "1.2"), ("host:5000/b", "latest"), ("a/b@sha256:0123456789abcdef0123", "sha256:0123456789ab")] {
-            assert_eq!(Image { name: name.to_owned(), pull_policy: None, pull_secrets: vec![] }.version(), version);
+        for (name, version) in [
+            ("a/b:1.2", "1.2"),
+            ("host:5000/b", "latest"),
+            ("a/b@sha256:0123456789abcdef0123", "sha256:0123456789ab"),
+        ] {
+            assert_eq!(
+                Image {
+                    name: name.to_owned(),
+                    pull_policy: None,
+                    pull_secrets: vec![]
+                }
+                .version(),
+                version
+            );
         }
     }
 }

@@ -21,7 +21,9 @@ use kube::api::DynamicObject;
 use crate::plan::{Identity, Plan};
 
 pub use crate::resources::container::ADMIN_PORT;
-pub use crate::resources::monitoring::{GROUP_VERSION as MONITORING_GROUP_VERSION, resource as monitor_resource};
+pub use crate::resources::monitoring::{
+    GROUP_VERSION as MONITORING_GROUP_VERSION, resource as monitor_resource,
+};
 
 /// What the cluster grants the pods: a role that the chart ships. The operator binds it and invents no rights.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -99,11 +101,29 @@ mod tests {
             "metadata": {"name": "media", "namespace": "prod", "uid": "u1", "generation": 4}, "spec": spec
         }))
         .unwrap();
-        let plan = plan::plan(&cache, &plan::Defaults { image: "registry/falcon-cache:0.1.0".to_owned() }).unwrap();
-        let role = PodRole { kind: PodRoleKind::ClusterRole, name: "falcon-cache".to_owned() };
+        let plan = plan::plan(
+            &cache,
+            &plan::Defaults {
+                image: "registry/falcon-cache:0.1.0".to_owned(),
+            },
+        )
+        .unwrap();
+        let role = PodRole {
+            kind: PodRoleKind::ClusterRole,
+            name: "falcon-cache".to_owned(),
+        };
         let Resources {
-            identity: _, service_account, role_binding, peer_secret, headless_service, client_service, network_policy,
-            disruption_budget, pod_monitor, service_monitor, stateful_set,
+            identity: _,
+            service_account,
+            role_binding,
+            peer_secret,
+            headless_service,
+            client_service,
+            network_policy,
+            disruption_budget,
+            pod_monitor,
+            service_monitor,
+            stateful_set,
         } = resources(&plan, &role);
         json!({
             "account": service_account, "binding": role_binding, "secret": peer_secret, "headless": headless_service,
@@ -117,16 +137,30 @@ mod tests {
     }
 
     fn args(made: &Value) -> Vec<String> {
-        serde_json::from_value(made["set"]["spec"]["template"]["spec"]["containers"][0]["args"].clone()).unwrap()
+        serde_json::from_value(
+            made["set"]["spec"]["template"]["spec"]["containers"][0]["args"].clone(),
+        )
+        .unwrap()
     }
 
     #[test]
     fn every_object_carries_the_labels_and_the_owner() {
-        for (kind, object) in plain().as_object().unwrap().iter().filter(|(_, object)| !object.is_null()) {
+        for (kind, object) in plain()
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter(|(_, object)| !object.is_null())
+        {
             let meta = &object["metadata"];
             assert_eq!(meta["namespace"], "prod", "{kind}");
-            assert_eq!(meta["labels"]["app.kubernetes.io/managed-by"], "falcon-operator", "{kind}");
-            assert_eq!(meta["labels"]["app.kubernetes.io/instance"], "media", "{kind}");
+            assert_eq!(
+                meta["labels"]["app.kubernetes.io/managed-by"], "falcon-operator",
+                "{kind}"
+            );
+            assert_eq!(
+                meta["labels"]["app.kubernetes.io/instance"], "media",
+                "{kind}"
+            );
             assert_eq!(
                 meta["ownerReferences"],
                 json!([{"apiVersion": "falconcache.io/v1alpha1", "kind": "FalconCache", "name": "media", "uid": "u1", "controller": true}]),
@@ -140,11 +174,27 @@ mod tests {
         assert_eq!(
             args(&plain()),
             [
-                "--bucket=photos", "--buckets=photos,films", "--port=8080", "--admin-port=9095", "--s3-port=0",
-                "--s3-force-path-style=false", "--peer-token-file=/etc/falcon/peer/token", "--max-cache-size=1024",
-                "--block-size=1024", "--max-blob-size=128", "--ttl=60", "--stale-if-error=60", "--negative-ttl=2000", "--timeout=5000",
-                "--k8s-discovery-id=media", "--k8s-discovery-api=endpointslices", "--k8s-namespace=prod",
-                "--node-name=$(POD_NAME)", "--drain-timeout=30", "--log-format=json", "--log-level=info",
+                "--bucket=photos",
+                "--buckets=photos,films",
+                "--port=8080",
+                "--admin-port=9095",
+                "--s3-port=0",
+                "--s3-force-path-style=false",
+                "--peer-token-file=/etc/falcon/peer/token",
+                "--max-cache-size=1024",
+                "--block-size=1024",
+                "--max-blob-size=128",
+                "--ttl=60",
+                "--stale-if-error=60",
+                "--negative-ttl=2000",
+                "--timeout=5000",
+                "--k8s-discovery-id=media",
+                "--k8s-discovery-api=endpointslices",
+                "--k8s-namespace=prod",
+                "--node-name=$(POD_NAME)",
+                "--drain-timeout=30",
+                "--log-format=json",
+                "--log-level=info",
             ]
         );
     }
@@ -160,12 +210,29 @@ mod tests {
         }));
         let args = args(&made);
         for flag in [
-            "--s3-port=9000", "--s3-auth=keys", "--s3-auth-keys-dir=/etc/falcon/s3-auth", "--s3-endpoint=https://s3.lan:9000", "--s3-region=lan-1",
-            "--s3-force-path-style=true", "--s3-credentials-dir=/etc/falcon/s3", "--max-cache-size=512", "--block-size=512", "--max-blob-size=64",
-            "--ttl=1440", "--stale-if-error=10", "--timeout=800", "--k8s-discovery-id=shared", "--k8s-discovery-api=endpoints", "--drain-timeout=120",
-            "--log-format=text", "--log-level=debug",
+            "--s3-port=9000",
+            "--s3-auth=keys",
+            "--s3-auth-keys-dir=/etc/falcon/s3-auth",
+            "--s3-endpoint=https://s3.lan:9000",
+            "--s3-region=lan-1",
+            "--s3-force-path-style=true",
+            "--s3-credentials-dir=/etc/falcon/s3",
+            "--max-cache-size=512",
+            "--block-size=512",
+            "--max-blob-size=64",
+            "--ttl=1440",
+            "--stale-if-error=10",
+            "--timeout=800",
+            "--k8s-discovery-id=shared",
+            "--k8s-discovery-api=endpoints",
+            "--drain-timeout=120",
+            "--log-format=text",
+            "--log-level=debug",
         ] {
-            assert!(args.iter().any(|arg| arg == flag), "{flag} is not in {args:?}");
+            assert!(
+                args.iter().any(|arg| arg == flag),
+                "{flag} is not in {args:?}"
+            );
         }
         let pod = &made["set"]["spec"]["template"]["spec"];
         assert_eq!(pod["terminationGracePeriodSeconds"], 130);
@@ -176,8 +243,20 @@ mod tests {
                 {"secret": {"name": "keys", "items": [{"key": "session-token", "path": "session-token"}], "optional": true}}
             ])
         );
-        assert_eq!(pod["containers"][0]["volumeMounts"].as_array().unwrap().len(), 4);
-        assert_eq!(made["network"]["spec"]["ingress"][1]["ports"].as_array().unwrap().len(), 2);
+        assert_eq!(
+            pod["containers"][0]["volumeMounts"]
+                .as_array()
+                .unwrap()
+                .len(),
+            4
+        );
+        assert_eq!(
+            made["network"]["spec"]["ingress"][1]["ports"]
+                .as_array()
+                .unwrap()
+                .len(),
+            2
+        );
     }
 
     #[test]
@@ -186,23 +265,49 @@ mod tests {
         let pod = &made["set"]["spec"]["template"]["spec"];
         let container = &pod["containers"][0];
         assert_eq!(pod["securityContext"]["runAsUser"], 65532);
-        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+        assert_eq!(
+            pod["securityContext"]["seccompProfile"]["type"],
+            "RuntimeDefault"
+        );
         assert_eq!(pod["enableServiceLinks"], false);
         assert_eq!(pod["terminationGracePeriodSeconds"], 40);
         assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
-        assert_eq!(container["securityContext"]["capabilities"], json!({"drop": ["ALL"]}));
-        assert_eq!(container["resources"], json!({"requests": {"cpu": "100m", "memory": "1408Mi"}, "limits": {"memory": "1408Mi"}}));
+        assert_eq!(
+            container["securityContext"]["capabilities"],
+            json!({"drop": ["ALL"]})
+        );
+        assert_eq!(
+            container["resources"],
+            json!({"requests": {"cpu": "100m", "memory": "1408Mi"}, "limits": {"memory": "1408Mi"}})
+        );
     }
 
     #[test]
     fn only_the_headless_service_is_the_ring() {
         let made = plain();
-        assert_eq!(made["headless"]["metadata"]["labels"]["falcon-discovery-id"], "media");
+        assert_eq!(
+            made["headless"]["metadata"]["labels"]["falcon-discovery-id"],
+            "media"
+        );
         assert_eq!(made["headless"]["spec"]["publishNotReadyAddresses"], true);
-        assert_eq!(made["set"]["spec"]["serviceName"], made["headless"]["metadata"]["name"]);
-        assert_eq!(made["set"]["spec"]["template"]["metadata"]["labels"]["falcon-discovery-id"], "media");
-        assert!(made["client"]["metadata"]["labels"].get("falcon-discovery-id").is_none());
-        assert!(made["client"]["spec"].get("publishNotReadyAddresses").is_none());
+        assert_eq!(
+            made["set"]["spec"]["serviceName"],
+            made["headless"]["metadata"]["name"]
+        );
+        assert_eq!(
+            made["set"]["spec"]["template"]["metadata"]["labels"]["falcon-discovery-id"],
+            "media"
+        );
+        assert!(
+            made["client"]["metadata"]["labels"]
+                .get("falcon-discovery-id")
+                .is_none()
+        );
+        assert!(
+            made["client"]["spec"]
+                .get("publishNotReadyAddresses")
+                .is_none()
+        );
     }
 
     #[test]
@@ -215,22 +320,40 @@ mod tests {
             assert!(made[gone].is_null(), "{gone}");
         }
         assert_eq!(made["binding"]["subjects"][0]["name"], "reader");
-        assert_eq!(made["set"]["spec"]["template"]["spec"]["serviceAccountName"], "reader");
-        assert_eq!(made["serviceMonitor"]["spec"]["endpoints"][0]["port"], "admin");
+        assert_eq!(
+            made["set"]["spec"]["template"]["spec"]["serviceAccountName"],
+            "reader"
+        );
+        assert_eq!(
+            made["serviceMonitor"]["spec"]["endpoints"][0]["port"],
+            "admin"
+        );
     }
 
     #[test]
     fn overrides_are_laid_over_the_template_but_never_over_the_selector() {
-        let made = made(json!({"origin": {"buckets": ["photos"]}, "pod": {"overrides": {
-            "metadata": {"labels": {"team": "media", "app.kubernetes.io/instance": "other"}},
-            "spec": {"hostNetwork": true, "containers": [{"name": "cache", "tty": true}, {"name": "shell", "image": "busybox"}]}
-        }}}));
+        let made = made(
+            json!({"origin": {"buckets": ["photos"]}, "pod": {"overrides": {
+                "metadata": {"labels": {"team": "media", "app.kubernetes.io/instance": "other"}},
+                "spec": {"hostNetwork": true, "containers": [{"name": "cache", "tty": true}, {"name": "shell", "image": "busybox"}]}
+            }}}),
+        );
         let template = &made["set"]["spec"]["template"];
         assert_eq!(template["metadata"]["labels"]["team"], "media");
-        assert_eq!(template["metadata"]["labels"]["app.kubernetes.io/instance"], "media");
+        assert_eq!(
+            template["metadata"]["labels"]["app.kubernetes.io/instance"],
+            "media"
+        );
         assert_eq!(template["spec"]["hostNetwork"], true);
         let containers = template["spec"]["containers"].as_array().unwrap();
-        assert_eq!((containers.len(), &containers[0]["tty"], &containers[0]["image"]), (2, &json!(true), &json!("registry/falcon-cache:0.1.0")));
+        assert_eq!(
+            (
+                containers.len(),
+                &containers[0]["tty"],
+                &containers[0]["image"]
+            ),
+            (2, &json!(true), &json!("registry/falcon-cache:0.1.0"))
+        );
     }
 
     #[test]

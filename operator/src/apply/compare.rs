@@ -10,15 +10,26 @@ use crate::resources::meta::OPERATOR;
 /// Whether `live` holds all that is `wanted`.
 pub(super) fn holds(wanted: &Value, live: &Value) -> bool {
     match (wanted, live) {
-        (Value::Object(wanted), Value::Object(live)) => wanted.iter().all(|(key, value)| match live.get(key) {
-            Some(found) => holds(value, found),
-            // The API server leaves out what is empty.
-            None => empty(value),
-        }),
+        (Value::Object(wanted), Value::Object(live)) => {
+            wanted.iter().all(|(key, value)| match live.get(key) {
+                Some(found) => holds(value, found),
+                // The API server leaves out what is empty.
+                None => empty(value),
+            })
+        }
         (Value::Array(wanted), Value::Array(live)) => match names(wanted) {
             // Lists of named things may hold others' things too.
-            Some(_) => wanted.iter().all(|item| live.iter().any(|found| found["name"] == item["name"] && holds(item, found))),
-            None => wanted.len() == live.len() && wanted.iter().zip(live).all(|(item, found)| holds(item, found)),
+            Some(_) => wanted.iter().all(|item| {
+                live.iter()
+                    .any(|found| found["name"] == item["name"] && holds(item, found))
+            }),
+            None => {
+                wanted.len() == live.len()
+                    && wanted
+                        .iter()
+                        .zip(live)
+                        .all(|(item, found)| holds(item, found))
+            }
         },
         (wanted, live) => wanted == live,
     }
@@ -36,25 +47,37 @@ fn empty(value: &Value) -> bool {
 }
 
 fn names(items: &[Value]) -> Option<Vec<&str>> {
-    if items.is_empty() { None } else { items.iter().map(|item| item["name"].as_str()).collect() }
+    if items.is_empty() {
+        None
+    } else {
+        items.iter().map(|item| item["name"].as_str()).collect()
+    }
 }
 
 /// Whether `manager` owns fields by apply that are no longer wanted; applying again gives them up.
 pub(super) fn owns_more(fields: &[ManagedFieldsEntry], manager: &str, wanted: &Value) -> bool {
     fields
         .iter()
-        .filter(|entry| entry.manager.as_deref() == Some(manager) && entry.operation.as_deref() == Some("Apply") && entry.subresource.is_none())
+        .filter(|entry| {
+            entry.manager.as_deref() == Some(manager)
+                && entry.operation.as_deref() == Some("Apply")
+                && entry.subresource.is_none()
+        })
         .filter_map(|entry| entry.fields_v1.as_ref())
         .any(|owned| !covers(wanted, &owned.0))
 }
 
 /// Whether `wanted` has every field of a set in the notation of `managedFields`.
 fn covers(wanted: &Value, owned: &Value) -> bool {
-    let Some(owned) = owned.as_object() else { return true };
+    let Some(owned) = owned.as_object() else {
+        return true;
+    };
     owned.iter().all(|(key, below)| match key.split_once(':') {
         Some(("f", name)) => wanted.get(name).is_some_and(|value| covers(value, below)),
         Some(("k", keys)) => match serde_json::from_str::<Map<String, Value>>(keys) {
-            Ok(keys) => items(wanted).iter().any(|item| keys.iter().all(|(name, value)| same_key(item, name, value)) && covers(item, below)),
+            Ok(keys) => items(wanted).iter().any(|item| {
+                keys.iter().all(|(name, value)| same_key(item, name, value)) && covers(item, below)
+            }),
             Err(_) => true,
         },
         Some(("v", value)) => match serde_json::from_str::<Value>(value) {
@@ -77,7 +100,11 @@ fn items(value: &Value) -> &[Value] {
 /// The first field that differs and that the API server won't change.
 pub(super) fn unchangeable(kind: &str, wanted: &Value, live: &Value) -> Option<&'static str> {
     let fields: &[(&str, &str)] = match kind {
-        "StatefulSet" => &[("/spec/serviceName", "serviceName"), ("/spec/selector", "selector"), ("/spec/podManagementPolicy", "podManagementPolicy")],
+        "StatefulSet" => &[
+            ("/spec/serviceName", "serviceName"),
+            ("/spec/selector", "selector"),
+            ("/spec/podManagementPolicy", "podManagementPolicy"),
+        ],
         "RoleBinding" => &[("/roleRef", "roleRef")],
         "Service" => &[("/spec/clusterIP", "clusterIP")],
         _ => &[],
@@ -86,7 +113,10 @@ pub(super) fn unchangeable(kind: &str, wanted: &Value, live: &Value) -> Option<&
         (Some(wanted), Some(live)) => wanted != live,
         _ => false,
     };
-    fields.iter().find(|(path, _)| differs(path)).map(|(_, name)| *name)
+    fields
+        .iter()
+        .find(|(path, _)| differs(path))
+        .map(|(_, name)| *name)
 }
 
 /// Whether a HorizontalPodAutoscaler has set the replicas. It writes through the scale subresource, from within the controller manager; anybody else who
@@ -96,7 +126,10 @@ pub(super) fn autoscaler_has_replicas(fields: &[ManagedFieldsEntry]) -> bool {
         entry.manager.as_deref() != Some(OPERATOR)
             && entry.manager.as_deref() == Some("kube-controller-manager")
             && entry.subresource.as_deref() == Some("scale")
-            && entry.fields_v1.as_ref().is_some_and(|owned| owned.0.pointer("/f:spec/f:replicas").is_some())
+            && entry
+                .fields_v1
+                .as_ref()
+                .is_some_and(|owned| owned.0.pointer("/f:spec/f:replicas").is_some())
     })
 }
 
@@ -124,7 +157,14 @@ mod tests {
     fn entry(manager: &str, subresource: Option<&str>, fields: Value) -> ManagedFieldsEntry {
         ManagedFieldsEntry {
             manager: Some(manager.to_owned()),
-            operation: Some(if subresource.is_some() { "Update" } else { "Apply" }.to_owned()),
+            operation: Some(
+                if subresource.is_some() {
+                    "Update"
+                } else {
+                    "Apply"
+                }
+                .to_owned(),
+            ),
             subresource: subresource.map(ToOwned::to_owned),
             fields_v1: Some(FieldsV1(fields)),
             ..ManagedFieldsEntry::default()
@@ -143,7 +183,10 @@ mod tests {
         for (wanted, live) in [
             (json!({"a": 1}), json!({"a": 2})),
             (json!({"a": [1, 2]}), json!({"a": [1]})),
-            (json!({"a": [{"name": "x", "v": 1}]}), json!({"a": [{"name": "x", "v": 2}]})),
+            (
+                json!({"a": [{"name": "x", "v": 1}]}),
+                json!({"a": [{"name": "x", "v": 2}]}),
+            ),
             (json!({"a": [{"name": "x"}]}), json!({"a": [{"name": "y"}]})),
             (json!({"a": "x"}), json!({})),
         ] {
@@ -159,29 +202,69 @@ mod tests {
                 "f:containers": {"k:{\"name\":\"cache\"}": {".": {}, "f:image": {}}},
                 "f:ports": {"k:{\"port\":1,\"protocol\":\"TCP\"}": {"f:port": {}}}, "f:set": {"v:\"x\"": {}}
             }});
-            fields["f:spec"].as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+            fields["f:spec"]
+                .as_object_mut()
+                .unwrap()
+                .extend(extra.as_object().unwrap().clone());
             vec![entry(OPERATOR, None, fields)]
         };
         assert!(!owns_more(&owned(json!({})), OPERATOR, &wanted));
-        assert!(owns_more(&owned(json!({"f:nodeSelector": {}})), OPERATOR, &wanted));
-        assert!(owns_more(&owned(json!({"f:containers": {"k:{\"name\":\"old\"}": {}}})), OPERATOR, &wanted));
-        assert!(!owns_more(&[entry("kubectl", None, json!({"f:nodeSelector": {}}))], OPERATOR, &wanted));
+        assert!(owns_more(
+            &owned(json!({"f:nodeSelector": {}})),
+            OPERATOR,
+            &wanted
+        ));
+        assert!(owns_more(
+            &owned(json!({"f:containers": {"k:{\"name\":\"old\"}": {}}})),
+            OPERATOR,
+            &wanted
+        ));
+        assert!(!owns_more(
+            &[entry("kubectl", None, json!({"f:nodeSelector": {}}))],
+            OPERATOR,
+            &wanted
+        ));
     }
 
     #[test]
     fn only_an_autoscaler_may_keep_the_replicas() {
         let replicas = json!({"f:spec": {"f:replicas": {}}});
-        assert!(autoscaler_has_replicas(&[entry("kube-controller-manager", Some("scale"), replicas.clone())]));
-        assert!(!autoscaler_has_replicas(&[entry("kubectl", Some("scale"), replicas.clone())]));
-        assert!(!autoscaler_has_replicas(&[entry("kube-controller-manager", Some("status"), replicas)]));
+        assert!(autoscaler_has_replicas(&[entry(
+            "kube-controller-manager",
+            Some("scale"),
+            replicas.clone()
+        )]));
+        assert!(!autoscaler_has_replicas(&[entry(
+            "kubectl",
+            Some("scale"),
+            replicas.clone()
+        )]));
+        assert!(!autoscaler_has_replicas(&[entry(
+            "kube-controller-manager",
+            Some("status"),
+            replicas
+        )]));
     }
 
     #[test]
     fn a_changed_selector_or_role_can_only_be_made_anew() {
         let set = |name: &str| json!({"spec": {"serviceName": name, "selector": {"matchLabels": {"a": "b"}}, "podManagementPolicy": "Parallel"}});
         assert_eq!(unchangeable("StatefulSet", &set("a"), &set("a")), None);
-        assert_eq!(unchangeable("StatefulSet", &set("a"), &set("b")), Some("serviceName"));
-        assert_eq!(unchangeable("RoleBinding", &json!({"roleRef": {"kind": "Role"}}), &json!({"roleRef": {"kind": "ClusterRole"}})), Some("roleRef"));
-        assert_eq!(unchangeable("ConfigMap", &json!({"roleRef": 1}), &json!({"roleRef": 2})), None);
+        assert_eq!(
+            unchangeable("StatefulSet", &set("a"), &set("b")),
+            Some("serviceName")
+        );
+        assert_eq!(
+            unchangeable(
+                "RoleBinding",
+                &json!({"roleRef": {"kind": "Role"}}),
+                &json!({"roleRef": {"kind": "ClusterRole"}})
+            ),
+            Some("roleRef")
+        );
+        assert_eq!(
+            unchangeable("ConfigMap", &json!({"roleRef": 1}), &json!({"roleRef": 2})),
+            None
+        );
     }
 }

@@ -54,13 +54,19 @@ impl Settled {
 
     fn learn(&self, key: String, wanted: &Value, live: &Value) {
         let pair = (digest(wanted), digest(&compare::content(live)));
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, pair);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key, pair);
     }
 
     /// Forgets a cache that is gone.
     pub(super) fn forget(&self, identity: &Identity) {
         let mine = format!("{}/{}/", identity.namespace, identity.name);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| !key.starts_with(&mine));
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|key, _| !key.starts_with(&mine));
     }
 }
 
@@ -72,23 +78,46 @@ fn digest(value: &Value) -> u64 {
 
 impl Child {
     pub(super) fn of<K: Resource<DynamicType = ()>>(name: &str) -> Self {
-        Self { resource: ApiResource::erase::<K>(&()), name: name.to_owned() }
+        Self {
+            resource: ApiResource::erase::<K>(&()),
+            name: name.to_owned(),
+        }
     }
 
     pub(super) fn foreign(resource: ApiResource, name: &str) -> Self {
-        Self { resource, name: name.to_owned() }
+        Self {
+            resource,
+            name: name.to_owned(),
+        }
     }
 
     pub(super) fn write(&self, verb: Verb) -> Write {
-        Write { verb, kind: self.resource.kind.clone(), name: self.name.clone() }
+        Write {
+            verb,
+            kind: self.resource.kind.clone(),
+            name: self.name.clone(),
+        }
     }
 
     pub(super) fn error(&self, doing: &'static str, source: kube::Error) -> Error {
         let (kind, name) = (self.resource.kind.clone(), self.name.clone());
         match source {
-            kube::Error::Api(status) if status.is_invalid() => Error::Refused { kind, name, message: status.message },
-            kube::Error::Api(status) if status.is_forbidden() => Error::Forbidden { kind, name, message: status.message },
-            source => Error::Api { kind, name, doing, source },
+            kube::Error::Api(status) if status.is_invalid() => Error::Refused {
+                kind,
+                name,
+                message: status.message,
+            },
+            kube::Error::Api(status) if status.is_forbidden() => Error::Forbidden {
+                kind,
+                name,
+                message: status.message,
+            },
+            source => Error::Api {
+                kind,
+                name,
+                doing,
+                source,
+            },
         }
     }
 }
@@ -99,29 +128,60 @@ impl Object {
     }
 
     pub(super) fn wanted_or_gone<T: Serialize>(child: Child, wanted: Option<&T>) -> Self {
-        Self { child, wanted: wanted.map(|object| serde_json::json!(object)) }
+        Self {
+            child,
+            wanted: wanted.map(|object| serde_json::json!(object)),
+        }
     }
 }
 
 impl Writer {
-    pub(super) async fn converge(&self, identity: &Identity, object: &Object, journal: &mut Vec<Write>) -> Result<Converged, Error> {
+    pub(super) async fn converge(
+        &self,
+        identity: &Identity,
+        object: &Object,
+        journal: &mut Vec<Write>,
+    ) -> Result<Converged, Error> {
         let child = &object.child;
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &identity.namespace, &child.resource);
-        let live = api.get_opt(&child.name).await.map_err(|source| child.error("read", source))?;
-        let owned = live.as_ref().is_some_and(|live| live.owner_references().iter().any(|owner| owner.uid == identity.uid));
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &identity.namespace, &child.resource);
+        let live = api
+            .get_opt(&child.name)
+            .await
+            .map_err(|source| child.error("read", source))?;
+        let owned = live.as_ref().is_some_and(|live| {
+            live.owner_references()
+                .iter()
+                .any(|owner| owner.uid == identity.uid)
+        });
         match (live, &object.wanted) {
             (None, None) => Ok(Converged::Gone),
-            (None, Some(wanted)) => self.write(&api, identity, child, wanted.clone(), Verb::Create, journal).await,
+            (None, Some(wanted)) => {
+                self.write(&api, identity, child, wanted.clone(), Verb::Create, journal)
+                    .await
+            }
             // Not wanted and not ours: none of our business.
             (Some(_), None) if !owned => Ok(Converged::Gone),
-            (Some(_), Some(_)) if !owned => Err(Error::Taken { kind: child.resource.kind.clone(), name: child.name.clone() }),
+            (Some(_), Some(_)) if !owned => Err(Error::Taken {
+                kind: child.resource.kind.clone(),
+                name: child.name.clone(),
+            }),
             (Some(live), None) if live.metadata.deletion_timestamp.is_some() => Ok(Converged::Gone),
-            (Some(live), Some(_)) if live.metadata.deletion_timestamp.is_some() => Ok(Converged::Waiting(format!("{} {} is being deleted", child.resource.kind, child.name))),
+            (Some(live), Some(_)) if live.metadata.deletion_timestamp.is_some() => {
+                Ok(Converged::Waiting(format!(
+                    "{} {} is being deleted",
+                    child.resource.kind, child.name
+                )))
+            }
             (Some(live), None) => {
-                self.delete(&api, child, &live, DeleteParams::background(), journal).await?;
+                self.delete(&api, child, &live, DeleteParams::background(), journal)
+                    .await?;
                 Ok(Converged::Gone)
             }
-            (Some(live), Some(wanted)) => self.adjust(&api, identity, child, &live, wanted.clone(), journal).await,
+            (Some(live), Some(wanted)) => {
+                self.adjust(&api, identity, child, &live, wanted.clone(), journal)
+                    .await
+            }
         }
     }
 
@@ -138,22 +198,40 @@ impl Writer {
         let kind = child.resource.kind.as_str();
         if let Some(field) = compare::unchangeable(kind, &wanted, &value) {
             // Orphaned, its pods go on and the next set adopts them.
-            let how = if kind == "StatefulSet" { DeleteParams::orphan() } else { DeleteParams::background() };
+            let how = if kind == "StatefulSet" {
+                DeleteParams::orphan()
+            } else {
+                DeleteParams::background()
+            };
             self.delete(api, child, live, how, journal).await?;
-            return Ok(Converged::Waiting(format!("{kind} {} is made anew, since its {field} can't be changed", child.name)));
+            return Ok(Converged::Waiting(format!(
+                "{kind} {} is made anew, since its {field} can't be changed",
+                child.name
+            )));
         }
-        let replicas_taken = kind == "StatefulSet" && compare::autoscaler_has_replicas(live.managed_fields());
+        let replicas_taken =
+            kind == "StatefulSet" && compare::autoscaler_has_replicas(live.managed_fields());
         if replicas_taken && let Some(spec) = wanted["spec"].as_object_mut() {
             spec.remove("replicas");
         }
-        let same = compare::holds(&wanted, &value) && !compare::owns_more(live.managed_fields(), OPERATOR, &wanted);
+        let same = compare::holds(&wanted, &value)
+            && !compare::owns_more(live.managed_fields(), OPERATOR, &wanted);
         if same || self.settled.knows(&key(identity, child), &wanted, &value) {
-            return Ok(Converged::Live { value, replicas_taken });
+            return Ok(Converged::Live {
+                value,
+                replicas_taken,
+            });
         }
         // With the uid: if the object is replaced in between, the API server says so instead of changing the new one.
         wanted["metadata"]["uid"] = serde_json::json!(live.metadata.uid);
-        match self.write(api, identity, child, wanted, Verb::Update, journal).await? {
-            Converged::Live { value, .. } => Ok(Converged::Live { value, replicas_taken }),
+        match self
+            .write(api, identity, child, wanted, Verb::Update, journal)
+            .await?
+        {
+            Converged::Live { value, .. } => Ok(Converged::Live {
+                value,
+                replicas_taken,
+            }),
             other => Ok(other),
         }
     }
@@ -170,22 +248,42 @@ impl Writer {
         self.may_write()?;
         // Forced over our own fields only: nothing else is in the body.
         let how = PatchParams::apply(OPERATOR).force();
-        let live = api.patch(&child.name, &how, &Patch::Apply(&wanted)).await.map_err(|source| child.error("applied", source))?;
+        let live = api
+            .patch(&child.name, &how, &Patch::Apply(&wanted))
+            .await
+            .map_err(|source| child.error("applied", source))?;
         journal.push(child.write(verb));
         let value = serde_json::json!(live);
         if let Some(meta) = wanted["metadata"].as_object_mut() {
             meta.remove("uid");
         }
         if !compare::holds(&wanted, &value) {
-            tracing::debug!(kind = child.resource.kind, name = child.name, "the API server prints this object in other words");
+            tracing::debug!(
+                kind = child.resource.kind,
+                name = child.name,
+                "the API server prints this object in other words"
+            );
             self.settled.learn(key(identity, child), &wanted, &value);
         }
-        Ok(Converged::Live { value, replicas_taken: false })
+        Ok(Converged::Live {
+            value,
+            replicas_taken: false,
+        })
     }
 
-    async fn delete(&self, api: &Api<DynamicObject>, child: &Child, live: &DynamicObject, how: DeleteParams, journal: &mut Vec<Write>) -> Result<(), Error> {
+    async fn delete(
+        &self,
+        api: &Api<DynamicObject>,
+        child: &Child,
+        live: &DynamicObject,
+        how: DeleteParams,
+        journal: &mut Vec<Write>,
+    ) -> Result<(), Error> {
         self.may_write()?;
-        let how = how.preconditions(Preconditions { uid: live.metadata.uid.clone(), resource_version: None });
+        let how = how.preconditions(Preconditions {
+            uid: live.metadata.uid.clone(),
+            resource_version: None,
+        });
         match api.delete(&child.name, &how).await {
             Ok(_) => {
                 journal.push(child.write(Verb::Delete));
@@ -198,5 +296,8 @@ impl Writer {
 }
 
 fn key(identity: &Identity, child: &Child) -> String {
-    format!("{}/{}/{}/{}", identity.namespace, identity.name, child.resource.kind, child.name)
+    format!(
+        "{}/{}/{}/{}",
+        identity.namespace, identity.name, child.resource.kind, child.name
+    )
 }

@@ -109,7 +109,10 @@ pub struct Rollout {
 
 impl Default for Rollout {
     fn default() -> Self {
-        Self { max_unavailable: IntOrString::Int(1), drain_timeout: "30s".to_owned() }
+        Self {
+            max_unavailable: IntOrString::Int(1),
+            drain_timeout: "30s".to_owned(),
+        }
     }
 }
 
@@ -127,7 +130,10 @@ pub struct Disruption {
 
 impl Default for Disruption {
     fn default() -> Self {
-        Self { enabled: true, max_unavailable: IntOrString::Int(1) }
+        Self {
+            enabled: true,
+            max_unavailable: IntOrString::Int(1),
+        }
     }
 }
 

@@ -39,7 +39,13 @@ pub struct Service {
 
 impl Default for Service {
     fn default() -> Self {
-        Self { r#type: ServiceType::default(), annotations: BTreeMap::new(), traffic_distribution: None, port: 8080, s3_port: 9000 }
+        Self {
+            r#type: ServiceType::default(),
+            annotations: BTreeMap::new(),
+            traffic_distribution: None,
+            port: 8080,
+            s3_port: 9000,
+        }
     }
 }
 
@@ -122,7 +128,10 @@ pub struct NetworkPolicy {
 
 impl Default for NetworkPolicy {
     fn default() -> Self {
-        Self { enabled: true, allow_from: Vec::new() }
+        Self {
+            enabled: true,
+            allow_from: Vec::new(),
+        }
     }
 }
 
@@ -148,7 +157,12 @@ pub struct Monitoring {
 
 impl Default for Monitoring {
     fn default() -> Self {
-        Self { enabled: true, kind: MonitorKind::default(), interval: "30s".to_owned(), labels: BTreeMap::new() }
+        Self {
+            enabled: true,
+            kind: MonitorKind::default(),
+            interval: "30s".to_owned(),
+            labels: BTreeMap::new(),
+        }
     }
 }
 

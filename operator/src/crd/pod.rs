@@ -110,7 +110,10 @@ pub struct Resources {
 
 impl Default for Resources {
     fn default() -> Self {
-        Self { cpu_request: Some(IntOrString::String("100m".to_owned())), cpu_limit: None }
+        Self {
+            cpu_request: Some(IntOrString::String("100m".to_owned())),
+            cpu_limit: None,
+        }
     }
 }
 

@@ -94,7 +94,10 @@ fn silence(object: &mut serde_json::Map<String, Value>) {
     for value in object.values_mut() {
         match value {
             Value::Object(inner) => silence(inner),
-            Value::Array(items) => items.iter_mut().filter_map(Value::as_object_mut).for_each(silence),
+            Value::Array(items) => items
+                .iter_mut()
+                .filter_map(Value::as_object_mut)
+                .for_each(silence),
             _ => {}
         }
     }

@@ -3,7 +3,15 @@
 use std::collections::BTreeMap;
 
 /// Codes under which S3 has answered, even if it said no to this one request.
-const ANSWERS: [&str; 7] = ["ok", "NoSuchKey", "NotFound", "NotModified", "PreconditionFailed", "InvalidRange", "VersionChanged"];
+const ANSWERS: [&str; 7] = [
+    "ok",
+    "NoSuchKey",
+    "NotFound",
+    "NotModified",
+    "PreconditionFailed",
+    "InvalidRange",
+    "VersionChanged",
+];
 
 /// One pod's page.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -49,7 +57,13 @@ pub enum Origin {
 impl Figures {
     /// Adds up the pods' pages. What S3 answered since the last look counts; where it was not asked since, it is as it was.
     pub fn of(samples: &[Sample], last: Option<&Self>) -> Self {
-        let mut sum = Self { ring_members: samples.iter().filter_map(|sample| sample.ring_members).min(), ..Self::default() };
+        let mut sum = Self {
+            ring_members: samples
+                .iter()
+                .filter_map(|sample| sample.ring_members)
+                .min(),
+            ..Self::default()
+        };
         for sample in samples {
             sum.reads += sample.reads;
             sum.hits += sample.hits;
@@ -60,7 +74,9 @@ impl Figures {
             }
         }
         sum.origin = match origin(&sum.counted, last.map(|figures| &figures.counted)) {
-            Origin::NotAsked => last.map(|figures| figures.origin.clone()).unwrap_or_default(),
+            Origin::NotAsked => last
+                .map(|figures| figures.origin.clone())
+                .unwrap_or_default(),
             asked => asked,
         };
         sum
@@ -75,22 +91,46 @@ impl Figures {
 
 fn origin(now: &BTreeMap<String, i64>, last: Option<&BTreeMap<String, i64>>) -> Origin {
     let since = |(code, count): (&String, &i64)| {
-        let before = last.and_then(|last| last.get(code)).copied().unwrap_or_default();
+        let before = last
+            .and_then(|last| last.get(code))
+            .copied()
+            .unwrap_or_default();
         // A pod that was replaced counts from nought again.
-        (code.clone(), if before > *count { *count } else { count - before })
+        (
+            code.clone(),
+            if before > *count {
+                *count
+            } else {
+                count - before
+            },
+        )
     };
-    let news: Vec<(String, i64)> = now.iter().map(since).filter(|(_, count)| *count > 0).collect();
-    if news.iter().any(|(code, _)| ANSWERS.contains(&code.as_str())) {
+    let news: Vec<(String, i64)> = now
+        .iter()
+        .map(since)
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    if news
+        .iter()
+        .any(|(code, _)| ANSWERS.contains(&code.as_str()))
+    {
         return Origin::Answers;
     }
-    news.into_iter().max_by_key(|(_, count)| *count).map_or(Origin::NotAsked, |(code, _)| Origin::Fails(code))
+    news.into_iter()
+        .max_by_key(|(_, count)| *count)
+        .map_or(Origin::NotAsked, |(code, _)| Origin::Fails(code))
 }
 
 /// Reads a page in Prometheus' text format; lines of no interest are passed over.
 pub fn sample(page: &str) -> Sample {
     let mut sample = Sample::default();
     for (name, labels, value) in page.lines().filter_map(line) {
-        let label = |wanted: &str| labels.iter().find(|(name, _)| *name == wanted).map_or("", |(_, value)| value);
+        let label = |wanted: &str| {
+            labels
+                .iter()
+                .find(|(name, _)| *name == wanted)
+                .map_or("", |(_, value)| value)
+        };
         match name {
             // What peers ask each other is part of somebody's read already.
             "falcon_requests_total" if label("door") != "peer" => match label("source") {
@@ -103,8 +143,12 @@ pub fn sample(page: &str) -> Sample {
             },
             "falcon_cached_bytes" => sample.used_bytes += value,
             "falcon_memory_budget_bytes" => sample.capacity_bytes += value,
-            "falcon_ring_members" if label("state") != "leaving" => *sample.ring_members.get_or_insert(0) += value,
-            "falcon_origin_requests_total" => *sample.origin.entry(label("code").to_owned()).or_default() += value,
+            "falcon_ring_members" if label("state") != "leaving" => {
+                *sample.ring_members.get_or_insert(0) += value
+            }
+            "falcon_origin_requests_total" => {
+                *sample.origin.entry(label("code").to_owned()).or_default() += value
+            }
             _ => {}
         }
     }
@@ -154,7 +198,14 @@ nonsense
     fn a_page_is_read_for_what_matters() {
         let figures = Figures::of(&[sample(PAGE), sample(PAGE)], None);
         assert_eq!((figures.reads, figures.hits), (200, 180));
-        assert_eq!((figures.used_bytes, figures.capacity_bytes, figures.ring_members), (2048, 8192, Some(3)));
+        assert_eq!(
+            (
+                figures.used_bytes,
+                figures.capacity_bytes,
+                figures.ring_members
+            ),
+            (2048, 8192, Some(3))
+        );
         assert_eq!(figures.hit_ratio().as_deref(), Some("90.0"));
         assert_eq!(figures.origin, Origin::Answers);
         assert_eq!(Figures::of(&[sample("")], None).hit_ratio(), None);
@@ -162,7 +213,11 @@ nonsense
 
     #[test]
     fn only_what_the_origin_said_since_the_last_look_counts() {
-        let page = |ok: u32, denied: u32| sample(&format!("falcon_origin_requests_total{{code=\"ok\"}} {ok}\nfalcon_origin_requests_total{{code=\"AccessDenied\"}} {denied}\n"));
+        let page = |ok: u32, denied: u32| {
+            sample(&format!(
+                "falcon_origin_requests_total{{code=\"ok\"}} {ok}\nfalcon_origin_requests_total{{code=\"AccessDenied\"}} {denied}\n"
+            ))
+        };
         let first = Figures::of(&[page(5, 0)], None);
         let second = Figures::of(&[page(5, 2)], Some(&first));
         assert_eq!(second.origin, Origin::Fails("AccessDenied".to_owned()));

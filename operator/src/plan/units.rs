@@ -11,7 +11,9 @@ pub const MIB: i64 = 1 << 20;
 
 /// A size in bytes: a whole number with one of Kubernetes' suffixes.
 pub fn size(field: &str, text: &str) -> Result<i64, Error> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);
     let unit: i64 = match suffix {
         "" => 1,
@@ -36,11 +38,16 @@ pub fn size(field: &str, text: &str) -> Result<i64, Error> {
 
 /// A duration that is a whole number of steps.
 pub fn whole(field: &str, text: &str, step: Duration) -> Result<Duration, Error> {
-    let duration = duration(text).ok_or_else(|| wrong(field, text, "a duration such as 90s or 1h30m"))?;
+    let duration =
+        duration(text).ok_or_else(|| wrong(field, text, "a duration such as 90s or 1h30m"))?;
     if duration.as_millis().is_multiple_of(step.as_millis().max(1)) {
         Ok(duration)
     } else {
-        Err(wrong(field, text, &format!("a whole number of {} s", step.as_secs())))
+        Err(wrong(
+            field,
+            text,
+            &format!("a whole number of {} s", step.as_secs()),
+        ))
     }
 }
 
@@ -53,10 +60,12 @@ pub fn millicores(field: &str, value: &IntOrString) -> Result<i64, Error> {
             None => thousandths(text).and_then(|value| i64::try_from(value).ok()),
         },
     };
-    found.filter(|milli| (1..=1_000_000).contains(milli)).ok_or_else(|| Error {
-        field: field.to_owned(),
-        problem: "an amount of CPU such as 500m or 2".to_owned(),
-    })
+    found
+        .filter(|milli| (1..=1_000_000).contains(milli))
+        .ok_or_else(|| Error {
+            field: field.to_owned(),
+            problem: "an amount of CPU such as 500m or 2".to_owned(),
+        })
 }
 
 fn duration(text: &str) -> Option<Duration> {
@@ -65,7 +74,9 @@ fn duration(text: &str) -> Option<Duration> {
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit())?;
         let number: u64 = rest[..digits].parse().ok()?;
-        let unit = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(&rest[digits..], |end| &rest[digits..digits + end]);
+        let unit = rest[digits..]
+            .find(|c: char| c.is_ascii_digit())
+            .map_or(&rest[digits..], |end| &rest[digits..digits + end]);
         let milliseconds = match unit {
             "h" => 3_600_000,
             "m" => 60_000,
@@ -85,13 +96,20 @@ fn thousandths(number: &str) -> Option<i128> {
     if fraction.len() > 3 || (whole.is_empty() && fraction.is_empty()) || whole.len() > 18 {
         return None;
     }
-    let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let whole: i128 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().ok()?
+    };
     let fraction: i128 = format!("{fraction:0<3}").parse().ok()?;
     Some(whole * 1000 + fraction)
 }
 
 fn wrong(field: &str, text: &str, expected: &str) -> Error {
-    Error { field: field.to_owned(), problem: format!("{text:?} is not {expected}") }
+    Error {
+        field: field.to_owned(),
+        problem: format!("{text:?} is not {expected}"),
+    }
 }
 
 #[cfg(test)]
@@ -100,10 +118,29 @@ mod tests {
 
     #[test]
     fn sizes_are_read_as_kubernetes_reads_them() {
-        for (text, bytes) in [("1Gi", 1 << 30), ("1.5Gi", 3 << 29), ("500M", 500_000_000), ("1024", 1024), ("0.5Ki", 512)] {
+        for (text, bytes) in [
+            ("1Gi", 1 << 30),
+            ("1.5Gi", 3 << 29),
+            ("500M", 500_000_000),
+            ("1024", 1024),
+            ("0.5Ki", 512),
+        ] {
             assert_eq!(size("f", text), Ok(bytes), "{text}");
         }
-        for text in ["", "0", "Gi", "1e99Gi", "-1Gi", "1Xi", "1.0001", "9999999999999999999", "1.5", "100000Ti", "1 Gi", "½Gi"] {
+        for text in [
+            "",
+            "0",
+            "Gi",
+            "1e99Gi",
+            "-1Gi",
+            "1Xi",
+            "1.0001",
+            "9999999999999999999",
+            "1.5",
+            "100000Ti",
+            "1 Gi",
+            "½Gi",
+        ] {
             assert!(size("f", text).is_err(), "{text}");
         }
     }
@@ -113,8 +150,20 @@ mod tests {
         let minute = Duration::from_secs(60);
         assert_eq!(whole("f", "1h30m", minute), Ok(Duration::from_secs(5400)));
         assert_eq!(whole("f", "0s", minute), Ok(Duration::ZERO));
-        assert_eq!(whole("f", "1500ms", Duration::from_millis(1)), Ok(Duration::from_millis(1500)));
-        for text in ["", "90", "h", "90s", "1d", "-1m", "1.5h", "99999999999999999999h"] {
+        assert_eq!(
+            whole("f", "1500ms", Duration::from_millis(1)),
+            Ok(Duration::from_millis(1500))
+        );
+        for text in [
+            "",
+            "90",
+            "h",
+            "90s",
+            "1d",
+            "-1m",
+            "1.5h",
+            "99999999999999999999h",
+        ] {
             assert!(whole("f", text, minute).is_err(), "{text}");
         }
     }
@@ -122,7 +171,10 @@ mod tests {
     #[test]
     fn cpu_is_a_number_or_thousandths() {
         for (value, milli) in [("500m", 500), ("2", 2000), ("0.25", 250)] {
-            assert_eq!(millicores("f", &IntOrString::String(value.to_owned())), Ok(milli));
+            assert_eq!(
+                millicores("f", &IntOrString::String(value.to_owned())),
+                Ok(milli)
+            );
         }
         assert_eq!(millicores("f", &IntOrString::Int(4)), Ok(4000));
         assert!(millicores("f", &IntOrString::Int(0)).is_err());

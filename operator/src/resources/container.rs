@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector, Probe,
-    ResourceRequirements, SeccompProfile, SecurityContext, VolumeMount,
+    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
+    ObjectFieldSelector, Probe, ResourceRequirements, SeccompProfile, SecurityContext, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -57,10 +57,16 @@ pub(super) fn container(plan: &Plan) -> Container {
         resources: Some(resources(plan)),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".to_owned()]),
+                add: None,
+            }),
             read_only_root_filesystem: Some(true),
             run_as_non_root: Some(true),
-            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                localhost_profile: None,
+            }),
             ..SecurityContext::default()
         }),
         volume_mounts: Some(mounts(plan)),
@@ -77,7 +83,10 @@ fn args(plan: &Plan) -> Vec<String> {
     flag("buckets", &origin.buckets.join(","));
     flag("port", &HTTP_PORT.to_string());
     flag("admin-port", &ADMIN_PORT.to_string());
-    flag("s3-port", &plan.s3.as_ref().map_or(0, |_| S3_PORT).to_string());
+    flag(
+        "s3-port",
+        &plan.s3.as_ref().map_or(0, |_| S3_PORT).to_string(),
+    );
     if let Some(door) = &plan.s3 {
         match door.keys_secret {
             None => flag("s3-auth", "none"),
@@ -102,7 +111,10 @@ fn args(plan: &Plan) -> Vec<String> {
     flag("block-size", &memory.block_kib.to_string());
     flag("max-blob-size", &memory.max_blob_mib.to_string());
     flag("ttl", &(fresh.ttl.as_secs() / 60).to_string());
-    flag("stale-if-error", &(fresh.stale_if_error.as_secs() / 60).to_string());
+    flag(
+        "stale-if-error",
+        &(fresh.stale_if_error.as_secs() / 60).to_string(),
+    );
     flag("negative-ttl", &fresh.negative_ttl.as_millis().to_string());
     flag("timeout", &fresh.timeout.as_millis().to_string());
     flag("k8s-discovery-id", &plan.discovery_id);
@@ -144,14 +156,24 @@ fn env(plan: &Plan) -> Vec<EnvVar> {
         name: name.to_owned(),
         value: None,
         value_from: Some(EnvVarSource {
-            field_ref: Some(ObjectFieldSelector { field_path: path.to_owned(), api_version: Some("v1".to_owned()) }),
+            field_ref: Some(ObjectFieldSelector {
+                field_path: path.to_owned(),
+                api_version: Some("v1".to_owned()),
+            }),
             ..EnvVarSource::default()
         }),
     };
-    let mut env = vec![from_field("POD_NAME", "metadata.name"), from_field("POD_IP", "status.podIP")];
+    let mut env = vec![
+        from_field("POD_NAME", "metadata.name"),
+        from_field("POD_IP", "status.podIP"),
+    ];
     if plan.origin.ca_bundle.is_some() {
         let value = Some(format!("{}/ca.crt", ORIGIN_CA.1));
-        env.push(EnvVar { name: "SSL_CERT_FILE".to_owned(), value, value_from: None });
+        env.push(EnvVar {
+            name: "SSL_CERT_FILE".to_owned(),
+            value,
+            value_from: None,
+        });
     }
     for variable in &plan.pod.env {
         env.retain(|own| own.name != variable.name);
@@ -188,16 +210,41 @@ fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
 
 fn resources(plan: &Plan) -> ResourceRequirements {
     // Memory asked for is memory allowed: a node never hands out what a cache then fills.
-    let memory = || ("memory".to_owned(), Quantity(format!("{}Mi", plan.memory.pod_mib)));
+    let memory = || {
+        (
+            "memory".to_owned(),
+            Quantity(format!("{}Mi", plan.memory.pod_mib)),
+        )
+    };
     let cpu = |milli: i64| ("cpu".to_owned(), Quantity(cpu_text(milli)));
-    let requests: BTreeMap<_, _> = plan.pod.cpu_request.map(cpu).into_iter().chain([memory()]).collect();
-    let limits: BTreeMap<_, _> = plan.pod.cpu_limit.map(cpu).into_iter().chain([memory()]).collect();
-    ResourceRequirements { requests: Some(requests), limits: Some(limits), claims: None }
+    let requests: BTreeMap<_, _> = plan
+        .pod
+        .cpu_request
+        .map(cpu)
+        .into_iter()
+        .chain([memory()])
+        .collect();
+    let limits: BTreeMap<_, _> = plan
+        .pod
+        .cpu_limit
+        .map(cpu)
+        .into_iter()
+        .chain([memory()])
+        .collect();
+    ResourceRequirements {
+        requests: Some(requests),
+        limits: Some(limits),
+        claims: None,
+    }
 }
 
 /// As the API server would print it, so that comparing the two finds no difference.
 fn cpu_text(milli: i64) -> String {
-    if milli % 1000 == 0 { (milli / 1000).to_string() } else { format!("{milli}m") }
+    if milli % 1000 == 0 {
+        (milli / 1000).to_string()
+    } else {
+        format!("{milli}m")
+    }
 }
 
 fn mounts(plan: &Plan) -> Vec<VolumeMount> {
@@ -209,7 +256,12 @@ fn mounts(plan: &Plan) -> Vec<VolumeMount> {
     };
     let mut mounts = vec![mount(PEER_TOKEN)];
     mounts.extend(plan.origin.credentials.as_ref().map(|_| mount(ORIGIN_KEYS)));
-    mounts.extend(plan.s3.as_ref().and_then(|door| door.keys_secret.as_ref()).map(|_| mount(DOOR_KEYS)));
+    mounts.extend(
+        plan.s3
+            .as_ref()
+            .and_then(|door| door.keys_secret.as_ref())
+            .map(|_| mount(DOOR_KEYS)),
+    );
     mounts.extend(plan.origin.ca_bundle.as_ref().map(|_| mount(ORIGIN_CA)));
     mounts
 }

@@ -33,13 +33,20 @@ pub fn peer_secret_name(identity: &Identity) -> String {
 
 /// Where applications read.
 pub fn endpoint(plan: &Plan) -> String {
-    format!("http://{}.{}.svc:{}", plan.identity.name, plan.identity.namespace, plan.service.port)
+    format!(
+        "http://{}.{}.svc:{}",
+        plan.identity.name, plan.identity.namespace, plan.service.port
+    )
 }
 
 /// Labels of everything that belongs to a cache.
 pub fn labels(identity: &Identity) -> BTreeMap<String, String> {
     let mut labels = selector_labels(identity);
-    labels.extend(pairs([(MANAGED_BY, OPERATOR), (COMPONENT, "cache"), (PART_OF, "falcon")]));
+    labels.extend(pairs([
+        (MANAGED_BY, OPERATOR),
+        (COMPONENT, "cache"),
+        (PART_OF, "falcon"),
+    ]));
     labels
 }
 
@@ -50,12 +57,18 @@ pub fn selector_labels(identity: &Identity) -> BTreeMap<String, String> {
 
 /// The selector of the pods.
 pub fn selector(identity: &Identity) -> LabelSelector {
-    LabelSelector { match_labels: Some(selector_labels(identity)), match_expressions: None }
+    LabelSelector {
+        match_labels: Some(selector_labels(identity)),
+        match_expressions: None,
+    }
 }
 
 /// The selector of the pods, as text.
 pub fn selector_text(identity: &Identity) -> String {
-    let parts: Vec<String> = selector_labels(identity).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let parts: Vec<String> = selector_labels(identity)
+        .into_iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
     parts.join(",")
 }
 
@@ -92,5 +105,7 @@ pub fn owner(identity: &Identity) -> OwnerReference {
 
 /// Labels, or whatever else is a map of texts.
 pub fn pairs<const N: usize>(from: [(&str, &str); N]) -> BTreeMap<String, String> {
-    from.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    from.into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
 }

@@ -23,9 +23,14 @@ pub fn resource(kind: MonitorKind) -> ApiResource {
 
 /// The PodMonitor and the ServiceMonitor: at most one of them is wanted.
 pub(super) fn monitors(plan: &Plan) -> (Option<DynamicObject>, Option<DynamicObject>) {
-    let Some(monitor) = &plan.monitor else { return (None, None) };
+    let Some(monitor) = &plan.monitor else {
+        return (None, None);
+    };
     let mut metadata = meta::object(&plan.identity, &plan.identity.name);
-    metadata.labels.get_or_insert_default().extend(monitor.labels.clone());
+    metadata
+        .labels
+        .get_or_insert_default()
+        .extend(monitor.labels.clone());
     let endpoint = json!([{ "port": ADMIN, "path": "/metrics", "interval": format!("{}s", monitor.interval.as_secs()) }]);
     let mut object = DynamicObject::new(&plan.identity.name, &resource(monitor.kind));
     object.metadata = metadata;

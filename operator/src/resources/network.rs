@@ -1,7 +1,8 @@
 //! Who may connect to the pods. What pods connect to is not restricted: S3 may be anywhere.
 
 use k8s_openapi::api::networking::v1::{
-    NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
+    NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
+    NetworkPolicySpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -14,13 +15,22 @@ pub(super) fn policy(plan: &Plan) -> Option<NetworkPolicy> {
     let allow_from = plan.allow_from.as_ref()?;
     let everything = || Some(LabelSelector::default());
     let readers = if allow_from.is_empty() {
-        vec![NetworkPolicyPeer { pod_selector: everything(), ..NetworkPolicyPeer::default() }]
+        vec![NetworkPolicyPeer {
+            pod_selector: everything(),
+            ..NetworkPolicyPeer::default()
+        }]
     } else {
         allow_from.clone()
     };
-    let peers = vec![NetworkPolicyPeer { pod_selector: Some(meta::selector(&plan.identity)), ..NetworkPolicyPeer::default() }];
+    let peers = vec![NetworkPolicyPeer {
+        pod_selector: Some(meta::selector(&plan.identity)),
+        ..NetworkPolicyPeer::default()
+    }];
     // Metrics and health hold no object: Prometheus and the operator read them from namespaces that nobody here knows.
-    let watchers = vec![NetworkPolicyPeer { namespace_selector: everything(), ..NetworkPolicyPeer::default() }];
+    let watchers = vec![NetworkPolicyPeer {
+        namespace_selector: everything(),
+        ..NetworkPolicyPeer::default()
+    }];
     let mut doors = vec![HTTP];
     doors.extend(plan.s3.as_ref().map(|_| S3));
     Some(NetworkPolicy {
@@ -28,7 +38,11 @@ pub(super) fn policy(plan: &Plan) -> Option<NetworkPolicy> {
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(meta::selector(&plan.identity)),
             policy_types: Some(vec!["Ingress".to_owned()]),
-            ingress: Some(vec![rule(peers, &[HTTP]), rule(readers, &doors), rule(watchers, &[ADMIN])]),
+            ingress: Some(vec![
+                rule(peers, &[HTTP]),
+                rule(readers, &doors),
+                rule(watchers, &[ADMIN]),
+            ]),
             egress: None,
         }),
     })
@@ -40,5 +54,8 @@ fn rule(from: Vec<NetworkPolicyPeer>, ports: &[&str]) -> NetworkPolicyIngressRul
         protocol: Some("TCP".to_owned()),
         end_port: None,
     };
-    NetworkPolicyIngressRule { from: Some(from), ports: Some(ports.iter().map(port).collect()) }
+    NetworkPolicyIngressRule {
+        from: Some(from),
+        ports: Some(ports.iter().map(port).collect()),
+    }
 }

@@ -13,7 +13,10 @@ use crate::resources::meta;
 pub(super) fn headless(plan: &Plan) -> Service {
     let mut metadata = meta::object(&plan.identity, &meta::headless_name(&plan.identity));
     // Only this Service carries the label: its slices are the ring, and those of a second one would hold each pod twice.
-    metadata.labels.get_or_insert_default().insert(meta::DISCOVERY_ID.to_owned(), plan.discovery_id.clone());
+    metadata
+        .labels
+        .get_or_insert_default()
+        .insert(meta::DISCOVERY_ID.to_owned(), plan.discovery_id.clone());
     Service {
         metadata,
         spec: Some(ServiceSpec {

@@ -8,9 +8,9 @@ use k8s_openapi::api::apps::v1::{
     RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy,
 };
 use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, KeyToPath, LocalObjectReference, PodSecurityContext, PodSpec, PodTemplateSpec,
-    ProjectedVolumeSource, SeccompProfile, SecretProjection, SecretVolumeSource, TopologySpreadConstraint, Volume,
-    VolumeProjection,
+    ConfigMapVolumeSource, KeyToPath, LocalObjectReference, PodSecurityContext, PodSpec,
+    PodTemplateSpec, ProjectedVolumeSource, SeccompProfile, SecretProjection, SecretVolumeSource,
+    TopologySpreadConstraint, Volume, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -51,7 +51,8 @@ fn update_strategy(plan: &Plan) -> StatefulSetUpdateStrategy {
         rolling_update: Some(RollingUpdateStatefulSetStrategy {
             partition: Some(0),
             // 1 is the default, and clusters before 1.35 drop the field.
-            max_unavailable: Some(plan.max_unavailable.clone()).filter(|value| *value != IntOrString::Int(1)),
+            max_unavailable: Some(plan.max_unavailable.clone())
+                .filter(|value| *value != IntOrString::Int(1)),
         }),
     }
 }
@@ -60,14 +61,22 @@ fn template(plan: &Plan) -> PodTemplateSpec {
     let mut annotations = container::default_container();
     annotations.extend(plan.pod.annotations.clone());
     let mut template = PodTemplateSpec {
-        metadata: Some(ObjectMeta { annotations: Some(annotations), ..ObjectMeta::default() }),
+        metadata: Some(ObjectMeta {
+            annotations: Some(annotations),
+            ..ObjectMeta::default()
+        }),
         spec: Some(pod(plan)),
     };
     if let Some(overrides) = &plan.pod.overrides {
         template.merge_from(overrides.clone());
     }
     // Last, whatever was laid over: a set whose pods don't carry its selector is refused.
-    template.metadata.get_or_insert_default().labels.get_or_insert_default().extend(meta::pod_labels(plan));
+    template
+        .metadata
+        .get_or_insert_default()
+        .labels
+        .get_or_insert_default()
+        .extend(meta::pod_labels(plan));
     template
 }
 
@@ -79,7 +88,9 @@ fn pod(plan: &Plan) -> PodSpec {
         automount_service_account_token: Some(true),
         // A hundred Services of the namespace are no business of the cache's environment.
         enable_service_links: Some(false),
-        termination_grace_period_seconds: Some(i64::try_from(plan.drain.as_secs()).unwrap_or(i64::MAX / 2) + GRACE_BEYOND_DRAIN),
+        termination_grace_period_seconds: Some(
+            i64::try_from(plan.drain.as_secs()).unwrap_or(i64::MAX / 2) + GRACE_BEYOND_DRAIN,
+        ),
         security_context: Some(security_context(plan)),
         image_pull_secrets: none_if_empty(plan.image.pull_secrets.iter().map(named).collect()),
         node_selector: Some(plan.pod.node_selector.clone()).filter(|labels| !labels.is_empty()),
@@ -100,7 +111,10 @@ fn security_context(plan: &Plan) -> PodSecurityContext {
         run_as_group: Some(NOBODY),
         fs_group: Some(NOBODY),
         fs_group_change_policy: Some("OnRootMismatch".to_owned()),
-        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            localhost_profile: None,
+        }),
         ..PodSecurityContext::default()
     };
     if let Some(theirs) = &plan.pod.security_context {
@@ -125,18 +139,32 @@ fn spread(plan: &Plan) -> Vec<TopologySpreadConstraint> {
         })
     };
     let spread = &plan.pod.spread;
-    [constraint("topology.kubernetes.io/zone", spread.zone), constraint("kubernetes.io/hostname", spread.node)]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        constraint("topology.kubernetes.io/zone", spread.zone),
+        constraint("kubernetes.io/hostname", spread.node),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn volumes(plan: &Plan) -> Vec<Volume> {
-    let mut volumes = vec![secret_volume(PEER_TOKEN.0, meta::peer_secret_name(&plan.identity), vec![item("token", "token")])];
+    let mut volumes = vec![secret_volume(
+        PEER_TOKEN.0,
+        meta::peer_secret_name(&plan.identity),
+        vec![item("token", "token")],
+    )];
     if let Some(keys) = &plan.origin.credentials {
-        let required = vec![item(&keys.access_key_id_key, "access-key-id"), item(&keys.secret_access_key_key, "secret-access-key")];
+        let required = vec![
+            item(&keys.access_key_id_key, "access-key-id"),
+            item(&keys.secret_access_key_key, "secret-access-key"),
+        ];
         let projection = |items, optional| VolumeProjection {
-            secret: Some(SecretProjection { name: keys.name.clone(), items: Some(items), optional }),
+            secret: Some(SecretProjection {
+                name: keys.name.clone(),
+                items: Some(items),
+                optional,
+            }),
             ..VolumeProjection::default()
         };
         // The token in a projection of its own, since only a whole one can be optional.
@@ -145,7 +173,10 @@ fn volumes(plan: &Plan) -> Vec<Volume> {
             name: ORIGIN_KEYS.0.to_owned(),
             projected: Some(ProjectedVolumeSource {
                 default_mode: Some(GROUP_READS),
-                sources: Some(vec![projection(required, None), projection(token, Some(true))]),
+                sources: Some(vec![
+                    projection(required, None),
+                    projection(token, Some(true)),
+                ]),
             }),
             ..Volume::default()
         });
@@ -159,7 +190,9 @@ fn volumes(plan: &Plan) -> Vec<Volume> {
 
 fn ca_volume(bundle: &CaBundle) -> Volume {
     match bundle {
-        CaBundle::Secret { name, key } => secret_volume(ORIGIN_CA.0, name.clone(), vec![item(key, "ca.crt")]),
+        CaBundle::Secret { name, key } => {
+            secret_volume(ORIGIN_CA.0, name.clone(), vec![item(key, "ca.crt")])
+        }
         CaBundle::ConfigMap { name, key } => Volume {
             name: ORIGIN_CA.0.to_owned(),
             config_map: Some(ConfigMapVolumeSource {
@@ -187,7 +220,11 @@ fn secret_volume(volume: &str, secret: String, items: Vec<KeyToPath>) -> Volume 
 }
 
 fn item(key: &str, path: &str) -> KeyToPath {
-    KeyToPath { key: key.to_owned(), path: path.to_owned(), mode: None }
+    KeyToPath {
+        key: key.to_owned(),
+        path: path.to_owned(),
+        mode: None,
+    }
 }
 
 fn none_if_empty<T>(items: Vec<T>) -> Option<Vec<T>> {
