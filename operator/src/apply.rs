@@ -38,7 +38,7 @@ pub struct Served {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Applied {
     /// The set of pods, if there is one.
-    pub stateful_set: Option<StatefulSet>,
+    pub stateful_set: Option<Box<StatefulSet>>,
     /// An autoscaler has taken the set's `replicas`, which were left to it.
     pub replicas_taken: bool,
 }
@@ -119,7 +119,7 @@ pub enum Error {
         doing: &'static str,
         /// Why it failed.
         #[source]
-        source: kube::Error,
+        source: Box<kube::Error>,
     },
     /// Another process leads now.
     #[error("the lease is lost: nothing is written")]
@@ -235,7 +235,7 @@ impl Writer {
             match self.converge(identity, &object, journal).await {
                 // A cache serves without being watched.
                 Err(Error::Forbidden { message, .. }) => {
-                    tracing::debug!(name, message, "no monitor is made")
+                    tracing::debug!(name, message, "no monitor is made");
                 }
                 other => drop(other?),
             }
@@ -263,7 +263,10 @@ impl Writer {
     /// Reads what there is and writes nothing: for a paused cache, and for one whose spec can't be carried out.
     pub async fn look(&self, identity: &Identity) -> Result<Applied, Error> {
         Ok(Applied {
-            stateful_set: self.read::<StatefulSet>(identity, &identity.name).await?,
+            stateful_set: self
+                .read::<StatefulSet>(identity, &identity.name)
+                .await?
+                .map(Box::new),
             replicas_taken: false,
         })
     }
@@ -277,7 +280,9 @@ impl Writer {
         self.may_write()?;
         let mut random = [0_u8; 32];
         getrandom::fill(&mut random).map_err(Error::Random)?;
-        let token = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let token = random
+            .iter()
+            .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
         let secret = Secret {
             string_data: Some([("token".to_owned(), token)].into()),
             ..secret.clone()

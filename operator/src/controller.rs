@@ -31,11 +31,11 @@ use crate::status::{Facts, status, stuck, tokenless};
 pub use crate::controller::watches::{run, wait_for_definition};
 
 /// A reconcile that takes longer is given up and tried again.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 /// When something has to go before the next step.
 const SOON: Duration = Duration::from_secs(2);
 /// For how long it is believed which monitors are served.
-const SERVED_FOR: Duration = Duration::from_secs(300);
+const SERVED_FOR: Duration = Duration::from_mins(5);
 /// A failure that passes by itself is not reported before it has lasted for so many tries.
 const PATIENCE: u32 = 3;
 
@@ -129,8 +129,8 @@ impl Context {
 
     /// Which monitors the cluster serves; as before if it can't be asked.
     async fn served(&self) -> Served {
-        let last = *self.served.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((asked, served)) = last
+        let known = *self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((asked, served)) = known
             && asked.elapsed() < SERVED_FOR
         {
             return served;
@@ -140,18 +140,18 @@ impl Context {
             .list_api_group_resources(MONITORING_GROUP_VERSION)
             .await
         {
-            Ok(list) => Served {
-                pod_monitor: list
+            Ok(api) => Served {
+                pod_monitor: api
                     .resources
                     .iter()
                     .any(|resource| resource.kind == "PodMonitor"),
-                service_monitor: list
+                service_monitor: api
                     .resources
                     .iter()
                     .any(|resource| resource.kind == "ServiceMonitor"),
             },
             Err(kube::Error::Api(status)) if status.is_not_found() => Served::default(),
-            Err(_) => last.map(|(_, served)| served).unwrap_or_default(),
+            Err(_) => known.map(|(_, served)| served).unwrap_or_default(),
         };
         *self.served.lock().unwrap_or_else(PoisonError::into_inner) =
             Some((Instant::now(), served));
@@ -199,8 +199,8 @@ pub async fn reconcile(seen: Arc<Watched>, context: Arc<Context>) -> Result<Acti
 }
 
 /// When to try a failed one again: later each time, on its own, with jitter.
-pub fn try_again(seen: Arc<Watched>, error: &Error, context: Arc<Context>) -> Action {
-    let identity = identity(&seen);
+pub fn try_again(seen: &Watched, error: &Error, context: &Context) -> Action {
+    let identity = identity(seen);
     let after = context.backoff.next(&identity);
     context.metrics.backing_off(context.backoff.len());
     let cause = std::error::Error::source(error).map(ToString::to_string);

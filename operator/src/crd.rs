@@ -41,50 +41,13 @@ use crate::crd::status::FalconCacheStatus;
         status_replicas_path = ".status.replicas",
         label_selector_path = ".status.selector"
     ),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.ready",
-        description = "Pods that answer / pods asked for"
-    ),
-    printcolumn(
-        name = "Status",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
-        description = "Why the cache is ready or not"
-    ),
-    printcolumn(
-        name = "Hit%",
-        type_ = "string",
-        json_path = ".status.hitRatio",
-        description = "Share of reads whose bytes did not come from S3"
-    ),
-    printcolumn(
-        name = "Used",
-        type_ = "string",
-        json_path = ".status.used",
-        description = "Memory in use / memory of the ring"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp",
-        description = "Time since creation"
-    ),
-    printcolumn(
-        name = "Endpoint",
-        type_ = "string",
-        json_path = ".status.endpoint",
-        description = "Where applications read",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Version",
-        type_ = "string",
-        json_path = ".status.version",
-        description = "Version of the cache image",
-        priority = 1
-    )
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.ready", "description": "Pods that answer / pods asked for"}"#,
+    printcolumn = r#"{"name": "Status", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].reason", "description": "Why the cache is ready or not"}"#,
+    printcolumn = r#"{"name": "Hit%", "type": "string", "jsonPath": ".status.hitRatio", "description": "Share of reads whose bytes did not come from S3"}"#,
+    printcolumn = r#"{"name": "Used", "type": "string", "jsonPath": ".status.used", "description": "Memory in use / memory of the ring"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp", "description": "Time since creation"}"#,
+    printcolumn = r#"{"name": "Endpoint", "type": "string", "jsonPath": ".status.endpoint", "description": "Where applications read", "priority": 1}"#,
+    printcolumn = r#"{"name": "Version", "type": "string", "jsonPath": ".status.version", "description": "Version of the cache image", "priority": 1}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct FalconCacheSpec {
@@ -177,8 +140,7 @@ pub fn definition() -> CustomResourceDefinition {
             "message": "the name becomes the name of a Service and of pods: at most 50 lower case letters, digits and hyphens, beginning with a letter"
         }]);
         refuse_null(&mut value);
-        *schema =
-            serde_json::from_value(value).expect("a schema that was just written is a schema");
+        *schema = serde_json::from_value(value).unwrap_or_else(|_| schema.clone());
     }
     definition
 }

@@ -78,7 +78,7 @@ impl Candidate {
                     return Err(Error::Api(kube::Error::Api(status)));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, lease = self.name, "the lease can't be asked for")
+                    tracing::warn!(%error, lease = self.name, "the lease can't be asked for");
                 }
             }
             sleep(PERIOD).await;
@@ -101,7 +101,7 @@ impl Candidate {
                     return Error::Lost;
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, lease = self.name, "the lease is not renewed")
+                    tracing::warn!(%error, lease = self.name, "the lease is not renewed");
                 }
             }
         }

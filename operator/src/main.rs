@@ -147,14 +147,12 @@ async fn lead(
         () = work => None,
         lost = candidate.hold() => Some(lost),
     };
-    match lost {
+    if let Some(lost) = lost {
         // The process ends: a new one begins with nothing remembered.
-        Some(lost) => Err(lost.into()),
-        None => {
-            candidate.release().await;
-            Ok(())
-        }
+        return Err(lost.into());
     }
+    candidate.release().await;
+    Ok(())
 }
 
 fn settings(run: &Run) -> anyhow::Result<Settings> {

@@ -3,6 +3,7 @@
 //! After this nobody reads the raw spec. Pure: no client, no clock. What the API server's schema refuses is refused here again, since an object may be
 //! older than the schema.
 
+mod checks;
 pub mod overrides;
 pub mod units;
 mod warnings;
@@ -19,10 +20,9 @@ use kube::ResourceExt;
 
 use crate::crd::FalconCache;
 use crate::crd::cache::{DiscoveryApi, LogFormat, LogLevel};
-use crate::crd::door::{self, MonitorKind, S3Auth, ServiceType, TrafficDistribution};
+use crate::crd::door::{MonitorKind, ServiceType, TrafficDistribution};
 use crate::crd::origin;
 use crate::crd::pod::{ImagePullPolicy, TopologySpread};
-use crate::plan::units::MIB;
 
 /// What the operator's own flags decide.
 #[derive(Clone, Debug)]
@@ -273,13 +273,13 @@ pub struct Monitor {
 pub fn plan(cache: &FalconCache, defaults: &Defaults) -> Result<Plan, Error> {
     let spec = &cache.spec;
     let mut plan = Plan {
-        identity: identity(cache)?,
-        replicas: within("spec.replicas", spec.replicas, 0, 500)?,
+        identity: checks::identity(cache)?,
+        replicas: checks::within("spec.replicas", spec.replicas, 0, 500)?,
         paused: spec.paused,
-        origin: origin(&spec.origin)?,
-        account: account(&spec.origin)?,
-        memory: memory(&spec.cache)?,
-        freshness: freshness(&spec.cache)?,
+        origin: checks::origin(&spec.origin)?,
+        account: checks::account(&spec.origin)?,
+        memory: checks::memory(&spec.cache)?,
+        freshness: checks::freshness(&spec.cache)?,
         discovery_id: spec
             .discovery
             .id
@@ -290,9 +290,9 @@ pub fn plan(cache: &FalconCache, defaults: &Defaults) -> Result<Plan, Error> {
             kind: spec.service.r#type,
             annotations: spec.service.annotations.clone(),
             traffic_distribution: spec.service.traffic_distribution,
-            port: within("spec.service.port", spec.service.port, 1, 65_535)?,
+            port: checks::within("spec.service.port", spec.service.port, 1, 65_535)?,
         },
-        s3: s3(&spec.s3, &spec.service)?,
+        s3: checks::s3(&spec.s3, &spec.service)?,
         image: Image {
             name: spec.image.clone().unwrap_or_else(|| defaults.image.clone()),
             pull_policy: spec.image_pull_policy,
@@ -302,14 +302,14 @@ pub fn plan(cache: &FalconCache, defaults: &Defaults) -> Result<Plan, Error> {
                 .map(|secret| secret.name.clone())
                 .collect(),
         },
-        pod: pod(&spec.pod)?,
-        max_unavailable: pods_or_percent(
+        pod: checks::pod(&spec.pod)?,
+        max_unavailable: checks::pods_or_percent(
             "spec.rollout.maxUnavailable",
             &spec.rollout.max_unavailable,
         )?,
-        drain: drain(&spec.rollout.drain_timeout)?,
+        drain: checks::drain(&spec.rollout.drain_timeout)?,
         disruption: match &spec.disruption {
-            budget if budget.enabled => Some(pods_or_percent(
+            budget if budget.enabled => Some(checks::pods_or_percent(
                 "spec.disruption.maxUnavailable",
                 &budget.max_unavailable,
             )?),
@@ -319,286 +319,13 @@ pub fn plan(cache: &FalconCache, defaults: &Defaults) -> Result<Plan, Error> {
             .network_policy
             .enabled
             .then(|| spec.network_policy.allow_from.clone()),
-        monitor: monitor(&spec.monitoring)?,
+        monitor: checks::monitor(&spec.monitoring)?,
         log_level: spec.logging.level,
         log_format: spec.logging.format,
         warnings: Vec::new(),
     };
     plan.warnings = warnings::of(&plan);
     Ok(plan)
-}
-
-fn identity(cache: &FalconCache) -> Result<Identity, Error> {
-    let identity = Identity::of(cache);
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let name = &identity.name;
-    if name.len() > 50
-        || !name.starts_with(|c: char| c.is_ascii_lowercase())
-        || name.ends_with('-')
-        || !name.chars().all(allowed)
-    {
-        return Err(wrong(
-            "metadata.name",
-            "at most 50 lower case letters, digits and hyphens, beginning with a letter",
-        ));
-    }
-    Ok(identity)
-}
-
-fn origin(spec: &origin::Origin) -> Result<Origin, Error> {
-    if spec.buckets.is_empty()
-        || spec
-            .buckets
-            .iter()
-            .any(|bucket| bucket.is_empty() || bucket.contains([',', '/', ' ']))
-    {
-        return Err(wrong(
-            "spec.origin.buckets",
-            "at least one bucket, each a bucket's name",
-        ));
-    }
-    let endpoint = spec
-        .endpoint
-        .as_ref()
-        .map(|url| url.trim_end_matches('/').to_owned());
-    if endpoint
-        .as_ref()
-        .is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://"))
-    {
-        return Err(wrong(
-            "spec.origin.endpoint",
-            "begins with http:// or https://",
-        ));
-    }
-    let ca_bundle = match &spec.ca_bundle_ref {
-        None => None,
-        Some(reference) => Some(
-            match (
-                reference.config_map_name.clone(),
-                reference.secret_name.clone(),
-            ) {
-                (Some(name), None) => CaBundle::ConfigMap {
-                    name,
-                    key: reference.key.clone(),
-                },
-                (None, Some(name)) => CaBundle::Secret {
-                    name,
-                    key: reference.key.clone(),
-                },
-                _ => {
-                    return Err(wrong(
-                        "spec.origin.caBundleRef",
-                        "give either configMapName or secretName",
-                    ));
-                }
-            },
-        ),
-    };
-    Ok(Origin {
-        buckets: spec.buckets.clone(),
-        force_path_style: spec.force_path_style.unwrap_or(endpoint.is_some()),
-        endpoint,
-        region: spec.region.clone(),
-        credentials: spec.credentials_secret_ref.clone(),
-        ca_bundle,
-    })
-}
-
-fn account(spec: &origin::Origin) -> Result<Account, Error> {
-    match &spec.service_account_name {
-        None => Ok(Account::Own(spec.service_account_annotations.clone())),
-        Some(name) if spec.service_account_annotations.is_empty() => {
-            Ok(Account::Theirs(name.clone()))
-        }
-        Some(_) => Err(wrong(
-            "spec.origin.serviceAccountAnnotations",
-            "are for the account that the operator makes, and serviceAccountName names another",
-        )),
-    }
-}
-
-fn memory(spec: &crate::crd::cache::Cache) -> Result<Memory, Error> {
-    let bytes = units::size("spec.cache.memory", &spec.memory)?;
-    let block = units::size("spec.cache.blockSize", &spec.block_size)?;
-    if bytes < 64 * MIB {
-        return Err(wrong("spec.cache.memory", "must be at least 64Mi"));
-    }
-    if !(64 * 1024..=16 * MIB).contains(&block) || block.count_ones() != 1 {
-        return Err(wrong(
-            "spec.cache.blockSize",
-            "a power of two from 64Ki to 16Mi",
-        ));
-    }
-    if bytes / 16 < block {
-        return Err(wrong(
-            "spec.cache.memory",
-            "must hold at least 16 blocks of blockSize",
-        ));
-    }
-    let max_blob_mib = units::size("spec.cache.maxBlobSize", &spec.max_blob_size)? / MIB;
-    if max_blob_mib == 0 {
-        return Err(wrong("spec.cache.maxBlobSize", "must be at least 1Mi"));
-    }
-    let cache_mib = bytes / MIB;
-    Ok(Memory {
-        cache_mib,
-        pod_mib: pod_mib(cache_mib),
-        block_kib: block / 1024,
-        max_blob_mib,
-    })
-}
-
-/// The rule for a pod's memory: a quarter more than the cache's budget, for fills and bodies in flight and what the allocator can't give back, and 128 MiB
-/// for connections and the program itself.
-fn pod_mib(cache_mib: i64) -> i64 {
-    cache_mib
-        .saturating_add(cache_mib.saturating_add(3) / 4)
-        .saturating_add(128)
-}
-
-fn freshness(spec: &crate::crd::cache::Cache) -> Result<Freshness, Error> {
-    const MINUTE: Duration = Duration::from_secs(60);
-    const HOUR: Duration = Duration::from_secs(3600);
-    const MILLISECOND: Duration = Duration::from_millis(1);
-    // What the cache's flags take: a hundred years, and an hour.
-    const CENTURY: Duration = Duration::from_secs(52_560_000 * 60);
-    let bounded = |field: &str, text: &str, step, most: Duration| {
-        let found = units::whole(field, text, step)?;
-        if found > most {
-            Err(wrong(field, "is too long"))
-        } else {
-            Ok(found)
-        }
-    };
-    let timeout = bounded("spec.cache.timeout", &spec.timeout, MILLISECOND, HOUR)?;
-    if timeout.is_zero() {
-        return Err(wrong("spec.cache.timeout", "must be longer than nothing"));
-    }
-    Ok(Freshness {
-        ttl: bounded("spec.cache.ttl", &spec.ttl, MINUTE, CENTURY)?,
-        stale_if_error: bounded(
-            "spec.cache.staleIfError",
-            &spec.stale_if_error,
-            MINUTE,
-            CENTURY,
-        )?,
-        negative_ttl: bounded(
-            "spec.cache.negativeTtl",
-            &spec.negative_ttl,
-            MILLISECOND,
-            HOUR,
-        )?,
-        timeout,
-    })
-}
-
-fn drain(text: &str) -> Result<Duration, Error> {
-    const FIELD: &str = "spec.rollout.drainTimeout";
-    let drain = units::whole(FIELD, text, Duration::from_secs(1))?;
-    if drain > Duration::from_secs(86_400) {
-        Err(wrong(FIELD, "must be at most 24h"))
-    } else {
-        Ok(drain)
-    }
-}
-
-fn s3(spec: &door::S3, service: &door::Service) -> Result<Option<S3Door>, Error> {
-    let port = within("spec.service.s3Port", service.s3_port, 1, 65_535)?;
-    if port == service.port {
-        return Err(wrong("spec.service.s3Port", "must differ from port"));
-    }
-    let keys_secret = match (spec.auth, &spec.keys_secret_ref) {
-        (S3Auth::Keys, Some(secret)) => Some(secret.name.clone()),
-        (S3Auth::None, None) => None,
-        (S3Auth::Keys, None) => {
-            return Err(wrong("spec.s3.keysSecretRef", "is needed for auth: Keys"));
-        }
-        (S3Auth::None, Some(_)) => return Err(wrong("spec.s3.keysSecretRef", "is for auth: Keys")),
-    };
-    Ok(spec.enabled.then_some(S3Door { port, keys_secret }))
-}
-
-fn pod(spec: &crate::crd::pod::Pod) -> Result<Pod, Error> {
-    let cpu_request = spec
-        .resources
-        .cpu_request
-        .as_ref()
-        .map(|cpu| units::millicores("spec.pod.resources.cpuRequest", cpu))
-        .transpose()?;
-    let cpu_limit = spec
-        .resources
-        .cpu_limit
-        .as_ref()
-        .map(|cpu| units::millicores("spec.pod.resources.cpuLimit", cpu))
-        .transpose()?;
-    if let (Some(request), Some(limit)) = (cpu_request, cpu_limit)
-        && request > limit
-    {
-        return Err(wrong(
-            "spec.pod.resources.cpuLimit",
-            "is less than cpuRequest",
-        ));
-    }
-    Ok(Pod {
-        labels: spec.labels.clone(),
-        annotations: spec.annotations.clone(),
-        node_selector: spec.node_selector.clone(),
-        affinity: spec.affinity.clone(),
-        tolerations: spec.tolerations.clone(),
-        spread: spec.topology_spread.clone(),
-        priority_class: spec.priority_class_name.clone(),
-        cpu_request,
-        cpu_limit,
-        env: spec.env.clone(),
-        security_context: spec.security_context.clone(),
-        overrides: spec.overrides.as_ref().map(overrides::read).transpose()?,
-    })
-}
-
-fn monitor(spec: &door::Monitoring) -> Result<Option<Monitor>, Error> {
-    let interval = units::whole(
-        "spec.monitoring.interval",
-        &spec.interval,
-        Duration::from_secs(1),
-    )?;
-    Ok(spec.enabled.then(|| Monitor {
-        kind: spec.kind,
-        interval,
-        labels: spec.labels.clone(),
-    }))
-}
-
-fn pods_or_percent(field: &str, value: &IntOrString) -> Result<IntOrString, Error> {
-    let fine = match value {
-        IntOrString::Int(pods) => *pods >= 1,
-        IntOrString::String(text) => text
-            .strip_suffix('%')
-            .and_then(|number| number.parse::<u8>().ok())
-            .is_some_and(|percent| (1..=100).contains(&percent)),
-    };
-    if fine {
-        Ok(value.clone())
-    } else {
-        Err(wrong(
-            field,
-            "a number of pods (1 or more) or a percentage from 1% to 100%",
-        ))
-    }
-}
-
-fn within(field: &str, value: i32, least: i32, most: i32) -> Result<i32, Error> {
-    if (least..=most).contains(&value) {
-        Ok(value)
-    } else {
-        Err(wrong(field, &format!("must be between {least} and {most}")))
-    }
-}
-
-fn wrong(field: &str, problem: &str) -> Error {
-    Error {
-        field: field.to_owned(),
-        problem: problem.to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -639,7 +366,7 @@ mod tests {
                 max_blob_mib: 128
             }
         );
-        assert_eq!(plan.freshness.ttl, Duration::from_secs(3600));
+        assert_eq!(plan.freshness.ttl, Duration::from_hours(1));
         assert_eq!(plan.account, Account::Own(BTreeMap::new()));
         assert_eq!(plan.image.version(), "0.1.0");
         assert!(!plan.origin.force_path_style && plan.s3.is_none() && plan.monitor.is_some());
@@ -656,109 +383,74 @@ mod tests {
         assert!(!planned(&json!({"origin": {"buckets": ["media"], "endpoint": "http://x", "forcePathStyle": false}})).unwrap().origin.force_path_style);
     }
 
+    /// What is laid over a plain spec, and the field that is then named.
+    const MISTAKES: [(&str, &str); 25] = [
+        ("origin: {buckets: []}", "spec.origin.buckets"),
+        ("origin: {buckets: ['a,b']}", "spec.origin.buckets"),
+        (
+            "origin: {buckets: [a], endpoint: 'ftp://x'}",
+            "spec.origin.endpoint",
+        ),
+        (
+            "origin: {buckets: [a], caBundleRef: {}}",
+            "spec.origin.caBundleRef",
+        ),
+        (
+            "origin: {buckets: [a], serviceAccountName: a, serviceAccountAnnotations: {b: c}}",
+            "spec.origin.serviceAccountAnnotations",
+        ),
+        ("replicas: -1", "spec.replicas"),
+        ("cache: {memory: 1e99Gi}", "spec.cache.memory"),
+        ("cache: {memory: 63Mi}", "spec.cache.memory"),
+        ("cache: {memory: 64Mi, blockSize: 8Mi}", "spec.cache.memory"),
+        ("cache: {blockSize: 32Ki}", "spec.cache.blockSize"),
+        ("cache: {blockSize: 96Ki}", "spec.cache.blockSize"),
+        ("cache: {maxBlobSize: 1k}", "spec.cache.maxBlobSize"),
+        ("cache: {ttl: 90s}", "spec.cache.ttl"),
+        ("cache: {timeout: 0s}", "spec.cache.timeout"),
+        ("cache: {negativeTtl: 2h}", "spec.cache.negativeTtl"),
+        ("service: {port: 9000}", "spec.service.s3Port"),
+        ("service: {port: 70000}", "spec.service.port"),
+        ("s3: {auth: Keys}", "spec.s3.keysSecretRef"),
+        (
+            "rollout: {maxUnavailable: 0}",
+            "spec.rollout.maxUnavailable",
+        ),
+        (
+            "rollout: {maxUnavailable: half}",
+            "spec.rollout.maxUnavailable",
+        ),
+        (
+            "rollout: {drainTimeout: 500ms}",
+            "spec.rollout.drainTimeout",
+        ),
+        ("rollout: {drainTimeout: 25h}", "spec.rollout.drainTimeout"),
+        (
+            "disruption: {maxUnavailable: 0%}",
+            "spec.disruption.maxUnavailable",
+        ),
+        (
+            "pod: {resources: {cpuRequest: 2, cpuLimit: 1}}",
+            "spec.pod.resources.cpuLimit",
+        ),
+        (
+            "pod: {overrides: {spec: {nope: 1}}}",
+            "spec.pod.overrides.spec.nope",
+        ),
+    ];
+
     #[test]
     fn each_mistake_names_its_field() {
-        let origin = json!({"buckets": ["media"]});
-        for (spec, field) in [
-            (json!({"origin": {"buckets": []}}), "spec.origin.buckets"),
-            (
-                json!({"origin": {"buckets": ["a,b"]}}),
-                "spec.origin.buckets",
-            ),
-            (
-                json!({"origin": {"buckets": ["media"], "endpoint": "ftp://x"}}),
-                "spec.origin.endpoint",
-            ),
-            (
-                json!({"origin": {"buckets": ["media"], "caBundleRef": {}}}),
-                "spec.origin.caBundleRef",
-            ),
-            (
-                json!({"origin": {"buckets": ["media"], "serviceAccountName": "a", "serviceAccountAnnotations": {"b": "c"}}}),
-                "spec.origin.serviceAccountAnnotations",
-            ),
-            (json!({"origin": origin, "replicas": -1}), "spec.replicas"),
-            (
-                json!({"origin": origin, "cache": {"memory": "1e99Gi"}}),
-                "spec.cache.memory",
-            ),
-            (
-                json!({"origin": origin, "cache": {"memory": "63Mi"}}),
-                "spec.cache.memory",
-            ),
-            (
-                json!({"origin": origin, "cache": {"memory": "64Mi", "blockSize": "8Mi"}}),
-                "spec.cache.memory",
-            ),
-            (
-                json!({"origin": origin, "cache": {"blockSize": "32Ki"}}),
-                "spec.cache.blockSize",
-            ),
-            (
-                json!({"origin": origin, "cache": {"blockSize": "96Ki"}}),
-                "spec.cache.blockSize",
-            ),
-            (
-                json!({"origin": origin, "cache": {"negativeTtl": "2h"}}),
-                "spec.cache.negativeTtl",
-            ),
-            (
-                json!({"origin": origin, "rollout": {"drainTimeout": "25h"}}),
-                "spec.rollout.drainTimeout",
-            ),
-            (
-                json!({"origin": origin, "cache": {"maxBlobSize": "1k"}}),
-                "spec.cache.maxBlobSize",
-            ),
-            (
-                json!({"origin": origin, "cache": {"ttl": "90s"}}),
-                "spec.cache.ttl",
-            ),
-            (
-                json!({"origin": origin, "cache": {"timeout": "0s"}}),
-                "spec.cache.timeout",
-            ),
-            (
-                json!({"origin": origin, "service": {"port": 9000}}),
-                "spec.service.s3Port",
-            ),
-            (
-                json!({"origin": origin, "service": {"port": 70000}}),
-                "spec.service.port",
-            ),
-            (
-                json!({"origin": origin, "s3": {"auth": "Keys"}}),
-                "spec.s3.keysSecretRef",
-            ),
-            (
-                json!({"origin": origin, "rollout": {"maxUnavailable": 0}}),
-                "spec.rollout.maxUnavailable",
-            ),
-            (
-                json!({"origin": origin, "rollout": {"maxUnavailable": "half"}}),
-                "spec.rollout.maxUnavailable",
-            ),
-            (
-                json!({"origin": origin, "rollout": {"drainTimeout": "500ms"}}),
-                "spec.rollout.drainTimeout",
-            ),
-            (
-                json!({"origin": origin, "disruption": {"maxUnavailable": "0%"}}),
-                "spec.disruption.maxUnavailable",
-            ),
-            (
-                json!({"origin": origin, "pod": {"resources": {"cpuRequest": 2, "cpuLimit": 1}}}),
-                "spec.pod.resources.cpuLimit",
-            ),
-            (
-                json!({"origin": origin, "pod": {"overrides": {"spec": {"nope": 1}}}}),
-                "spec.pod.overrides.spec.nope",
-            ),
-        ] {
+        for (text, field) in MISTAKES {
+            let mut spec = json!({"origin": {"buckets": ["media"]}});
+            let laid_over: Value = serde_yaml::from_str(text).unwrap();
+            spec.as_object_mut()
+                .unwrap()
+                .extend(laid_over.as_object().unwrap().clone());
             assert_eq!(
                 planned(&spec).map(|_| ()).unwrap_err().field,
                 field,
-                "{spec}"
+                "{text}"
             );
         }
     }

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use crate::plan;
 
-    fn made(spec: Value) -> Value {
+    fn made(spec: &Value) -> Value {
         let cache = serde_json::from_value(json!({
             "apiVersion": "falconcache.io/v1alpha1", "kind": "FalconCache",
             "metadata": {"name": "media", "namespace": "prod", "uid": "u1", "generation": 4}, "spec": spec
@@ -133,7 +133,7 @@ mod tests {
     }
 
     fn plain() -> Value {
-        made(json!({"origin": {"buckets": ["photos", "films"]}}))
+        made(&json!({"origin": {"buckets": ["photos", "films"]}}))
     }
 
     fn args(made: &Value) -> Vec<String> {
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn the_flags_of_a_cache_with_everything() {
-        let made = made(json!({
+        let made = made(&json!({
             "origin": {"buckets": ["photos"], "endpoint": "https://s3.lan:9000", "region": "lan-1", "credentialsSecretRef": {"name": "keys"},
                        "caBundleRef": {"configMapName": "ca"}},
             "cache": {"memory": "512Mi", "blockSize": "512Ki", "maxBlobSize": "64Mi", "ttl": "24h", "staleIfError": "10m", "timeout": "800ms"},
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn what_is_switched_off_is_not_made() {
-        let made = made(json!({
+        let made = made(&json!({
             "origin": {"buckets": ["photos"], "serviceAccountName": "reader"}, "disruption": {"enabled": false},
             "networkPolicy": {"enabled": false}, "monitoring": {"kind": "ServiceMonitor"}
         }));

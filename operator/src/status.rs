@@ -119,3 +119,6 @@ fn stamp(kind: &str, verdict: Verdict, facts: &Facts<'_>) -> Condition {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,7 +116,7 @@ impl Child {
                 kind,
                 name,
                 doing,
-                source,
+                source: Box::new(source),
             },
         }
     }

@@ -73,7 +73,7 @@ pub async fn wait_for_definition(client: &Client, namespaces: &[String], say: im
         match api.list(&ListParams::default().limit(1)).await {
             Ok(_) => return,
             Err(kube::Error::Api(status)) if status.is_not_found() => {
-                say("the CustomResourceDefinition falconcaches.falconcache.io")
+                say("the CustomResourceDefinition falconcaches.falconcache.io");
             }
             Err(kube::Error::Api(status)) if status.is_forbidden() => say(&format!(
                 "the right to list FalconCaches: {}",
@@ -118,7 +118,11 @@ fn one(
     let metrics = Arc::clone(&context.metrics);
     controller
         .graceful_shutdown_on(stop)
-        .run(reconcile, try_again, Arc::clone(context))
+        .run(
+            reconcile,
+            |seen, error, context| try_again(&seen, error, &context),
+            Arc::clone(context),
+        )
         .map(move |result| {
             metrics.caches(known.len());
             match result {

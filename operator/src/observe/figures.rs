@@ -144,10 +144,10 @@ pub fn sample(page: &str) -> Sample {
             "falcon_cached_bytes" => sample.used_bytes += value,
             "falcon_memory_budget_bytes" => sample.capacity_bytes += value,
             "falcon_ring_members" if label("state") != "leaving" => {
-                *sample.ring_members.get_or_insert(0) += value
+                *sample.ring_members.get_or_insert(0) += value;
             }
             "falcon_origin_requests_total" => {
-                *sample.origin.entry(label("code").to_owned()).or_default() += value
+                *sample.origin.entry(label("code").to_owned()).or_default() += value;
             }
             _ => {}
         }

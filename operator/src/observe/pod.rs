@@ -271,7 +271,7 @@ mod tests {
 
     use super::*;
 
-    fn pod(status: Value) -> PodState {
+    fn pod(status: &Value) -> PodState {
         state(
             &serde_json::from_value(json!({
                 "metadata": {"name": "media-1", "uid": "u", "labels": {"controller-revision-hash": "media-abc"}}, "spec": {"containers": []}, "status": status
@@ -281,8 +281,7 @@ mod tests {
     }
 
     fn waiting(reason: &str, message: &str) -> PodState {
-        pod(
-            json!({"containerStatuses": [{"name": "cache", "image": "r/i:bad", "imageID": "", "ready": false, "restartCount": 0,
+        pod(&json!({"containerStatuses": [{"name": "cache", "image": "r/i:bad", "imageID": "", "ready": false, "restartCount": 0,
             "state": {"waiting": {"reason": reason, "message": message}}}]}),
         )
     }
@@ -301,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_crash_is_told_with_its_exit_code_and_last_words() {
-        let trouble = pod(json!({"containerStatuses": [{"name": "cache", "image": "i", "imageID": "", "ready": false, "restartCount": 4,
+        let trouble = pod(&json!({"containerStatuses": [{"name": "cache", "image": "i", "imageID": "", "ready": false, "restartCount": 4,
             "state": {"waiting": {"reason": "CrashLoopBackOff"}},
             "lastState": {"terminated": {"exitCode": 2, "reason": "Error", "message": "x\nno bucket\n"}}}]}))
         .trouble
@@ -317,13 +316,11 @@ mod tests {
 
     #[test]
     fn want_of_memory_and_of_nodes_are_told_apart() {
-        let killed = pod(
-            json!({"containerStatuses": [{"name": "cache", "image": "i", "imageID": "", "ready": false, "restartCount": 1,
+        let killed = pod(&json!({"containerStatuses": [{"name": "cache", "image": "i", "imageID": "", "ready": false, "restartCount": 1,
             "state": {"running": {}}, "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]}),
         );
         assert_eq!(killed.trouble.unwrap().cause, Cause::OutOfMemory);
-        let homeless = pod(
-            json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}]}),
+        let homeless = pod(&json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}]}),
         );
         assert_eq!(homeless.trouble.unwrap().cause, Cause::Unschedulable);
     }
@@ -333,7 +330,7 @@ mod tests {
         let state = waiting("ContainerCreating", "");
         assert!(state.trouble.is_none() && state.creating && !state.ready);
         let ready =
-            pod(json!({"conditions": [{"type": "Ready", "status": "True"}], "podIP": "10.0.0.1"}));
+            pod(&json!({"conditions": [{"type": "Ready", "status": "True"}], "podIP": "10.0.0.1"}));
         assert!(ready.ready && ready.trouble.is_none() && ready.unready_since.is_none());
     }
 }

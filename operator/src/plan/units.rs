@@ -147,8 +147,8 @@ mod tests {
 
     #[test]
     fn durations_are_sums_of_numbers_with_units() {
-        let minute = Duration::from_secs(60);
-        assert_eq!(whole("f", "1h30m", minute), Ok(Duration::from_secs(5400)));
+        let minute = Duration::from_mins(1);
+        assert_eq!(whole("f", "1h30m", minute), Ok(Duration::from_mins(90)));
         assert_eq!(whole("f", "0s", minute), Ok(Duration::ZERO));
         assert_eq!(
             whole("f", "1500ms", Duration::from_millis(1)),

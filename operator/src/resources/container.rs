@@ -88,12 +88,11 @@ fn args(plan: &Plan) -> Vec<String> {
         &plan.s3.as_ref().map_or(0, |_| S3_PORT).to_string(),
     );
     if let Some(door) = &plan.s3 {
-        match door.keys_secret {
-            None => flag("s3-auth", "none"),
-            Some(_) => {
-                flag("s3-auth", "keys");
-                flag("s3-auth-keys-dir", DOOR_KEYS.1);
-            }
+        if door.keys_secret.is_some() {
+            flag("s3-auth", "keys");
+            flag("s3-auth-keys-dir", DOOR_KEYS.1);
+        } else {
+            flag("s3-auth", "none");
         }
     }
     if let Some(endpoint) = &origin.endpoint {

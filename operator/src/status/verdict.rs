@@ -80,11 +80,10 @@ fn failure(error: &Error) -> &'static str {
 /// The error and its causes, without what changes from try to try.
 fn describe(error: &Error) -> String {
     match error {
-        Error::Api {
-            source: kube::Error::Api(status),
-            ..
-        } => format!("{error}: {}", status.message),
-        Error::Api { .. } => format!("{error}: the API server does not answer"),
+        Error::Api { source, .. } => match &**source {
+            kube::Error::Api(status) => format!("{error}: {}", status.message),
+            _ => format!("{error}: the API server does not answer"),
+        },
         other => other.to_string(),
     }
 }
