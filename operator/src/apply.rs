@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::DeserializeGuard;
 use kube::core::response::Status;
 use kube::{Client, Resource};
 use serde_json::json;
@@ -348,7 +349,9 @@ impl Writer {
     ) -> Result<(), Error> {
         self.may_write()?;
         let child = Child::of::<FalconCache>(&identity.name);
-        let api: Api<FalconCache> = Api::namespaced(self.client.clone(), &identity.namespace);
+        // The answer is not read: the spec may be one that can't be.
+        let api: Api<DeserializeGuard<FalconCache>> =
+            Api::namespaced(self.client.clone(), &identity.namespace);
         let body = json!({
             "apiVersion": FalconCache::api_version(&()), "kind": FalconCache::kind(&()),
             // With the uid: a status is never given to a namesake that was made in between.

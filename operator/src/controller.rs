@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use kube::api::Api;
+use kube::Resource;
+use kube::api::{Api, ApiResource, DynamicObject};
 use kube::client::Client;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Recorder, Reporter};
-use kube::{Resource, ResourceExt};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
@@ -168,7 +168,7 @@ pub async fn reconcile(seen: Arc<Watched>, context: Arc<Context>) -> Result<Acti
     drop(waits);
     let _runs = context.metrics.running();
     let begin = Instant::now();
-    let identity = identity(&seen);
+    let identity = Identity::of(&*seen);
     let mut journal = Vec::new();
     // Boxed: a thousand caches may wait for their turn, and a future that waits should be small.
     let result = timeout(DEADLINE, Box::pin(pass(&identity, &context, &mut journal)))
@@ -200,7 +200,7 @@ pub async fn reconcile(seen: Arc<Watched>, context: Arc<Context>) -> Result<Acti
 
 /// When to try a failed one again: later each time, on its own, with jitter.
 pub fn try_again(seen: &Watched, error: &Error, context: &Context) -> Action {
-    let identity = identity(seen);
+    let identity = Identity::of(seen);
     let after = context.backoff.next(&identity);
     context.metrics.backing_off(context.backoff.len());
     let cause = std::error::Error::source(error).map(ToString::to_string);
@@ -222,7 +222,11 @@ async fn pass(
     journal: &mut Vec<Write>,
 ) -> Result<Next, Error> {
     // Read again: what the watch showed may be older than what this process wrote.
-    let api: Api<Watched> = Api::namespaced(context.client.clone(), &identity.namespace);
+    let api: Api<DynamicObject> = Api::namespaced_with(
+        context.client.clone(),
+        &identity.namespace,
+        &ApiResource::erase::<FalconCache>(&()),
+    );
     let fresh = api
         .get_opt(&identity.name)
         .await
@@ -233,22 +237,19 @@ async fn pass(
     let Some(fresh) = fresh.filter(|fresh| fresh.meta().deletion_timestamp.is_none()) else {
         return Ok(Next::Gone);
     };
-    let (cache, plan) = match fresh.0 {
-        Ok(cache) => {
-            let plan = plan::plan(&cache, &context.settings.defaults);
-            (Some(cache), plan)
-        }
-        Err(invalid) => (
-            None,
-            Err(plan::Error {
-                field: "spec".to_owned(),
-                problem: invalid.error,
-            }),
-        ),
+    let identity = Identity::of(&fresh);
+    // On its own: what was reported is known even of a spec that can't be read.
+    let previous: Option<FalconCacheStatus> = fresh
+        .data
+        .get("status")
+        .and_then(|status| serde_json::from_value(status.clone()).ok());
+    let plan = match fresh.try_parse::<FalconCache>() {
+        Ok(cache) => plan::plan(&cache, &context.settings.defaults),
+        Err(error) => Err(plan::Error {
+            field: "spec".to_owned(),
+            problem: error.to_string(),
+        }),
     };
-    let identity = cache
-        .as_ref()
-        .map_or_else(|| identity.clone(), Identity::of);
     let outcome = match &plan {
         Ok(plan) if !plan.paused => {
             let wanted = resources(plan, &context.settings.role);
@@ -267,7 +268,7 @@ async fn pass(
     conclude(
         context,
         &identity,
-        cache.as_ref().and_then(|cache| cache.status.as_ref()),
+        previous.as_ref(),
         &plan,
         &outcome,
         journal,
@@ -360,15 +361,6 @@ async fn conclude(
     Ok(())
 }
 
-fn identity(seen: &Watched) -> Identity {
-    Identity {
-        name: seen.name_any(),
-        namespace: seen.namespace().unwrap_or_default(),
-        uid: seen.uid().unwrap_or_default(),
-        generation: seen.meta().generation.unwrap_or_default(),
-    }
-}
-
 fn object_reference(identity: &Identity) -> k8s_openapi::api::core::v1::ObjectReference {
     k8s_openapi::api::core::v1::ObjectReference {
         api_version: Some(FalconCache::api_version(&()).into_owned()),
@@ -379,3 +371,6 @@ fn object_reference(identity: &Identity) -> k8s_openapi::api::core::v1::ObjectRe
         ..k8s_openapi::api::core::v1::ObjectReference::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 
 use crate::crd::FalconCache;
 use crate::crd::cache::{DiscoveryApi, LogFormat, LogLevel};
@@ -103,12 +103,13 @@ pub struct Identity {
 
 impl Identity {
     /// Read from an object of the API server.
-    pub fn of(cache: &FalconCache) -> Self {
+    pub fn of<K: Resource>(object: &K) -> Self {
+        let meta = object.meta();
         Self {
-            name: cache.name_any(),
-            namespace: cache.namespace().unwrap_or_default(),
-            uid: cache.uid().unwrap_or_default(),
-            generation: cache.metadata.generation.unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            uid: meta.uid.clone().unwrap_or_default(),
+            generation: meta.generation.unwrap_or_default(),
         }
     }
 }

@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn overrides_are_laid_over_the_template_but_never_over_the_selector() {
         let made = made(
-            json!({"origin": {"buckets": ["photos"]}, "pod": {"overrides": {
+            &json!({"origin": {"buckets": ["photos"]}, "pod": {"overrides": {
                 "metadata": {"labels": {"team": "media", "app.kubernetes.io/instance": "other"}},
                 "spec": {"hostNetwork": true, "containers": [{"name": "cache", "tty": true}, {"name": "shell", "image": "busybox"}]}
             }}}),

@@ -281,7 +281,8 @@ mod tests {
     }
 
     fn waiting(reason: &str, message: &str) -> PodState {
-        pod(&json!({"containerStatuses": [{"name": "cache", "image": "r/i:bad", "imageID": "", "ready": false, "restartCount": 0,
+        pod(
+            &json!({"containerStatuses": [{"name": "cache", "image": "r/i:bad", "imageID": "", "ready": false, "restartCount": 0,
             "state": {"waiting": {"reason": reason, "message": message}}}]}),
         )
     }
@@ -316,11 +317,13 @@ mod tests {
 
     #[test]
     fn want_of_memory_and_of_nodes_are_told_apart() {
-        let killed = pod(&json!({"containerStatuses": [{"name": "cache", "image": "i", "imageID": "", "ready": false, "restartCount": 1,
+        let killed = pod(
+            &json!({"containerStatuses": [{"name": "cache", "image": "i", "imageID": "", "ready": false, "restartCount": 1,
             "state": {"running": {}}, "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]}),
         );
         assert_eq!(killed.trouble.unwrap().cause, Cause::OutOfMemory);
-        let homeless = pod(&json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}]}),
+        let homeless = pod(
+            &json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}]}),
         );
         assert_eq!(homeless.trouble.unwrap().cause, Cause::Unschedulable);
     }
