@@ -197,3 +197,130 @@ fn holder(lease: &Lease) -> &str {
         .and_then(|spec| spec.holder_identity.as_deref())
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use http::{Request, Response};
+    use http_body_util::BodyExt;
+    use kube::client::Body;
+    use serde_json::{Value, json};
+    use tower_test::mock;
+
+    use super::*;
+
+    /// An API server that knows one lease and minds its version.
+    fn server() -> (Client, Arc<Mutex<Option<Value>>>) {
+        let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
+        let lease: Arc<Mutex<Option<Value>>> = Arc::default();
+        let held = Arc::clone(&lease);
+        tokio::spawn(async move {
+            while let Some((request, send)) = handle.next_request().await {
+                let (parts, body) = request.into_parts();
+                let bytes = body.collect().await.unwrap().to_bytes();
+                let (code, answer) =
+                    answer(&mut held.lock().unwrap(), parts.method.as_str(), &bytes);
+                let body = Body::from(answer.to_string().into_bytes());
+                send.send_response(Response::builder().status(code).body(body).unwrap());
+            }
+        });
+        (Client::new(service, "ops"), lease)
+    }
+
+    fn answer(held: &mut Option<Value>, method: &str, body: &[u8]) -> (u16, Value) {
+        let refusal = |code: u16, reason: &str| {
+            (
+                code,
+                json!({"status": "Failure", "message": reason, "reason": reason, "code": code}),
+            )
+        };
+        let version = |lease: &Value| {
+            lease["metadata"]["resourceVersion"]
+                .as_str()
+                .unwrap_or("0")
+                .parse::<u64>()
+                .unwrap()
+        };
+        match (method, held.as_ref()) {
+            ("GET", None) => refusal(404, "NotFound"),
+            ("GET", Some(lease)) => (200, lease.clone()),
+            ("POST", Some(_)) => refusal(409, "AlreadyExists"),
+            (_, before) => {
+                let mut lease: Value = serde_json::from_slice(body).unwrap();
+                let now = before.map_or(0, version);
+                if method == "PUT" && version(&lease) != now {
+                    return refusal(409, "Conflict");
+                }
+                lease["metadata"]["resourceVersion"] = json!((now + 1).to_string());
+                *held = Some(lease.clone());
+                (200, lease)
+            }
+        }
+    }
+
+    fn candidate(client: &Client, me: &str) -> Candidate {
+        Candidate::new(client.clone(), "ops", "falcon-operator", me)
+    }
+
+    fn may_write(candidate: &Candidate) -> bool {
+        candidate
+            .until()
+            .borrow()
+            .is_some_and(|until| Instant::now() < until)
+    }
+
+    #[tokio::test]
+    async fn one_of_two_leads_and_the_other_follows_when_it_leaves() {
+        let (client, _) = server();
+        let (mut first, mut second) = (candidate(&client, "first"), candidate(&client, "second"));
+        assert!(first.step().await.unwrap() && may_write(&first));
+        assert!(!second.step().await.unwrap() && !may_write(&second));
+        assert!(first.step().await.unwrap(), "a renewal");
+        first.release().await;
+        assert!(!may_write(&first));
+        assert!(second.step().await.unwrap() && may_write(&second));
+        assert!(!first.step().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_holder_is_dead_only_when_its_lease_did_not_change_for_its_whole_duration() {
+        let (client, _) = server();
+        let (mut first, mut second) = (candidate(&client, "first"), candidate(&client, "second"));
+        assert!(first.step().await.unwrap());
+        assert!(!second.step().await.unwrap());
+        let long_ago = Instant::now().checked_sub(DURATION).unwrap();
+        second.seen = second.seen.map(|(version, _)| (version, long_ago));
+        assert!(first.step().await.unwrap(), "a renewal");
+        assert!(
+            !second.step().await.unwrap(),
+            "a lease that was renewed is a new one"
+        );
+        second.seen = second.seen.map(|(version, _)| (version, long_ago));
+        assert!(second.step().await.unwrap(), "nobody renewed it");
+        assert!(matches!(first.hold().await, Error::Lost));
+        assert!(!may_write(&first));
+    }
+
+    #[tokio::test]
+    async fn two_that_see_a_free_lease_do_not_both_win() {
+        let (client, lease) = server();
+        let mut slow = candidate(&client, "slow");
+        candidate(&client, "dead").step().await.unwrap();
+        slow.step().await.unwrap();
+        let seen: Lease = serde_json::from_value(lease.lock().unwrap().clone().unwrap()).unwrap();
+        let mut fast = candidate(&client, "fast");
+        let long_ago = Instant::now().checked_sub(DURATION).unwrap();
+        fast.seen = slow.seen.clone().map(|(version, _)| (version, long_ago));
+        assert!(fast.step().await.unwrap());
+        let late = slow
+            .api
+            .replace(
+                "falcon-operator",
+                &PostParams::default(),
+                &slow.claim(Some(seen)),
+            )
+            .await;
+        assert!(matches!(late, Err(kube::Error::Api(status)) if status.is_conflict()));
+    }
+}

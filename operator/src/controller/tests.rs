@@ -238,7 +238,7 @@ async fn what_the_api_server_prints_in_other_words_is_written_once() {
     assert_eq!(world.writes(), Vec::<String>::new());
     // And a real change of such an object is still seen.
     world.model.change(SET, |set| {
-        set["spec"]["template"]["spec"]["enableServiceLinks"] = json!(true)
+        set["spec"]["template"]["spec"]["enableServiceLinks"] = json!(true);
     });
     world.pass().await.unwrap();
     assert_eq!(world.writes()[0], "PATCH statefulsets/media");
@@ -253,10 +253,10 @@ async fn a_change_by_hand_is_put_right_and_only_there() {
     world.pass().await.unwrap();
     world.writes();
     world.model.change("services/media", |service| {
-        service["spec"]["ports"][0]["port"] = json!(81)
+        service["spec"]["ports"][0]["port"] = json!(81);
     });
     world.model.change(SET, |set| {
-        set["metadata"]["annotations"] = json!({"somebody": "else"})
+        set["metadata"]["annotations"] = json!({"somebody": "else"});
     });
     world.pass().await.unwrap();
     assert_eq!(world.writes(), ["PATCH services/media"]);

@@ -58,7 +58,7 @@ impl Model {
                     content_type: text("content-type"),
                     body: serde_json::from_slice(&bytes).unwrap_or_default(),
                 };
-                let (status, body) = answering.lock().answer(request);
+                let (status, body) = answering.lock().answer(&request);
                 let response = Response::builder()
                     .status(StatusCode::from_u16(status).unwrap())
                     .body(Body::from(body.to_string().into_bytes()));
@@ -151,7 +151,7 @@ fn refusal(code: u16, reason: &str) -> (u16, Value) {
 }
 
 impl State {
-    fn answer(&mut self, request: Request) -> (u16, Value) {
+    fn answer(&mut self, request: &Request) -> (u16, Value) {
         let named = if request.method == "POST" {
             format!(
                 "{}/{}",
@@ -175,7 +175,7 @@ impl State {
             if at == line {
                 self.crash = Some(("*".to_owned(), true));
                 if committed {
-                    self.carry_out(&request, &named);
+                    self.carry_out(request, &named);
                 }
                 return refusal(500, "Dead");
             }
@@ -189,7 +189,7 @@ impl State {
                     "Unavailable"
                 },
             ),
-            _ => self.carry_out(&request, &named),
+            _ => self.carry_out(request, &named),
         }
     }
 
