@@ -24,7 +24,7 @@ use crate::crd::door::MonitorKind;
 use crate::crd::status::FalconCacheStatus;
 use crate::plan::Identity;
 use crate::resources::meta::OPERATOR;
-use crate::resources::{Resources, monitor_resource};
+use crate::resources::{Resources, monitoring};
 
 /// Which kinds of the Prometheus operator the cluster serves.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -230,7 +230,7 @@ impl Writer {
         ];
         for (_, kind, wanted) in monitors.into_iter().filter(|(served, ..)| *served) {
             let object = Object::wanted_or_gone(
-                Child::foreign(monitor_resource(kind), name),
+                Child::foreign(monitoring::resource(kind), name),
                 wanted.as_ref(),
             );
             match self.converge(identity, &object, journal).await {

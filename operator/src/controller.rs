@@ -1,7 +1,7 @@
 //! Watches, the reconcile line, and when to try again.
 
 mod backoff;
-mod watches;
+pub mod watches;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,10 +25,9 @@ use crate::metrics::Metrics;
 use crate::observe::Observer;
 use crate::plan::{self, Defaults, Identity, Plan};
 use crate::resources::meta::OPERATOR;
-use crate::resources::{MONITORING_GROUP_VERSION, PodRole, resources};
-use crate::status::{Facts, status, stuck, tokenless};
-
-pub use crate::controller::watches::{run, wait_for_definition};
+use crate::resources::{PodRole, monitoring, resources};
+use crate::status::rollout::{stuck, tokenless};
+use crate::status::{Facts, status};
 
 /// A reconcile that takes longer is given up and tried again.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -137,7 +136,7 @@ impl Context {
         }
         let served = match self
             .client
-            .list_api_group_resources(MONITORING_GROUP_VERSION)
+            .list_api_group_resources(monitoring::GROUP_VERSION)
             .await
         {
             Ok(api) => Served {

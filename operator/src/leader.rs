@@ -71,7 +71,11 @@ impl Candidate {
     /// Returns when the lease is held.
     pub async fn acquire(&mut self) -> Result<(), Error> {
         loop {
-            match self.step().await {
+            // With a bound: a connection that died in silence would be waited for for ever.
+            let Ok(tried) = timeout(DEADLINE, self.step()).await else {
+                continue;
+            };
+            match tried {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(kube::Error::Api(status)) if status.is_forbidden() => {

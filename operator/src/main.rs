@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use falcon_operator::apply::Fence;
 use falcon_operator::config::{Cli, Command, LogFormat, Run};
-use falcon_operator::controller::{self, Context, Settings};
+use falcon_operator::controller::{Context, Settings, watches};
 use falcon_operator::crd;
 use falcon_operator::health::{self, Stage};
 use falcon_operator::leader::Candidate;
@@ -114,7 +114,7 @@ async fn lead(
         open
     });
     let ready = async {
-        controller::wait_for_definition(&client, &settings.namespaces, |what| {
+        watches::wait_for_definition(&client, &settings.namespaces, |what| {
             tracing::warn!("waiting for {what}");
             stage.send_replace(Stage::Waiting(what.to_owned()));
         })
@@ -138,7 +138,7 @@ async fn lead(
         fence,
         Arc::clone(metrics),
     ));
-    let work = controller::run(context, client, stop);
+    let work = watches::run(context, client, stop);
     if !run.leader_election {
         work.await;
         return Ok(());

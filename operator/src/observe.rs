@@ -24,7 +24,8 @@ use tokio::time::{Instant, timeout};
 use crate::observe::figures::{Figures, Sample};
 use crate::observe::pod::PodState;
 use crate::plan::Identity;
-use crate::resources::{ADMIN_PORT, meta};
+use crate::resources::container::ADMIN_PORT;
+use crate::resources::meta;
 
 /// A pod that takes longer is left out of the sum.
 const PATIENCE: Duration = Duration::from_secs(2);

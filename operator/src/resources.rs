@@ -3,10 +3,10 @@
 //! Pure: the same plan gives the same objects, byte for byte. No object carries a time, and none the operator's version: a new operator restarts nothing.
 
 mod access;
-mod container;
+pub mod container;
 mod disruption;
 pub mod meta;
-mod monitoring;
+pub mod monitoring;
 mod network;
 mod service;
 mod stateful_set;
@@ -19,11 +19,6 @@ use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::DynamicObject;
 
 use crate::plan::{Identity, Plan};
-
-pub use crate::resources::container::ADMIN_PORT;
-pub use crate::resources::monitoring::{
-    GROUP_VERSION as MONITORING_GROUP_VERSION, resource as monitor_resource,
-};
 
 /// What the cluster grants the pods: a role that the chart ships. The operator binds it and invents no rights.
 #[derive(Clone, Debug, Eq, PartialEq)]

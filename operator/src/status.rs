@@ -13,7 +13,7 @@
 //! A pod's trouble is one of `ImagePullFailed`, `ConfigurationMissing`, `OutOfMemory`, `CrashLooping`, `Unschedulable`, `Evicted`, `NotAnswering`.
 
 mod figures;
-mod rollout;
+pub mod rollout;
 mod verdict;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -25,9 +25,8 @@ use crate::observe::figures::Figures;
 use crate::observe::pod::PodState;
 use crate::plan::{self, Identity, Plan};
 use crate::resources::meta;
+use crate::status::rollout::Rollout;
 use crate::status::verdict::Verdict;
-
-pub use crate::status::rollout::{Rollout, stuck, tokenless};
 
 /// All that is known about a cache at one moment.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::controller::{Context, Watched, reconcile, try_again};
 use crate::resources::meta::{INSTANCE, MANAGED_BY, OPERATOR};
@@ -29,6 +29,8 @@ use crate::resources::meta::{INSTANCE, MANAGED_BY, OPERATOR};
 const SILENCE_SECONDS: u32 = 60;
 /// Events of one moment are one reconcile.
 const DEBOUNCE: Duration = Duration::from_millis(200);
+/// For one look.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Pause between two looks for the definition.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -70,16 +72,19 @@ pub async fn wait_for_definition(client: &Client, namespaces: &[String], say: im
         Some(namespace) => Api::namespaced(client.clone(), namespace),
     };
     loop {
-        match api.list(&ListParams::default().limit(1)).await {
-            Ok(_) => return,
-            Err(kube::Error::Api(status)) if status.is_not_found() => {
+        match timeout(PATIENCE, api.list(&ListParams::default().limit(1))).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(kube::Error::Api(status))) if status.is_not_found() => {
                 say("the CustomResourceDefinition falconcaches.falconcache.io");
             }
-            Err(kube::Error::Api(status)) if status.is_forbidden() => say(&format!(
-                "the right to list FalconCaches: {}",
-                status.message
-            )),
-            Err(error) => say(&format!("the API server: {error}")),
+            Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => {
+                say(&format!(
+                    "the right to list FalconCaches: {}",
+                    status.message
+                ));
+            }
+            Ok(Err(error)) => say(&format!("the API server: {error}")),
+            Err(_) => say("the API server: it does not answer"),
         }
         sleep(LOOK_AGAIN).await;
     }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::observe::pod::{Cause, Trouble};
 use crate::plan::Defaults;
+use crate::status::rollout::stuck;
 
 const NOW: i64 = 1_800_000_000;
 
