@@ -1,0 +1,303 @@
+//! One object: read it, compare it, write it if it differs.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::apply::{Error, Verb, Write, Writer, compare};
+use crate::plan::Identity;
+use crate::resources::meta::OPERATOR;
+
+/// Kind and name of an object.
+#[derive(Clone, Debug)]
+pub(super) struct Child {
+    resource: ApiResource,
+    name: String,
+}
+
+/// An object, and what it should be; nothing: it should not be.
+pub(super) struct Object {
+    child: Child,
+    wanted: Option<Value>,
+}
+
+/// What became of an object.
+pub(super) enum Converged {
+    /// It is as wanted.
+    Live {
+        /// As the API server has it.
+        value: Value,
+        /// An autoscaler has its `replicas`.
+        replicas_taken: bool,
+    },
+    /// It is not there and not wanted.
+    Gone,
+    /// It has to go first.
+    Waiting(String),
+}
+
+/// Objects that the API server prints in other words than they were applied in, such as CPU of `0.5` as `500m`: by what was wanted and what was answered,
+/// they are known to be settled, and are not written again and again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Settled(Arc<Mutex<HashMap<String, (u64, u64)>>>);
+
+impl Settled {
+    fn knows(&self, key: &str, wanted: &Value, live: &Value) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(key) == Some(&(digest(wanted), digest(&compare::content(live))))
+    }
+
+    fn learn(&self, key: String, wanted: &Value, live: &Value) {
+        let pair = (digest(wanted), digest(&compare::content(live)));
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key, pair);
+    }
+
+    /// Forgets a cache that is gone.
+    pub(super) fn forget(&self, identity: &Identity) {
+        let mine = format!("{}/{}/", identity.namespace, identity.name);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|key, _| !key.starts_with(&mine));
+    }
+}
+
+fn digest(value: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.to_string().hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Child {
+    pub(super) fn of<K: Resource<DynamicType = ()>>(name: &str) -> Self {
+        Self {
+            resource: ApiResource::erase::<K>(&()),
+            name: name.to_owned(),
+        }
+    }
+
+    pub(super) fn foreign(resource: ApiResource, name: &str) -> Self {
+        Self {
+            resource,
+            name: name.to_owned(),
+        }
+    }
+
+    pub(super) fn write(&self, verb: Verb) -> Write {
+        Write {
+            verb,
+            kind: self.resource.kind.clone(),
+            name: self.name.clone(),
+        }
+    }
+
+    pub(super) fn error(&self, doing: &'static str, source: kube::Error) -> Error {
+        let (kind, name) = (self.resource.kind.clone(), self.name.clone());
+        match source {
+            kube::Error::Api(status) if status.is_invalid() => Error::Refused {
+                kind,
+                name,
+                message: status.message,
+            },
+            kube::Error::Api(status) if status.is_forbidden() => Error::Forbidden {
+                kind,
+                name,
+                message: status.message,
+            },
+            source => Error::Api {
+                kind,
+                name,
+                doing,
+                source: Box::new(source),
+            },
+        }
+    }
+}
+
+impl Object {
+    pub(super) fn wanted<K: Resource<DynamicType = ()> + Serialize>(object: &K) -> Self {
+        Self::wanted_or_gone(Child::of::<K>(&object.name_any()), Some(object))
+    }
+
+    pub(super) fn wanted_or_gone<T: Serialize>(child: Child, wanted: Option<&T>) -> Self {
+        Self {
+            child,
+            wanted: wanted.map(|object| serde_json::json!(object)),
+        }
+    }
+}
+
+impl Writer {
+    pub(super) async fn converge(
+        &self,
+        identity: &Identity,
+        object: &Object,
+        journal: &mut Vec<Write>,
+    ) -> Result<Converged, Error> {
+        let child = &object.child;
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &identity.namespace, &child.resource);
+        let live = api
+            .get_opt(&child.name)
+            .await
+            .map_err(|source| child.error("read", source))?;
+        let owned = live.as_ref().is_some_and(|live| {
+            live.owner_references()
+                .iter()
+                .any(|owner| owner.uid == identity.uid)
+        });
+        match (live, &object.wanted) {
+            (None, None) => Ok(Converged::Gone),
+            (None, Some(wanted)) => {
+                self.write(&api, identity, child, wanted.clone(), Verb::Create, journal)
+                    .await
+            }
+            // Not wanted and not ours: none of our business.
+            (Some(_), None) if !owned => Ok(Converged::Gone),
+            (Some(_), Some(_)) if !owned => Err(Error::Taken {
+                kind: child.resource.kind.clone(),
+                name: child.name.clone(),
+            }),
+            (Some(live), None) if live.metadata.deletion_timestamp.is_some() => Ok(Converged::Gone),
+            (Some(live), Some(_)) if live.metadata.deletion_timestamp.is_some() => {
+                Ok(Converged::Waiting(format!(
+                    "{} {} is being deleted",
+                    child.resource.kind, child.name
+                )))
+            }
+            (Some(live), None) => {
+                self.delete(&api, child, &live, DeleteParams::background(), journal)
+                    .await?;
+                Ok(Converged::Gone)
+            }
+            (Some(live), Some(wanted)) => {
+                self.adjust(&api, identity, child, &live, wanted.clone(), journal)
+                    .await
+            }
+        }
+    }
+
+    async fn adjust(
+        &self,
+        api: &Api<DynamicObject>,
+        identity: &Identity,
+        child: &Child,
+        live: &DynamicObject,
+        mut wanted: Value,
+        journal: &mut Vec<Write>,
+    ) -> Result<Converged, Error> {
+        let value = serde_json::json!(live);
+        let kind = child.resource.kind.as_str();
+        if let Some(field) = compare::unchangeable(kind, &wanted, &value) {
+            // Orphaned, its pods go on and the next set adopts them.
+            let how = if kind == "StatefulSet" {
+                DeleteParams::orphan()
+            } else {
+                DeleteParams::background()
+            };
+            self.delete(api, child, live, how, journal).await?;
+            return Ok(Converged::Waiting(format!(
+                "{kind} {} is made anew, since its {field} can't be changed",
+                child.name
+            )));
+        }
+        let replicas_taken =
+            kind == "StatefulSet" && compare::autoscaler_has_replicas(live.managed_fields());
+        if replicas_taken && let Some(spec) = wanted["spec"].as_object_mut() {
+            spec.remove("replicas");
+        }
+        let same = compare::holds(&wanted, &value)
+            && !compare::owns_more(live.managed_fields(), OPERATOR, &wanted);
+        if same || self.settled.knows(&key(identity, child), &wanted, &value) {
+            return Ok(Converged::Live {
+                value,
+                replicas_taken,
+            });
+        }
+        // With the uid: if the object is replaced in between, the API server says so instead of changing the new one.
+        wanted["metadata"]["uid"] = serde_json::json!(live.metadata.uid);
+        match self
+            .write(api, identity, child, wanted, Verb::Update, journal)
+            .await?
+        {
+            Converged::Live { value, .. } => Ok(Converged::Live {
+                value,
+                replicas_taken,
+            }),
+            other => Ok(other),
+        }
+    }
+
+    async fn write(
+        &self,
+        api: &Api<DynamicObject>,
+        identity: &Identity,
+        child: &Child,
+        mut wanted: Value,
+        verb: Verb,
+        journal: &mut Vec<Write>,
+    ) -> Result<Converged, Error> {
+        self.may_write()?;
+        // Forced over our own fields only: nothing else is in the body.
+        let how = PatchParams::apply(OPERATOR).force();
+        let live = api
+            .patch(&child.name, &how, &Patch::Apply(&wanted))
+            .await
+            .map_err(|source| child.error("applied", source))?;
+        journal.push(child.write(verb));
+        let value = serde_json::json!(live);
+        if let Some(meta) = wanted["metadata"].as_object_mut() {
+            meta.remove("uid");
+        }
+        if !compare::holds(&wanted, &value) {
+            tracing::debug!(
+                kind = child.resource.kind,
+                name = child.name,
+                "the API server prints this object in other words"
+            );
+            self.settled.learn(key(identity, child), &wanted, &value);
+        }
+        Ok(Converged::Live {
+            value,
+            replicas_taken: false,
+        })
+    }
+
+    async fn delete(
+        &self,
+        api: &Api<DynamicObject>,
+        child: &Child,
+        live: &DynamicObject,
+        how: DeleteParams,
+        journal: &mut Vec<Write>,
+    ) -> Result<(), Error> {
+        self.may_write()?;
+        let how = how.preconditions(Preconditions {
+            uid: live.metadata.uid.clone(),
+            resource_version: None,
+        });
+        match api.delete(&child.name, &how).await {
+            Ok(_) => {
+                journal.push(child.write(Verb::Delete));
+                Ok(())
+            }
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(source) => Err(child.error("deleted", source)),
+        }
+    }
+}
+
+fn key(identity: &Identity, child: &Child) -> String {
+    format!(
+        "{}/{}/{}/{}",
+        identity.namespace, identity.name, child.resource.kind, child.name
+    )
+}

@@ -1,0 +1,561 @@
+//! The reconcile line against a small model of the API server: what is written, when, and what is not.
+
+mod model;
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::*;
+use crate::controller::tests::model::{Model, Request};
+use crate::resources::PodRoleKind;
+
+const SET: &str = "statefulsets/media";
+const CACHE: &str = "falconcaches/media";
+
+struct World {
+    model: Model,
+    context: Arc<Context>,
+    fence: watch::Sender<Option<Instant>>,
+}
+
+fn world() -> World {
+    let (client, model) = Model::start();
+    let (fence, until) = watch::channel(Some(Instant::now() + Duration::from_hours(1)));
+    let settings = Settings {
+        namespaces: Vec::new(),
+        defaults: Defaults {
+            image: "r/falcon-cache:0.1.0".to_owned(),
+        },
+        role: PodRole {
+            kind: PodRoleKind::ClusterRole,
+            name: "falcon-cache".to_owned(),
+        },
+        concurrency: 4,
+        resync: Duration::from_mins(1),
+        me: "test".to_owned(),
+    };
+    let context = Arc::new(Context::new(
+        client,
+        settings,
+        Fence::new(until),
+        Arc::new(Metrics::default()),
+    ));
+    World {
+        model,
+        context,
+        fence,
+    }
+}
+
+impl World {
+    fn cache(&self, spec: &Value) {
+        let mut whole = json!({"origin": {"buckets": ["media"]}});
+        whole
+            .as_object_mut()
+            .unwrap()
+            .extend(spec.as_object().unwrap().clone());
+        let generation = self.model.get(CACHE).map_or(1, |cache| {
+            cache["metadata"]["generation"].as_i64().unwrap() + 1
+        });
+        let status = self
+            .model
+            .get(CACHE)
+            .map(|cache| cache["status"].clone())
+            .filter(|status| !status.is_null());
+        let mut object = json!({
+            "apiVersion": "falconcache.io/v1alpha1", "kind": "FalconCache",
+            "metadata": {"name": "media", "namespace": "prod", "uid": "u1", "generation": generation}, "spec": whole
+        });
+        if let Some(status) = status {
+            object["status"] = status;
+        }
+        self.model.put(CACHE, object);
+    }
+
+    async fn pass(&self) -> Result<Action, Error> {
+        let seen: Watched = serde_json::from_value(self.model.get(CACHE).unwrap_or_else(|| {
+            json!({"apiVersion": "falconcache.io/v1alpha1", "kind": "FalconCache",
+                   "metadata": {"name": "media", "namespace": "prod", "uid": "u1"}, "spec": {"origin": {"buckets": ["media"]}}})
+        }))
+        .unwrap();
+        // A request that is never answered must not hang the test.
+        timeout(
+            Duration::from_secs(20),
+            reconcile(Arc::new(seen), Arc::clone(&self.context)),
+        )
+        .await
+        .unwrap()
+    }
+
+    /// The writes since the last call.
+    fn writes(&self) -> Vec<String> {
+        self.model
+            .drain()
+            .into_iter()
+            .filter(|request| request.method != "GET")
+            .map(|request| format!("{} {}", request.method, request.path))
+            .collect()
+    }
+
+    /// As the controllers of Kubernetes would leave it.
+    fn settle(&self, pods: i64) {
+        self.model.change(SET, |set| {
+            let generation = set["metadata"]["generation"].clone();
+            set["status"] = json!({"observedGeneration": generation, "replicas": pods, "readyReplicas": pods, "updatedReplicas": pods, "updateRevision": "new"});
+        });
+    }
+
+    fn condition(&self, kind: &str) -> (String, String) {
+        let cache = self.model.get(CACHE).unwrap();
+        let all = cache["status"]["conditions"].as_array().unwrap();
+        let found = all
+            .iter()
+            .find(|condition| condition["type"] == kind)
+            .unwrap();
+        (
+            found["status"].as_str().unwrap().to_owned(),
+            found["reason"].as_str().unwrap().to_owned(),
+        )
+    }
+}
+
+#[tokio::test]
+async fn everything_is_made_in_order_with_the_pods_last() {
+    let world = world();
+    world.cache(&json!({}));
+    world.pass().await.unwrap();
+    let writes = world.writes();
+    let order: Vec<&str> = writes
+        .iter()
+        .map(String::as_str)
+        .filter(|write| !write.contains("events"))
+        .collect();
+    assert_eq!(
+        order,
+        [
+            "PATCH serviceaccounts/media",
+            "PATCH rolebindings/media",
+            "PATCH services/media-peers",
+            "PATCH services/media",
+            "PATCH networkpolicies/media",
+            "PATCH poddisruptionbudgets/media",
+            "POST secrets/media-peer-token",
+            "PATCH statefulsets/media",
+            "PATCH falconcaches/media/status",
+        ]
+    );
+    assert_eq!(
+        world.condition("Ready"),
+        ("False".to_owned(), "Creating".to_owned())
+    );
+    assert_eq!(
+        world.model.get("secrets/media-peer-token").unwrap()["stringData"]["token"]
+            .as_str()
+            .unwrap()
+            .len(),
+        64
+    );
+}
+
+#[tokio::test]
+async fn every_write_is_an_apply_of_our_own_fields() {
+    let world = world();
+    world.cache(&json!({}));
+    world.pass().await.unwrap();
+    let patches: Vec<Request> = world
+        .model
+        .drain()
+        .into_iter()
+        .filter(|request| request.method == "PATCH" && !request.path.starts_with("events"))
+        .collect();
+    assert!(!patches.is_empty());
+    for patch in patches {
+        assert_eq!(
+            patch.content_type, "application/apply-patch+yaml",
+            "{}",
+            patch.path
+        );
+        assert!(
+            patch.query.contains("fieldManager=falcon-operator")
+                && patch.query.contains("force=true"),
+            "{}",
+            patch.query
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_second_pass_with_nothing_changed_writes_nothing() {
+    let world = world();
+    world.cache(&json!({"cache": {"memory": "2Gi"}, "pod": {"resources": {"cpuRequest": "0.5"}}}));
+    world.pass().await.unwrap();
+    world.settle(3);
+    world.pass().await.unwrap();
+    assert_eq!(
+        world.condition("Ready"),
+        ("True".to_owned(), "Ready".to_owned())
+    );
+    world.writes();
+    for _ in 0..5 {
+        world.pass().await.unwrap();
+    }
+    assert_eq!(world.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_new_process_writes_nothing_either() {
+    let world = world();
+    world.cache(&json!({}));
+    world.pass().await.unwrap();
+    world.settle(3);
+    world.pass().await.unwrap();
+    world.writes();
+    let settings = world.context.settings.clone();
+    let fresh = Context::new(
+        world.context.client.clone(),
+        settings,
+        Fence::new(world.fence.subscribe()),
+        Arc::default(),
+    );
+    let world = World {
+        context: Arc::new(fresh),
+        ..world
+    };
+    world.pass().await.unwrap();
+    assert_eq!(world.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_the_api_server_prints_in_other_words_is_written_once() {
+    let world = world();
+    world.cache(&json!({"pod": {"overrides": {"spec": {"containers": [{"name": "cache", "resources": {"limits": {"cpu": "0.5"}}}]}}}}));
+    world.model.reword("\"0.5\"", "\"500m\"");
+    world.pass().await.unwrap();
+    world.settle(3);
+    world.pass().await.unwrap();
+    world.writes();
+    world.pass().await.unwrap();
+    assert_eq!(world.writes(), Vec::<String>::new());
+    // And a real change of such an object is still seen.
+    world.model.change(SET, |set| {
+        set["spec"]["template"]["spec"]["enableServiceLinks"] = json!(true);
+    });
+    world.pass().await.unwrap();
+    assert_eq!(world.writes()[0], "PATCH statefulsets/media");
+}
+
+#[tokio::test]
+async fn a_change_by_hand_is_put_right_and_only_there() {
+    let world = world();
+    world.cache(&json!({}));
+    world.pass().await.unwrap();
+    world.settle(3);
+    world.pass().await.unwrap();
+    world.writes();
+    world.model.change("services/media", |service| {
+        service["spec"]["ports"][0]["port"] = json!(81);
+    });
+    world.model.change(SET, |set| {
+        set["metadata"]["annotations"] = json!({"somebody": "else"});
+    });
+    world.pass().await.unwrap();
+    assert_eq!(world.writes(), ["PATCH services/media"]);
+    assert_eq!(
+        world.model.get("services/media").unwrap()["spec"]["ports"][0]["port"],
+        8080
+    );
+}
+
+#[tokio::test]
+async fn replicas_follow_the_cache_but_never_fight_an_autoscaler() {
+    let world = world();
+    world.cache(&json!({"replicas": 3}));
+    world.pass().await.unwrap();
+    world.cache(&json!({"replicas": 5}));
+    world.pass().await.unwrap();
+    assert_eq!(world.model.get(SET).unwrap()["spec"]["replicas"], 5);
+    // By hand: put right.
+    world
+        .model
+        .change(SET, |set| set["spec"]["replicas"] = json!(1));
+    world.pass().await.unwrap();
+    assert_eq!(world.model.get(SET).unwrap()["spec"]["replicas"], 5);
+    // By an autoscaler that targets the set: left alone, and said.
+    world.model.change(SET, |set| {
+        set["spec"]["replicas"] = json!(8);
+        set["metadata"]["managedFields"].as_array_mut().unwrap().push(json!({
+            "manager": "kube-controller-manager", "operation": "Update", "subresource": "scale", "apiVersion": "apps/v1",
+            "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:replicas": {}}}
+        }));
+    });
+    for _ in 0..3 {
+        world.pass().await.unwrap();
+    }
+    assert_eq!(world.model.get(SET).unwrap()["spec"]["replicas"], 8);
+    assert_eq!(world.condition("ConfigurationWarning").0, "True");
+    world.settle(8);
+    world.pass().await.unwrap();
+    world.writes();
+    world.pass().await.unwrap();
+    assert_eq!(world.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_can_t_be_changed_is_orphaned_and_made_anew() {
+    let world = world();
+    world.cache(&json!({}));
+    world.pass().await.unwrap();
+    world
+        .model
+        .change(SET, |set| set["spec"]["serviceName"] = json!("older"));
+    world.model.drain();
+    assert_eq!(world.pass().await.unwrap(), Action::requeue(SOON));
+    let deleted = world
+        .model
+        .drain()
+        .into_iter()
+        .find(|request| request.method == "DELETE")
+        .unwrap();
+    assert_eq!(
+        (deleted.path.as_str(), &deleted.body["propagationPolicy"]),
+        (SET, &json!("Orphan"))
+    );
+    assert!(deleted.body["preconditions"]["uid"].is_string());
+    assert_eq!(world.condition("Ready").1, "Replacing");
+    world.pass().await.unwrap();
+    assert_eq!(
+        world.model.get(SET).unwrap()["spec"]["serviceName"],
+        "media-peers"
+    );
+}
+
+#[tokio::test]
+async fn what_belongs_to_somebody_else_is_not_touched() {
+    let world = world();
+    world.cache(&json!({"networkPolicy": {"enabled": false}}));
+    world.model.put("networkpolicies/media", json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "media", "namespace": "prod", "uid": "x"}}));
+    world.model.put("services/media", json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "media", "namespace": "prod", "uid": "y"}, "spec": {"type": "ExternalName"}}));
+    world.pass().await.unwrap_err();
+    assert!(world.model.get("networkpolicies/media").is_some());
+    assert_eq!(
+        world.model.get("services/media").unwrap()["spec"]["type"],
+        "ExternalName"
+    );
+    assert_eq!(
+        world.condition("Ready"),
+        ("False".to_owned(), "NameTaken".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn what_is_switched_off_goes_away() {
+    let world = world();
+    world.cache(&json!({}));
+    world.pass().await.unwrap();
+    world.cache(&json!({"disruption": {"enabled": false}, "networkPolicy": {"enabled": false}}));
+    world.pass().await.unwrap();
+    assert!(
+        world.model.get("poddisruptionbudgets/media").is_none()
+            && world.model.get("networkpolicies/media").is_none()
+    );
+}
+
+#[tokio::test]
+async fn a_field_that_is_no_longer_asked_for_is_given_up() {
+    let world = world();
+    world.cache(&json!({"pod": {"nodeSelector": {"disk": "fast"}}}));
+    world.pass().await.unwrap();
+    world.cache(&json!({}));
+    world.pass().await.unwrap();
+    assert!(
+        world.model.get(SET).unwrap()["spec"]["template"]["spec"]
+            .get("nodeSelector")
+            .is_none()
+    );
+}
+
+#[tokio::test]
+async fn a_mistake_is_told_and_what_runs_is_left_as_it_is() {
+    let world = world();
+    world.cache(&json!({}));
+    world.pass().await.unwrap();
+    world.settle(3);
+    world.pass().await.unwrap();
+    world.writes();
+    world.cache(&json!({"cache": {"memory": "none"}}));
+    world.pass().await.unwrap();
+    let writes = world.writes();
+    assert!(
+        writes
+            .iter()
+            .all(|write| write.contains("falconcaches") || write.contains("events")),
+        "{writes:?}"
+    );
+    assert_eq!(
+        world.condition("Ready"),
+        ("False".to_owned(), "InvalidSpec".to_owned())
+    );
+    assert_eq!(world.condition("Available").0, "True");
+    world.cache(&json!({}));
+    world.pass().await.unwrap();
+    assert_eq!(world.condition("Ready").0, "True");
+}
+
+#[tokio::test]
+async fn an_object_that_can_t_be_read_is_told_so() {
+    let world = world();
+    world.model.put(
+        CACHE,
+        json!({"apiVersion": "falconcache.io/v1alpha1", "kind": "FalconCache", "metadata": {"name": "media", "namespace": "prod", "uid": "u1", "generation": 1}, "spec": {"replicas": "three"}}),
+    );
+    world.pass().await.unwrap();
+    assert_eq!(
+        world.condition("Ready"),
+        ("False".to_owned(), "InvalidSpec".to_owned())
+    );
+    world.writes();
+    world.pass().await.unwrap();
+    assert_eq!(world.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_paused_cache_is_only_looked_at() {
+    let world = world();
+    world.cache(&json!({"paused": true}));
+    world.pass().await.unwrap();
+    let writes = world.writes();
+    assert!(
+        writes
+            .iter()
+            .all(|write| write.contains("falconcaches") || write.contains("events")),
+        "{writes:?}"
+    );
+    assert_eq!(world.condition("Paused").0, "True");
+}
+
+#[tokio::test]
+async fn a_pod_stuck_on_an_older_template_is_deleted_once() {
+    let world = world();
+    world.cache(&json!({}));
+    world.pass().await.unwrap();
+    world.settle(3);
+    world.model.put(
+        "pods/media-2",
+        json!({
+            "metadata": {"name": "media-2", "namespace": "prod", "uid": "p2", "labels": {
+                "controller-revision-hash": "old", "app.kubernetes.io/instance": "media", "app.kubernetes.io/name": "falcon-cache"}},
+            "spec": {"containers": []},
+            "status": {"containerStatuses": [{"name": "cache", "image": "bad", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"waiting": {"reason": "ImagePullBackOff"}}}]}
+        }),
+    );
+    world.model.drain();
+    world.pass().await.unwrap();
+    let deleted: Vec<Request> = world
+        .model
+        .drain()
+        .into_iter()
+        .filter(|request| request.method == "DELETE")
+        .collect();
+    assert_eq!(deleted.len(), 1);
+    assert_eq!(
+        (
+            deleted[0].path.as_str(),
+            &deleted[0].body["preconditions"]["uid"]
+        ),
+        ("pods/media-2", &json!("p2"))
+    );
+}
+
+#[tokio::test]
+async fn a_failing_write_backs_off_and_is_reported_when_it_lasts() {
+    let world = world();
+    world.cache(&json!({}));
+    world.model.fail("PATCH statefulsets/media", 503);
+    let mut pauses = Vec::new();
+    for _ in 0..4 {
+        let error = world.pass().await.unwrap_err();
+        let seen: Watched = serde_json::from_value(world.model.get(CACHE).unwrap()).unwrap();
+        try_again(&seen, &error, &world.context);
+        pauses.push(world.context.backoff.failures(&Identity::of(&seen)));
+    }
+    assert_eq!(pauses, [1, 2, 3, 4]);
+    assert_eq!(
+        world.condition("Ready"),
+        ("False".to_owned(), "ApplyFailed".to_owned())
+    );
+    world.model.heal();
+    world.pass().await.unwrap();
+    assert_eq!(world.condition("Degraded").0, "False");
+    assert_eq!(world.context.backoff.len(), 0);
+}
+
+#[tokio::test]
+async fn a_refused_object_is_reported_at_once_with_the_api_servers_words() {
+    let world = world();
+    world.cache(&json!({}));
+    world.model.fail("PATCH statefulsets/media", 422);
+    world.pass().await.unwrap_err();
+    assert_eq!(
+        world.condition("Ready"),
+        ("False".to_owned(), "ApplyRefused".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn every_write_may_be_the_last_one_of_a_process() {
+    let reference = world();
+    reference.cache(&json!({}));
+    reference.pass().await.unwrap();
+    let writes = reference.writes();
+    for broken in writes.iter().filter(|write| !write.contains("events")) {
+        for committed in [false, true] {
+            let world = world();
+            world.cache(&json!({}));
+            world.model.crash_at(broken, committed);
+            world.pass().await.unwrap_err();
+            world.model.heal();
+            world.pass().await.unwrap();
+            assert_eq!(
+                world.model.contents(),
+                reference.model.contents(),
+                "{broken}, committed: {committed}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_lost_the_lease_writes_nothing() {
+    let world = world();
+    world.cache(&json!({}));
+    world.fence.send_replace(Some(Instant::now()));
+    world.pass().await.unwrap_err();
+    assert_eq!(world.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_cache_that_is_gone_is_forgotten() {
+    let world = world();
+    assert_eq!(world.pass().await.unwrap(), Action::await_change());
+    assert_eq!(world.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn monitors_are_made_only_where_they_are_served() {
+    let world = world();
+    world.cache(&json!({}));
+    world.model.serve_monitors();
+    world.pass().await.unwrap();
+    assert!(
+        world
+            .writes()
+            .contains(&"PATCH podmonitors/media".to_owned())
+    );
+    world.cache(&json!({"monitoring": {"kind": "ServiceMonitor"}}));
+    world.pass().await.unwrap();
+    assert!(
+        world.model.get("podmonitors/media").is_none()
+            && world.model.get("servicemonitors/media").is_some()
+    );
+}

@@ -1,0 +1,150 @@
+//! How the pods are: their state as the API server has it, and figures from their admin ports.
+//!
+//! Figures are for the eye and for the condition `OriginReachable`: read seldom, with a bound on everything. A pod that does not answer costs nothing.
+
+pub mod figures;
+pub mod pod;
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use futures::future::join_all;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ListParams};
+use kube::client::Client;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+use crate::observe::figures::{Figures, Sample};
+use crate::observe::pod::PodState;
+use crate::plan::Identity;
+use crate::resources::container::ADMIN_PORT;
+use crate::resources::meta;
+
+/// A pod that takes longer is left out of the sum.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// More than this is no page of metrics of ours.
+const PAGE_BYTES: usize = 1 << 20;
+/// Pods read at once, over all caches.
+const AT_ONCE: usize = 16;
+
+/// Reads pods and remembers the last figures of each cache.
+pub struct Observer {
+    client: Client,
+    http: HttpClient<HttpConnector, Empty<&'static [u8]>>,
+    every: Duration,
+    permits: Semaphore,
+    last: Mutex<HashMap<String, (Instant, Figures)>>,
+}
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Observer")
+            .field("every", &self.every)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Observer {
+    /// Reads figures of a cache at most once in `every`.
+    pub fn new(client: Client, every: Duration) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(PATIENCE));
+        let http = HttpClient::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(0)
+            .build(connector);
+        Self {
+            client,
+            http,
+            every,
+            permits: Semaphore::new(AT_ONCE),
+            last: Mutex::default(),
+        }
+    }
+
+    /// The pods of a cache.
+    pub async fn pods(&self, identity: &Identity) -> Result<Vec<PodState>, kube::Error> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &identity.namespace);
+        let list = api
+            .list(&ListParams::default().labels(&meta::selector_text(identity)))
+            .await?;
+        let mut pods: Vec<PodState> = list.items.iter().map(pod::state).collect();
+        pods.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(pods)
+    }
+
+    /// Figures of a cache: fresh ones if it is time, else the last ones.
+    pub async fn figures(&self, identity: &Identity, pods: &[PodState]) -> Option<Figures> {
+        let last = self.last(identity);
+        if let Some((read, figures)) = &last
+            && read.elapsed() < self.every
+        {
+            return Some(figures.clone());
+        }
+        let addresses: Vec<&str> = pods
+            .iter()
+            .filter(|pod| pod.ready && !pod.leaving)
+            .filter_map(|pod| pod.ip.as_deref())
+            .collect();
+        let samples: Vec<Sample> = join_all(addresses.into_iter().map(|ip| self.sample(ip)))
+            .await
+            .into_iter()
+            .flatten()
+            .collect();
+        if samples.is_empty() {
+            return last.map(|(_, figures)| figures);
+        }
+        let figures = Figures::of(&samples, last.as_ref().map(|(_, figures)| figures));
+        self.last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(identity.uid.clone(), (Instant::now(), figures.clone()));
+        Some(figures)
+    }
+
+    /// Forgets a cache that is gone.
+    pub fn forget(&self, identity: &Identity) {
+        self.last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&identity.uid);
+    }
+
+    fn last(&self, identity: &Identity) -> Option<(Instant, Figures)> {
+        self.last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&identity.uid)
+            .cloned()
+    }
+
+    async fn sample(&self, ip: &str) -> Option<Sample> {
+        let _permit = self.permits.acquire().await.ok()?;
+        let host = if ip.contains(':') {
+            format!("[{ip}]")
+        } else {
+            ip.to_owned()
+        };
+        let uri = format!("http://{host}:{ADMIN_PORT}/metrics").parse().ok()?;
+        let page = async {
+            let answer = self
+                .http
+                .get(uri)
+                .await
+                .ok()
+                .filter(|answer| answer.status().is_success())?;
+            Limited::new(answer.into_body(), PAGE_BYTES)
+                .collect()
+                .await
+                .ok()
+        };
+        let bytes = timeout(PATIENCE, page).await.ok()??.to_bytes();
+        Some(figures::sample(std::str::from_utf8(&bytes).ok()?))
+    }
+}

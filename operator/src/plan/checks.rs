@@ -1,0 +1,287 @@
+//! Each part of the spec, read and checked.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::crd::FalconCache;
+use crate::crd::cache::Cache;
+use crate::crd::door::{self, S3Auth};
+use crate::crd::{origin, pod};
+use crate::plan::units::{self, MIB};
+use crate::plan::{
+    Account, CaBundle, Error, Freshness, Identity, Memory, Monitor, Origin, Pod, S3Door, overrides,
+};
+
+pub(super) fn identity(cache: &FalconCache) -> Result<Identity, Error> {
+    let identity = Identity::of(cache);
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let name = &identity.name;
+    if name.len() > 50
+        || !name.starts_with(|c: char| c.is_ascii_lowercase())
+        || name.ends_with('-')
+        || !name.chars().all(allowed)
+    {
+        return Err(wrong(
+            "metadata.name",
+            "at most 50 lower case letters, digits and hyphens, beginning with a letter",
+        ));
+    }
+    Ok(identity)
+}
+
+pub(super) fn origin(spec: &origin::Origin) -> Result<Origin, Error> {
+    if spec.buckets.is_empty()
+        || spec
+            .buckets
+            .iter()
+            .any(|bucket| bucket.is_empty() || bucket.contains([',', '/', ' ']))
+    {
+        return Err(wrong(
+            "spec.origin.buckets",
+            "at least one bucket, each a bucket's name",
+        ));
+    }
+    let endpoint = spec
+        .endpoint
+        .as_ref()
+        .map(|url| url.trim_end_matches('/').to_owned());
+    if endpoint
+        .as_ref()
+        .is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://"))
+    {
+        return Err(wrong(
+            "spec.origin.endpoint",
+            "begins with http:// or https://",
+        ));
+    }
+    let ca_bundle = match &spec.ca_bundle_ref {
+        None => None,
+        Some(reference) => Some(
+            match (
+                reference.config_map_name.clone(),
+                reference.secret_name.clone(),
+            ) {
+                (Some(name), None) => CaBundle::ConfigMap {
+                    name,
+                    key: reference.key.clone(),
+                },
+                (None, Some(name)) => CaBundle::Secret {
+                    name,
+                    key: reference.key.clone(),
+                },
+                _ => {
+                    return Err(wrong(
+                        "spec.origin.caBundleRef",
+                        "give either configMapName or secretName",
+                    ));
+                }
+            },
+        ),
+    };
+    Ok(Origin {
+        buckets: spec.buckets.clone(),
+        force_path_style: spec.force_path_style.unwrap_or(endpoint.is_some()),
+        endpoint,
+        region: spec.region.clone(),
+        credentials: spec.credentials_secret_ref.clone(),
+        ca_bundle,
+    })
+}
+
+pub(super) fn account(spec: &origin::Origin) -> Result<Account, Error> {
+    match &spec.service_account_name {
+        None => Ok(Account::Own(spec.service_account_annotations.clone())),
+        Some(name) if spec.service_account_annotations.is_empty() => {
+            Ok(Account::Theirs(name.clone()))
+        }
+        Some(_) => Err(wrong(
+            "spec.origin.serviceAccountAnnotations",
+            "are for the account that the operator makes, and serviceAccountName names another",
+        )),
+    }
+}
+
+pub(super) fn memory(spec: &Cache) -> Result<Memory, Error> {
+    let bytes = units::size("spec.cache.memory", &spec.memory)?;
+    let block = units::size("spec.cache.blockSize", &spec.block_size)?;
+    if bytes < 64 * MIB {
+        return Err(wrong("spec.cache.memory", "must be at least 64Mi"));
+    }
+    if !(64 * 1024..=16 * MIB).contains(&block) || block.count_ones() != 1 {
+        return Err(wrong(
+            "spec.cache.blockSize",
+            "a power of two from 64Ki to 16Mi",
+        ));
+    }
+    if bytes / 16 < block {
+        return Err(wrong(
+            "spec.cache.memory",
+            "must hold at least 16 blocks of blockSize",
+        ));
+    }
+    let max_blob_mib = units::size("spec.cache.maxBlobSize", &spec.max_blob_size)? / MIB;
+    if max_blob_mib == 0 {
+        return Err(wrong("spec.cache.maxBlobSize", "must be at least 1Mi"));
+    }
+    let cache_mib = bytes / MIB;
+    Ok(Memory {
+        cache_mib,
+        pod_mib: pod_mib(cache_mib),
+        block_kib: block / 1024,
+        max_blob_mib,
+    })
+}
+
+/// The rule for a pod's memory: a quarter more than the cache's budget, for fills and bodies in flight and what the allocator can't give back, and 128 MiB
+/// for connections and the program itself.
+fn pod_mib(cache_mib: i64) -> i64 {
+    cache_mib
+        .saturating_add(cache_mib.saturating_add(3) / 4)
+        .saturating_add(128)
+}
+
+pub(super) fn freshness(spec: &Cache) -> Result<Freshness, Error> {
+    const MINUTE: Duration = Duration::from_mins(1);
+    const HOUR: Duration = Duration::from_hours(1);
+    const MILLISECOND: Duration = Duration::from_millis(1);
+    // What the cache's flags take: a hundred years, and an hour.
+    const CENTURY: Duration = Duration::from_hours(876_000);
+    let bounded = |field: &str, text: &str, step, most: Duration| {
+        let found = units::whole(field, text, step)?;
+        if found > most {
+            Err(wrong(field, "is too long"))
+        } else {
+            Ok(found)
+        }
+    };
+    let timeout = bounded("spec.cache.timeout", &spec.timeout, MILLISECOND, HOUR)?;
+    if timeout.is_zero() {
+        return Err(wrong("spec.cache.timeout", "must be longer than nothing"));
+    }
+    Ok(Freshness {
+        ttl: bounded("spec.cache.ttl", &spec.ttl, MINUTE, CENTURY)?,
+        stale_if_error: bounded(
+            "spec.cache.staleIfError",
+            &spec.stale_if_error,
+            MINUTE,
+            CENTURY,
+        )?,
+        negative_ttl: bounded(
+            "spec.cache.negativeTtl",
+            &spec.negative_ttl,
+            MILLISECOND,
+            HOUR,
+        )?,
+        timeout,
+    })
+}
+
+pub(super) fn drain(text: &str) -> Result<Duration, Error> {
+    const FIELD: &str = "spec.rollout.drainTimeout";
+    let drain = units::whole(FIELD, text, Duration::from_secs(1))?;
+    if drain > Duration::from_hours(24) {
+        Err(wrong(FIELD, "must be at most 24h"))
+    } else {
+        Ok(drain)
+    }
+}
+
+pub(super) fn s3(spec: &door::S3, service: &door::Service) -> Result<Option<S3Door>, Error> {
+    let port = within("spec.service.s3Port", service.s3_port, 1, 65_535)?;
+    if port == service.port {
+        return Err(wrong("spec.service.s3Port", "must differ from port"));
+    }
+    let keys_secret = match (spec.auth, &spec.keys_secret_ref) {
+        (S3Auth::Keys, Some(secret)) => Some(secret.name.clone()),
+        (S3Auth::None, None) => None,
+        (S3Auth::Keys, None) => {
+            return Err(wrong("spec.s3.keysSecretRef", "is needed for auth: Keys"));
+        }
+        (S3Auth::None, Some(_)) => return Err(wrong("spec.s3.keysSecretRef", "is for auth: Keys")),
+    };
+    Ok(spec.enabled.then_some(S3Door { port, keys_secret }))
+}
+
+pub(super) fn pod(spec: &pod::Pod) -> Result<Pod, Error> {
+    let cpu_request = spec
+        .resources
+        .cpu_request
+        .as_ref()
+        .map(|cpu| units::millicores("spec.pod.resources.cpuRequest", cpu))
+        .transpose()?;
+    let cpu_limit = spec
+        .resources
+        .cpu_limit
+        .as_ref()
+        .map(|cpu| units::millicores("spec.pod.resources.cpuLimit", cpu))
+        .transpose()?;
+    if let (Some(request), Some(limit)) = (cpu_request, cpu_limit)
+        && request > limit
+    {
+        return Err(wrong(
+            "spec.pod.resources.cpuLimit",
+            "is less than cpuRequest",
+        ));
+    }
+    Ok(Pod {
+        labels: spec.labels.clone(),
+        annotations: spec.annotations.clone(),
+        node_selector: spec.node_selector.clone(),
+        affinity: spec.affinity.clone(),
+        tolerations: spec.tolerations.clone(),
+        spread: spec.topology_spread.clone(),
+        priority_class: spec.priority_class_name.clone(),
+        cpu_request,
+        cpu_limit,
+        env: spec.env.clone(),
+        security_context: spec.security_context.clone(),
+        overrides: spec.overrides.as_ref().map(overrides::read).transpose()?,
+    })
+}
+
+pub(super) fn monitor(spec: &door::Monitoring) -> Result<Option<Monitor>, Error> {
+    let interval = units::whole(
+        "spec.monitoring.interval",
+        &spec.interval,
+        Duration::from_secs(1),
+    )?;
+    Ok(spec.enabled.then(|| Monitor {
+        kind: spec.kind,
+        interval,
+        labels: spec.labels.clone(),
+    }))
+}
+
+pub(super) fn pods_or_percent(field: &str, value: &IntOrString) -> Result<IntOrString, Error> {
+    let fine = match value {
+        IntOrString::Int(pods) => *pods >= 1,
+        IntOrString::String(text) => text
+            .strip_suffix('%')
+            .and_then(|number| number.parse::<u8>().ok())
+            .is_some_and(|percent| (1..=100).contains(&percent)),
+    };
+    if fine {
+        Ok(value.clone())
+    } else {
+        Err(wrong(
+            field,
+            "a number of pods (1 or more) or a percentage from 1% to 100%",
+        ))
+    }
+}
+
+pub(super) fn within(field: &str, value: i32, least: i32, most: i32) -> Result<i32, Error> {
+    if (least..=most).contains(&value) {
+        Ok(value)
+    } else {
+        Err(wrong(field, &format!("must be between {least} and {most}")))
+    }
+}
+
+fn wrong(field: &str, problem: &str) -> Error {
+    Error {
+        field: field.to_owned(),
+        problem: problem.to_owned(),
+    }
+}

@@ -1,0 +1,62 @@
+//! Who the pods are, what they may read of the API server, and the token by which they know each other.
+
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
+use kube::api::ObjectMeta;
+
+use crate::plan::{Account, Plan};
+use crate::resources::meta;
+use crate::resources::{PodRole, PodRoleKind};
+
+/// Name of the pods' service account.
+pub(super) fn account_name(plan: &Plan) -> &str {
+    match &plan.account {
+        Account::Own(_) => &plan.identity.name,
+        Account::Theirs(name) => name,
+    }
+}
+
+pub(super) fn service_account(plan: &Plan) -> Option<ServiceAccount> {
+    match &plan.account {
+        Account::Theirs(_) => None,
+        Account::Own(annotations) => Some(ServiceAccount {
+            metadata: ObjectMeta {
+                annotations: Some(annotations.clone()).filter(|all| !all.is_empty()),
+                ..meta::object(&plan.identity, &plan.identity.name)
+            },
+            // The pod asks for its token itself; nobody else who uses the account gets one unasked.
+            automount_service_account_token: Some(false),
+            ..ServiceAccount::default()
+        }),
+    }
+}
+
+pub(super) fn role_binding(plan: &Plan, role: &PodRole) -> RoleBinding {
+    RoleBinding {
+        metadata: meta::object(&plan.identity, &plan.identity.name),
+        role_ref: RoleRef {
+            api_group: "rbac.authorization.k8s.io".to_owned(),
+            kind: match role.kind {
+                PodRoleKind::ClusterRole => "ClusterRole",
+                PodRoleKind::Role => "Role",
+            }
+            .to_owned(),
+            name: role.name.clone(),
+        },
+        subjects: Some(vec![Subject {
+            kind: "ServiceAccount".to_owned(),
+            name: account_name(plan).to_owned(),
+            namespace: Some(plan.identity.namespace.clone()),
+            api_group: None,
+        }]),
+    }
+}
+
+/// Without its content: that is random and belongs to whoever writes it.
+pub(super) fn peer_secret(plan: &Plan) -> Secret {
+    Secret {
+        metadata: meta::object(&plan.identity, &meta::peer_secret_name(&plan.identity)),
+        type_: Some("Opaque".to_owned()),
+        ..Secret::default()
+    }
+}
