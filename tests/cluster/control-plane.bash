@@ -48,6 +48,7 @@ free_port() {
 }
 
 start_apiserver() {
+    # shellcheck disable=SC2054 # the commas are part of a flag
     local flags=(
         --etcd-servers "unix://$run/etcd.sock"
         --secure-port "$port" --tls-cert-file "$run/pki/apiserver.crt" --tls-private-key-file "$run/pki/apiserver.key"

@@ -1,5 +1,5 @@
 # The one node, with real containers: read by `within`, which has namespaces of its own by then.
-# shellcheck shell=bash disable=SC2154 # run, logs, images: see within
+# shellcheck shell=bash disable=SC2154,SC2034 # run, logs, images, host: see within
 
 node=10.99.0.1
 
@@ -12,7 +12,7 @@ prepare_network() {
     ip link set eth1 up
     ip route add default via 10.99.0.254
     iptables -t nat -L -n >/dev/null 2>&1 || skip "no iptables here"
-    host=$node
+    host=$node # read by control-plane.bash
     export FALCON_CLUSTER_HOST=$node
 }
 
