@@ -24,11 +24,14 @@ prepare_mounts() {
         mount -t tmpfs none "$folder"
     done
     printf 'nameserver %s\nsearch svc.cluster.local cluster.local\n' "$node" >"$run/resolv.conf"
-    mount --bind "$run/resolv.conf" "$(realpath /etc/resolv.conf)"
+    local resolv
+    resolv=$(realpath -m /etc/resolv.conf) # often a link into /run, which is empty by now
+    [ -e "$resolv" ] || { mkdir -p "${resolv%/*}" && touch "$resolv"; }
+    mount --bind "$run/resolv.conf" "$resolv"
 }
 
 start_containerd() {
-    local archives
+    local folder archive
     mkdir -p "$run/cni"
     # Each pod a link of its own to the host: what goes from pod to pod passes the host's rules without br_netfilter.
     cat >"$run/cni/10-falcon.conflist" <<EOF
@@ -46,7 +49,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
 [grpc]
 address = "/run/containerd/containerd.sock"
 [plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = "registry.k8s.io/pause:3.6"
+sandbox_image = "docker.io/library/pause:latest"
 restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "/usr/lib/cni"
@@ -55,11 +58,11 @@ EOF
     export CONTAINERD_ADDRESS=/run/containerd/containerd.sock CONTAINERD_NAMESPACE=k8s.io
     start containerd containerd --config "$run/containerd.toml"
     await containerd 30 ctr version
-    mapfile -t archives < <(printf '%s' "$assets/images"$'\n'"$images" | while read -r folder; do ls "$folder"/*.tar; done)
-    local archive
-    for archive in "${archives[@]}"; do
-        ctr images import "$archive" >>"$logs/images.log" 2>&1 || die "import of $archive: $(tail -n 1 "$logs/images.log")"
-    done
+    while read -r folder; do
+        for archive in "$folder"/*.tar; do
+            ctr images import "$archive" >>"$logs/images.log" 2>&1 || die "import of $archive: $(tail -n 1 "$logs/images.log")"
+        done
+    done <<<"$assets/images${images:+$'\n'}${images%$'\n'}"
 }
 
 # The folder of this run's pods in each hierarchy, so that two runs never meet in one.
