@@ -56,17 +56,18 @@ start_apiserver() {
         --service-account-key-file "$run/pki/accounts.pub" --service-account-signing-key-file "$run/pki/accounts.key"
         --service-account-issuer https://kubernetes.default.svc
         --authorization-mode Node,RBAC --service-cluster-ip-range "$services" --allow-privileged
+        --advertise-address "$host"
     )
     if [ "$mode" = pods ]; then
         flags+=(
-            --advertise-address "$host" --kubelet-preferred-address-types InternalIP # no DNS knows the node's name
+            --kubelet-preferred-address-types InternalIP # no DNS knows the node's name
             --kubelet-client-certificate "$run/pki/admin.crt" --kubelet-client-key "$run/pki/admin.key"
         )
     else
         flags+=(--bind-address "$host" --endpoint-reconciler-type none) # loopback is refused as an endpoint
     fi
     if [ -n "$audit" ]; then
-        echo '{apiVersion: audit.k8s.io/v1, kind: Policy, omitStages: [RequestReceived], rules: [{level: Metadata}]}' >"$run/audit.yaml"
+        printf '%s\n' 'apiVersion: audit.k8s.io/v1' 'kind: Policy' 'omitStages: [RequestReceived]' 'rules: [{level: Metadata}]' >"$run/audit.yaml"
         flags+=(--audit-policy-file "$run/audit.yaml" --audit-log-path "$logs/audit.log")
     fi
     start kube-apiserver kube-apiserver "${flags[@]}"
@@ -82,9 +83,9 @@ start_control_plane() {
     [ "$mode" = pods ] || port=$(free_port)
     make_certificates
     kubeconfig admin
-    # Sockets in our folder need no free ports. Nobody mourns this data: no fsync.
+    # A socket in our folder needs no free port; the address advertised is never used. Nobody mourns this data: no fsync.
     start etcd etcd --data-dir "$run/etcd" --listen-client-urls "unix://$run/etcd.sock" \
-        --advertise-client-urls "unix://$run/etcd.sock" --listen-peer-urls http://127.0.0.1:0 --unsafe-no-fsync --log-level warn
+        --advertise-client-urls http://127.0.0.1:2379 --listen-peer-urls http://127.0.0.1:0 --unsafe-no-fsync --log-level warn
     await etcd 30 test -S "$run/etcd.sock"
     for try in 1 2 3; do
         start_apiserver
