@@ -115,11 +115,18 @@ start_node() {
     start kube-proxy kube-proxy --kubeconfig "$run/admin.kubeconfig" --hostname-override node1 --proxy-mode iptables \
         --cluster-cidr "$pod_range" --conntrack-max-per-core 0 --iptables-min-sync-period 100ms
     cat >"$run/Corefile" <<EOF
-.:53 {
+cluster.local in-addr.arpa {
     bind $node
     errors
-    kubernetes cluster.local in-addr.arpa {
+    kubernetes {
         kubeconfig $run/admin.kubeconfig falcon
+    }
+}
+# What is not in the cluster does not exist, as a DNS behind it would say.
+. {
+    bind $node
+    template ANY ANY {
+        rcode NXDOMAIN
     }
 }
 EOF
