@@ -7,17 +7,18 @@ host=127.0.0.1 # where the API server is reached; with pods the node's own addre
 
 # certificate NAME SUBJECT [EXTENSION...]: a key and a certificate of the cluster's authority.
 certificate() {
-    local name=$1 subject=$2 authority=(-CA "$run/pki/ca.crt" -CAkey "$run/pki/ca.key") extension
+    local name=$1 subject=$2 authority=(-CA "$run/pki/ca.crt" -CAkey "$run/pki/ca.key") kind=CA:FALSE
     shift 2
-    [ "$name" != ca ] || authority=()
+    [ "$name" != ca ] || { authority=() && kind=CA:TRUE; }
+    # Without any extension it would be of X.509's version 1, which rustls refuses.
     openssl req -x509 -days 7 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -subj "$subject" "${authority[@]}" \
-        -config <(printf '[req]\ndistinguished_name=d\nx509_extensions=e\n[d]\n[e]\n'; for extension; do echo "$extension"; done) \
+        -config <(printf '[req]\ndistinguished_name=d\nx509_extensions=e\n[d]\n[e]\n'; printf '%s\n' "basicConstraints=critical,$kind" "$@") \
         -keyout "$run/pki/$name.key" -out "$run/pki/$name.crt" 2>"$logs/openssl.log" || die "$(cat "$logs/openssl.log")"
 }
 
 make_certificates() {
     mkdir -p "$run/pki"
-    certificate ca /CN=falcon-tests basicConstraints=critical,CA:TRUE
+    certificate ca /CN=falcon-tests
     certificate apiserver /CN=kube-apiserver \
         "subjectAltName=DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,IP:127.0.0.1,IP:10.96.0.1,IP:$host"
     certificate admin /O=system:masters/CN=admin
