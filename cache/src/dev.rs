@@ -74,54 +74,31 @@ impl Dev {
         let stop = CancellationToken::new();
         let s3 = tokio::spawn(s3.serve(s3_port.listener, stop.clone()));
 
-        let (mut listeners, mut contacts, mut moved) = (Vec::new(), Vec::new(), false);
-        let mut wanted = asked.port;
-        for _ in 0..asked.nodes {
-            let bound = port::bind(wanted).await?;
-            moved |= bound.moved;
-            wanted = bound.port.saturating_add(1);
-            let url = format!("http://localhost:{}", bound.port);
-            contacts.push(Contact {
-                name: url.clone(),
-                url,
-            });
-            let admin = port::bind(0).await?;
-            listeners.push((
-                Listeners {
-                    main: bound.listener,
-                    admin: admin.listener,
-                },
-                admin.port,
-            ));
-        }
+        let seats = seats(asked).await?;
         let keys = keys()?;
         let config = config(&endpoint, keys.path())?;
         put_sample(&config).await?;
 
-        let mut nodes = Vec::new();
-        let mut places = Vec::new();
-        for ((listeners, admin), me) in listeners.into_iter().zip(&contacts) {
+        let found: Vec<Found> = seats.iter().map(|seat| listed(&seat.me)).collect();
+        let moved = seats.iter().any(|seat| seat.moved);
+        let (mut nodes, mut places) = (Vec::new(), Vec::new());
+        for seat in seats {
+            let discovery = stream::iter([found.clone()]).boxed();
             places.push(Place {
-                url: me.url.clone(),
-                metrics: format!("http://localhost:{admin}/metrics"),
+                url: seat.me.url.clone(),
+                metrics: format!("http://localhost:{}/metrics", seat.admin_port),
             });
-            let found = contacts.iter().map(listed).collect();
-            let discovery = stream::iter([found]).boxed();
-            nodes
-                .push(Node::start(Settings::new(&config, me.clone()), listeners, discovery).await?);
+            let settings = Settings::new(&config, seat.me);
+            nodes.push(Node::start(settings, seat.listeners, discovery).await?);
         }
         for node in &nodes {
             // A node that ends before it is ready is a fault that its own log tells.
             let mut ready = node.ready();
             let _ready = ready.wait_for(|ready| *ready == Ready::Yes).await;
         }
-        let object = ObjectId::new(BUCKET, SAMPLE).expect("both names are S3's");
         let home = nodes.first().and_then(|node| {
-            node.members()
-                .ring()
-                .borrow()
-                .owner(&object, 0)
-                .map(|home| home.url.clone())
+            let ring = node.members().ring().borrow().clone();
+            Some(ring.owner(&sample(), 0)?.url.clone())
         });
         let story = Story {
             places,
@@ -149,6 +126,36 @@ impl Dev {
         // It has been told to end, and a temporary folder goes with it.
         let _ended = self.s3.await;
     }
+}
+
+/// A node's place, before it is taken.
+struct Seat {
+    me: Contact,
+    listeners: Listeners,
+    admin_port: u16,
+    moved: bool,
+}
+
+async fn seats(asked: &Asked) -> io::Result<Vec<Seat>> {
+    let (mut seats, mut wanted) = (Vec::new(), asked.port);
+    for _ in 0..asked.nodes {
+        let (main, admin) = (port::bind(wanted).await?, port::bind(0).await?);
+        wanted = main.port.saturating_add(1);
+        let url = format!("http://localhost:{}", main.port);
+        seats.push(Seat {
+            me: Contact {
+                name: url.clone(),
+                url,
+            },
+            listeners: Listeners {
+                main: main.listener,
+                admin: admin.listener,
+            },
+            admin_port: admin.port,
+            moved: main.moved,
+        });
+    }
+    Ok(seats)
 }
 
 fn listed(contact: &Contact) -> Found {
@@ -186,6 +193,10 @@ fn config(endpoint: &str, keys: &Path) -> Result<Config, config::Error> {
     Config::from_args(flags)
 }
 
+fn sample() -> ObjectId {
+    ObjectId::new(BUCKET, SAMPLE).expect("both names are S3's")
+}
+
 async fn put_sample(config: &Config) -> Result<(), Error> {
     let me = Contact {
         name: String::new(),
@@ -194,14 +205,13 @@ async fn put_sample(config: &Config) -> Result<(), Error> {
     let origin = Origin::new(Settings::new(config, me).origin, Metrics::new().into())
         .await
         .map_err(node::Error::from)?;
-    let object = ObjectId::new(BUCKET, SAMPLE).expect("both names are S3's");
     let headers = Headers {
         content_type: Some("text/plain".into()),
         ..Headers::default()
     };
     let text = "Read from S3 once, and served from memory from then on.\n";
     origin
-        .put(&object, &headers, Bytes::from_static(text.as_bytes()))
+        .put(&sample(), &headers, Bytes::from_static(text.as_bytes()))
         .await?;
     Ok(())
 }

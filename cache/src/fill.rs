@@ -109,7 +109,7 @@ impl Fill {
         Follower {
             progress: self.progress.subscribe(),
             next: 0,
-            skip,
+            skip: usize::try_from(skip).unwrap_or(usize::MAX),
         }
     }
 }
@@ -119,7 +119,7 @@ impl Fill {
 pub struct Follower {
     progress: watch::Receiver<Progress>,
     next: usize,
-    skip: u64,
+    skip: usize,
 }
 
 impl Follower {
@@ -130,13 +130,11 @@ impl Follower {
                 let progress = self.progress.borrow_and_update();
                 while let Some(piece) = progress.pieces.get(self.next) {
                     self.next += 1;
-                    let length = piece.len() as u64;
-                    if self.skip >= length {
-                        self.skip -= length;
+                    if self.skip >= piece.len() {
+                        self.skip -= piece.len();
                         continue;
                     }
-                    let skip = usize::try_from(self.skip).expect("smaller than the piece");
-                    self.skip = 0;
+                    let skip = std::mem::take(&mut self.skip);
                     return Some(Ok(piece.slice(skip..)));
                 }
                 match &progress.end {

@@ -192,6 +192,6 @@ pub(crate) fn random() -> u64 {
 
 /// Between four fifths of `most` and `most`, so that nodes started together don't stay in step.
 pub(crate) fn jittered(most: Duration) -> Duration {
-    let share = u32::try_from(random() % 1_000).expect("below 1,000");
-    most - most / 5 * share / 1_000
+    let share = u32::try_from(random() % 200).expect("below 200");
+    most * (1_000 - share) / 1_000
 }

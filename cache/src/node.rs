@@ -105,11 +105,7 @@ impl Node {
         listeners: Listeners,
         discovery: BoxStream<'static, Vec<Found>>,
     ) -> Result<Self, Error> {
-        let token =
-            Token::load(settings.peer_token_file.clone()).map_err(|source| Error::Token {
-                path: settings.peer_token_file.clone().unwrap_or_default(),
-                source,
-            })?;
+        let token = token(settings.peer_token_file)?;
         let metrics = Arc::new(Metrics::new());
         let origin = Origin::new(settings.origin, metrics.clone()).await?;
         let store = Arc::new(Store::new(settings.cache_bytes, settings.hot_bytes));
@@ -124,15 +120,11 @@ impl Node {
             metrics.clone(),
         );
         let stop_all = CancellationToken::new();
-        let forget = {
-            let proxy = proxy.clone();
-            Arc::new(move |scope: &_| proxy.forget(scope))
-        };
-        let teller = Arc::new(peers.clone());
+        let own = proxy.clone();
         let invalidator = Invalidator::new(
             members.clone(),
-            teller,
-            forget,
+            Arc::new(peers.clone()),
+            Arc::new(move |scope: &_| own.forget(scope)),
             metrics.clone(),
             stop_all.clone(),
         );
@@ -147,12 +139,6 @@ impl Node {
             settings: settings.api,
         });
         observe(&metrics, &proxy, &members, &invalidator);
-        let peering = Peering {
-            proxy: proxy.clone(),
-            members: members.clone(),
-            invalidator,
-            token: token.clone(),
-        };
         let stop_main = CancellationToken::new();
         let door = |name, stop: &CancellationToken| Door {
             name,
@@ -160,17 +146,15 @@ impl Node {
             metrics: metrics.clone(),
             stop: stop.clone(),
         };
-        let main_router = api::router(&api, api::peer::router(peering));
-        let main = tokio::spawn(server::serve(
-            listeners.main,
-            main_router,
-            door("blob", &stop_main),
-        ));
-        let admin = tokio::spawn(server::serve(
-            listeners.admin,
-            api::admin_router(&api),
-            door("admin", &stop_all),
-        ));
+        let peering = api::peer::router(Peering {
+            proxy: proxy.clone(),
+            members: members.clone(),
+            invalidator,
+            token: token.clone(),
+        });
+        let (blob, probes) = (api::router(&api, peering), api::admin_router(&api));
+        let main = server::serve(listeners.main, blob, door("blob", &stop_main));
+        let admin = server::serve(listeners.admin, probes, door("admin", &stop_all));
         let node = Self {
             proxy,
             members,
@@ -179,8 +163,8 @@ impl Node {
             ready,
             stop_main,
             stop_all,
-            main,
-            admin,
+            main: tokio::spawn(main),
+            admin: tokio::spawn(admin),
             caller: Arc::new(peers),
             tasks: TaskTracker::new(),
         };
@@ -279,6 +263,11 @@ impl Node {
             }
         }));
     }
+}
+
+fn token(file: Option<PathBuf>) -> Result<Token, Error> {
+    let path = file.clone().unwrap_or_default();
+    Token::load(file).map_err(|source| Error::Token { path, source })
 }
 
 /// Lets a scrape see how things stand.

@@ -2,9 +2,9 @@
 //!
 //! HTTP/1.1 over pooled connections; bodies are streamed. Every request carries the cache's shared token, when there is one.
 
-use std::ops::Range;
-use std::path::PathBuf;
-use std::sync::Arc;
+mod message;
+mod token;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,10 +16,11 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
-use crate::object::{ETag, Head, ObjectId, Scope, Source};
+pub use message::{Ack, Contact, Found, Hello, Order, Refusal, RefusalKind, Want, Welcome};
+pub use token::Token;
 
 /// Carries the shared token.
 pub const TOKEN: HeaderName = HeaderName::from_static("x-falcon-peer-token");
@@ -30,140 +31,6 @@ pub const FOUND: HeaderName = HeaderName::from_static("x-falcon-found");
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 /// Small answers (hello, invalidate) are a few KiB; a cache of 4,096 nodes still fits.
 const MAX_JSON_BYTES: usize = 1 << 20;
-
-/// A node's name and where it listens.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Contact {
-    /// What places it in the ring.
-    pub name: String,
-    /// `http://HOST:PORT`
-    pub url: String,
-}
-
-/// "Here I am": said at start, as heartbeat, and once more when leaving.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hello {
-    /// Who says it.
-    pub name: String,
-    /// Where it listens.
-    pub url: String,
-    /// Random for each process: a restart is another incarnation.
-    pub boot: u64,
-    /// It takes no more work as an owner.
-    pub leaving: bool,
-    /// Everyone it knows.
-    pub members: Vec<Contact>,
-}
-
-/// The answer to [`Hello`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Welcome {
-    /// Who answers.
-    pub name: String,
-    /// Its incarnation.
-    pub boot: u64,
-    /// Everyone it knows.
-    pub members: Vec<Contact>,
-}
-
-/// "Forget this": one round of an invalidation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Order {
-    /// What to forget.
-    pub scope: Scope,
-    /// The node that coordinates.
-    pub from: String,
-}
-
-/// The answer to [`Order`]: forgotten, and reads under way are fenced.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ack {
-    /// Who answers.
-    pub name: String,
-    /// Heads that it dropped.
-    pub dropped_heads: u64,
-    /// Blocks that it dropped.
-    pub dropped_blocks: u64,
-    /// Everyone it knows.
-    pub members: Vec<Contact>,
-}
-
-/// What is asked of a node that owns a run, or is an object's home.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Want {
-    /// The bucket.
-    pub bucket: String,
-    /// The key, exactly.
-    pub key: String,
-    /// The bytes wanted; `None` for the head alone.
-    pub bytes: Option<Range<u64>>,
-    /// The version they must be of, with its size. `None`: the current one, which the home knows.
-    pub version: Option<(ETag, u64)>,
-    /// The current version matters only if it is not this one, whose blocks the asker holds.
-    pub held: Option<ETag>,
-    /// Ask S3 whether the version still holds, whatever the record says.
-    pub revalidate: bool,
-    /// This version is known to be gone.
-    pub gone: Option<ETag>,
-}
-
-impl Want {
-    /// The object's current version, and nothing else yet.
-    pub fn current(object: &ObjectId) -> Self {
-        Self {
-            bucket: object.bucket().to_owned(),
-            key: object.key().to_owned(),
-            bytes: None,
-            version: None,
-            held: None,
-            revalidate: false,
-            gone: None,
-        }
-    }
-}
-
-/// What the asked node says before the bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Found {
-    /// The version's head; absent when the asker named the version.
-    pub head: Option<Head>,
-    /// Milliseconds since S3 said so. Ages, not instants: the nodes' clocks need not agree.
-    pub age_ms: u64,
-    /// Milliseconds for which it may be taken as current; `None` is for ever.
-    pub fresh_ms: Option<u64>,
-    /// Where the asked node had the bytes from.
-    pub source: Source,
-    /// The bytes that follow.
-    pub bytes: Range<u64>,
-}
-
-/// A refusal of another node, as JSON.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{code}: {message}")]
-pub struct Refusal {
-    /// What the asker should make of it.
-    pub kind: RefusalKind,
-    /// The status for a client.
-    pub status: u16,
-    /// S3's code, or Falcon's.
-    pub code: String,
-    /// The cause, in words.
-    pub message: String,
-}
-
-/// What the asker should make of a refusal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RefusalKind {
-    /// S3 says that there is no such object.
-    Absent,
-    /// S3 holds another version by now.
-    Version,
-    /// S3 failed or refused; asking it again from here would not help.
-    Origin,
-    /// The node can't help now: no memory, leaving, a wrong token.
-    Busy,
-}
 
 /// Why another node did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -198,73 +65,6 @@ pub enum Error {
     },
 }
 
-/// The token shared by the nodes of a cache, reread when its file changes.
-#[derive(Debug, Clone, Default)]
-pub struct Token {
-    file: Option<Arc<TokenFile>>,
-}
-
-#[derive(Debug)]
-struct TokenFile {
-    path: PathBuf,
-    current: std::sync::RwLock<Arc<[u8]>>,
-}
-
-impl Token {
-    /// The token in this file, blanks at its ends aside; `None`: the cache has none, and any node may ask.
-    ///
-    /// # Errors
-    /// The file can't be read, or is empty.
-    pub fn load(path: Option<PathBuf>) -> std::io::Result<Self> {
-        let Some(path) = path else {
-            return Ok(Self::default());
-        };
-        let current = std::sync::RwLock::new(read_token(&path)?);
-        Ok(Self {
-            file: Some(Arc::new(TokenFile { path, current })),
-        })
-    }
-
-    /// Reads the file again; an unreadable or empty one leaves the token as it was.
-    pub fn reload(&self) -> std::io::Result<()> {
-        let Some(file) = &self.file else {
-            return Ok(());
-        };
-        let fresh = read_token(&file.path)?;
-        *file
-            .current
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = fresh;
-        Ok(())
-    }
-
-    /// The bytes, or `None` when the cache has no token.
-    pub fn bytes(&self) -> Option<Arc<[u8]>> {
-        let file = self.file.as_ref()?;
-        Some(
-            file.current
-                .read()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .clone(),
-        )
-    }
-}
-
-fn read_token(path: &std::path::Path) -> std::io::Result<Arc<[u8]>> {
-    let token = std::fs::read(path)?.trim_ascii().to_vec();
-    if token.is_empty() || HeaderValue::from_bytes(&token).is_err() {
-        let problem = format!(
-            "{} holds no token: put one line of visible characters there",
-            path.display()
-        );
-        return Err(std::io::Error::new(
-            std::io::ErrorKind::InvalidData,
-            problem,
-        ));
-    }
-    Ok(token.into())
-}
-
 /// The client.
 #[derive(Debug, Clone)]
 pub struct Peers {
@@ -276,7 +76,7 @@ pub struct Peers {
 #[derive(Debug)]
 pub struct Body {
     url: String,
-    body: Incoming,
+    frames: Incoming,
     left: u64,
 }
 
@@ -288,7 +88,7 @@ impl Body {
                 url: self.url.clone(),
                 what: what.to_owned(),
             };
-            match self.body.frame().await {
+            match self.frames.frame().await {
                 None => return Some(Err(broken("fewer bytes than it promised"))),
                 Some(Err(source)) => {
                     return Some(Err(Error::Unreachable {
@@ -323,7 +123,7 @@ impl Peers {
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(60))
+            .pool_idle_timeout(Duration::from_mins(1))
             .http1_read_buf_exact_size(256 * 1024)
             .build(connector);
         Self { client, token }
@@ -365,7 +165,7 @@ impl Peers {
             found,
             Body {
                 url: url.to_owned(),
-                body: response.into_body(),
+                frames: response.into_body(),
                 left,
             },
         ))

@@ -3,8 +3,12 @@
 //! `open` finds out which version is current, `body` reads the bytes of that version block by block, `part` fetches
 //! the blocks that are missing, `warm` fetches without a reader.
 
+mod ask;
 mod body;
 mod dense;
+mod error;
+mod feeder;
+mod freshness;
 mod keep;
 mod open;
 mod part;
@@ -13,23 +17,25 @@ mod warm;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use crate::fill::{self, Fills, Version};
+use crate::fill::{Fills, Version};
 use crate::members::Members;
 use crate::metrics::Metrics;
 use crate::object::{Blocks, ByteRange, ETag, Head, ObjectId, Scope, Source};
-use crate::origin::{self, Origin};
+use crate::origin::Origin;
 use crate::peer::Peers;
 use crate::ring::Ring;
 use crate::store::{Dropped, Known, Record, Store};
 
-pub use body::Body;
 use dense::Dense;
+
+pub use body::Body;
+pub use error::Error;
 pub use keep::Keeper;
 use open::{Opened, Opens};
 
@@ -113,69 +119,6 @@ pub struct Answer {
     pub body: Body,
 }
 
-/// Why there is no answer.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum Error {
-    /// S3 has no such object.
-    #[error("{code}: {message}")]
-    Absent {
-        /// S3's code.
-        code: String,
-        /// S3's words.
-        message: String,
-    },
-    /// The range lies outside the object.
-    #[error("the range lies outside the object of {} bytes", head.size)]
-    Unsatisfiable {
-        /// The object's head.
-        head: Arc<Head>,
-    },
-    /// S3 failed or refused.
-    #[error(transparent)]
-    Origin(Arc<origin::Error>),
-    /// Another node asked S3 and passed on what it heard.
-    #[error("{message}")]
-    Relayed {
-        /// The status for a client.
-        status: u16,
-        /// S3's code, or Falcon's.
-        code: String,
-        /// The cause, in words.
-        message: String,
-    },
-    /// Overwritten again and again while it was read.
-    #[error("the object is overwritten faster than it can be read: try again")]
-    VersionChanged,
-    /// The budget is spent on what is being read at this moment.
-    #[error("no memory left to read through: raise --max-cache-size or lower the load")]
-    NoMemory,
-    /// Nothing came in time, from whomever.
-    #[error("no first byte within {} ms", after.as_millis())]
-    Timeout {
-        /// How long was waited.
-        after: Duration,
-    },
-}
-
-impl From<fill::Error> for Error {
-    fn from(error: fill::Error) -> Self {
-        match error {
-            fill::Error::Origin(error) => Self::Origin(error),
-            fill::Error::Relayed {
-                status,
-                code,
-                message,
-            } => Self::Relayed {
-                status,
-                code,
-                message,
-            },
-            fill::Error::VersionChanged => Self::VersionChanged,
-            fill::Error::NoMemory => Self::NoMemory,
-        }
-    }
-}
-
 /// The decision, shared by all doors of a node.
 #[derive(Clone)]
 pub struct Proxy(Arc<Inner>);
@@ -197,8 +140,8 @@ struct Inner {
     members: Arc<Members>,
     ring: watch::Receiver<Arc<Ring>>,
     metrics: Arc<Metrics>,
-    /// Bodies that are being read: they share the memory that may be fetched ahead.
-    readers: AtomicUsize,
+    /// Bytes that parts have still to bring.
+    expected: AtomicU64,
     /// Reads from S3 that may run at once.
     permits: Arc<Semaphore>,
     /// Those of them that nobody waits for.
@@ -230,7 +173,7 @@ impl Proxy {
             ring: members.ring(),
             members,
             metrics,
-            readers: AtomicUsize::new(0),
+            expected: AtomicU64::new(0),
             outage: std::sync::Mutex::new(None),
         }))
     }
@@ -274,7 +217,7 @@ impl Proxy {
     /// Answers from this node's memory alone, without waiting; `None` when something is missing.
     fn hit(&self, ask: &Ask) -> Option<Result<Answer, Error>> {
         let record = self.0.store.head(&ask.object)?;
-        if !open::is_usable(&record, &ask.freshness, ask.hop) {
+        if !freshness::is_usable(&record, &ask.freshness, ask.hop) {
             return None;
         }
         let head = match &record.known {
@@ -401,10 +344,9 @@ fn answer(
 /// An answer is as far away as the farther of its head and its bytes.
 fn farthest(head: Option<Source>, bytes: Source) -> Source {
     match (head, bytes) {
-        (None, bytes) => bytes,
-        (Some(head), Source::Memory) => head,
-        (Some(Source::Stale), _) => Source::Stale,
-        (Some(Source::Origin), Source::Peer) => Source::Origin,
+        (Some(head @ Source::Stale), _)
+        | (Some(head), Source::Memory)
+        | (Some(head @ Source::Origin), Source::Peer) => head,
         (_, bytes) => bytes,
     }
 }

@@ -124,8 +124,8 @@ impl Course {
             match answer {
                 Ok(ack) => {
                     self.inner.members.learn(&ack.members);
-                    let named = ack.members.iter().map(|member| member.name.clone());
-                    self.rounds.ack(&name, named);
+                    let others = ack.members.iter().map(|member| member.name.clone());
+                    self.rounds.ack(&name, others);
                     for Contact { name, url } in ack.members {
                         self.urls.entry(name).or_insert(url);
                     }

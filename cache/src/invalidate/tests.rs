@@ -47,7 +47,7 @@ impl Teller for Network {
             let name = url.trim_start_matches("http://").to_owned();
             sleep(Duration::from_millis(1)).await;
             if self.deaf.lock().unwrap().contains(&name) {
-                sleep(Duration::from_secs(60)).await;
+                sleep(Duration::from_mins(1)).await;
             }
             let mut told = self.told.lock().unwrap();
             told.entry(name.clone())
@@ -127,7 +127,7 @@ async fn nothing_pends(invalidator: &Invalidator) {
             sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(Duration::from_secs(120), done)
+    timeout(Duration::from_mins(2), done)
         .await
         .expect("it comes to an end");
 }

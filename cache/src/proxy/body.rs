@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,7 +24,7 @@ use crate::store::{Charge, Kind};
 const BYPASS_BYTES: u64 = 512 * 1024;
 /// How long a reader waits for that much.
 const BYPASS_WAIT: Duration = Duration::from_secs(2);
-/// A reader's share of the memory that readers may fetch ahead of themselves: a quarter of all of it, divided.
+/// The part of all memory that may be in flight before readers stop fetching ahead of themselves: a quarter.
 const AHEAD_SHARE: u64 = 4;
 
 /// The bytes of an answer, exactly as many as its range. An error cuts it off.
@@ -159,7 +158,6 @@ impl Reader {
         hop: Hop,
         fills: Vec<Arc<Fill>>,
     ) -> Self {
-        proxy.0.readers.fetch_add(1, Ordering::Relaxed);
         let blocks = proxy.0.settings.blocks;
         let wanted = blocks.of(&range);
         let small = range.end - range.start < proxy.0.settings.part_bytes.min(version.size);
@@ -274,14 +272,14 @@ impl Reader {
         }
     }
 
-    /// Blocks that this reader may have in memory ahead of itself.
+    /// Blocks that this reader may ask for ahead of itself. The next one always; more while little is in flight, so
+    /// that readers of one object share its parts, and readers of many share the memory.
     fn share(&self) -> u32 {
-        let inner = &self.proxy.0;
-        let settings = &inner.settings;
-        let readers = inner.readers.load(Ordering::Relaxed).max(1) as u64;
-        let fair = inner.store.budget().limit() / AHEAD_SHARE / readers;
+        let settings = &self.proxy.0.settings;
+        let budget = self.proxy.0.store.budget();
+        let room = (budget.limit() / AHEAD_SHARE).saturating_sub(self.proxy.in_flight());
         let most = settings.part_bytes * settings.parts_in_flight;
-        u32::try_from(fair.min(most) / settings.blocks.size)
+        u32::try_from(room.min(most) / settings.blocks.size)
             .unwrap_or(u32::MAX)
             .max(1)
     }
@@ -320,11 +318,5 @@ impl Reader {
         if self.source == Source::Memory {
             self.source = source;
         }
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.proxy.0.readers.fetch_sub(1, Ordering::Relaxed);
     }
 }

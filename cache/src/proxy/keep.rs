@@ -73,7 +73,7 @@ impl Keeper {
             return;
         };
         let room = self.size <= settings.max_blob_bytes;
-        let length = usize::try_from(settings.blocks.size).expect("a block fits into memory");
+        let length = usize::try_from(settings.blocks.size).unwrap_or(usize::MAX);
         for bytes in bytes.chunks(length) {
             match self.proxy.block(bytes).filter(|_| room) {
                 Some(block) => blocks.push(block),
@@ -111,27 +111,22 @@ impl Keeper {
 
 impl Proxy {
     async fn keep_at_owner(&self, version: &Version, index: u32, block: Block) {
-        for owner in self.peers_before_me(&version.object, run_of(index), 1) {
-            let want = Want {
-                bytes: Some(self.0.settings.blocks.bytes(index, version.size)),
-                version: Some((version.etag.clone(), version.size)),
-                ..Want::current(&version.object)
-            };
-            let whole: Vec<u8> = block.pieces().concat();
-            let kept = self
-                .while_alive(
-                    &owner,
-                    self.0.peers.keep(&owner.url, &want, Bytes::from(whole)),
-                )
-                .await;
-            if let Err(error) = kept {
-                tracing::debug!(object = %version.object, owner = owner.name, %error, "a written block was not kept");
-            }
+        let owners = self.peers_before_me(&version.object, run_of(index), 1);
+        let Some(owner) = owners.first() else {
+            let ticket = self.0.store.begin(&version.object);
+            let id = version.block(index);
+            self.0.store.put_block(id, block, Pool::Owned, ticket);
             return;
+        };
+        let want = Want {
+            bytes: Some(self.0.settings.blocks.bytes(index, version.size)),
+            version: Some((version.etag.clone(), version.size)),
+            ..Want::current(&version.object)
+        };
+        let whole = Bytes::from(block.pieces().concat());
+        let kept = self.0.peers.keep(&owner.url, &want, whole);
+        if let Err(error) = self.while_alive(owner, kept).await {
+            tracing::debug!(object = %version.object, owner = owner.name, %error, "a written block was not kept");
         }
-        let ticket = self.0.store.begin(&version.object);
-        self.0
-            .store
-            .put_block(version.block(index), block, Pool::Owned, ticket);
     }
 }

@@ -10,15 +10,15 @@ use std::time::Duration;
 use futures::future::{BoxFuture, FutureExt, Shared};
 use tokio::time::Instant;
 
-use super::{Ask, Error, Freshness, Hop, Proxy, is_private};
+use super::ask::{relayed, seen_from_here};
+use super::freshness::is_usable;
+use super::{Ask, Error, Freshness, Hop, Proxy};
 use crate::fill::Fill;
-use crate::object::{ByteRange, Head, ObjectId, RUN_BLOCKS, Scope, Source};
+use crate::object::{ByteRange, ObjectId, RUN_BLOCKS, Scope, Source};
 use crate::origin::{self, Revalidation};
-use crate::peer::{self, RefusalKind, Want};
+use crate::peer::{self, Contact, Found, RefusalKind, Want};
 use crate::store::{Absent, Known, Record, Ticket};
 
-/// For how long S3 is taken to be away after it failed, when a version may be served stale meanwhile.
-const OUTAGE_MEMORY: Duration = Duration::from_secs(1);
 /// Stand-ins of a home that are tried before S3.
 const PEERS_TRIED: usize = 2;
 
@@ -67,21 +67,6 @@ impl Opens {
 
     fn running(&self) -> MutexGuard<'_, HashMap<Question, Open>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// True when the record answers this question.
-pub(super) fn is_usable(record: &Record, freshness: &Freshness, hop: Hop) -> bool {
-    if record.copied && hop == Hop::Last {
-        return false;
-    }
-    let fresh = record
-        .fresh_until
-        .is_none_or(|until| Instant::now() < until);
-    match (freshness, &record.known) {
-        (Freshness::Revalidate, _) => false,
-        (Freshness::Not(gone), Known::Present(head)) => fresh && head.etag != *gone,
-        (Freshness::Stored | Freshness::Not(_), _) => fresh,
     }
 }
 
@@ -236,31 +221,9 @@ impl Proxy {
         for home in self.peers_before_me(object, 0, PEERS_TRIED) {
             match self.ask(&home, &want).await {
                 Ok((found, body)) => {
-                    let Some(head) = found.head.clone() else {
-                        continue;
-                    };
-                    let now = Instant::now();
-                    let record = Record {
-                        known: Known::Present(Arc::new(head)),
-                        copied: true,
-                        fetched: now
-                            .checked_sub(Duration::from_millis(found.age_ms))
-                            .unwrap_or(now),
-                        fresh_until: found.fresh_ms.map(|ms| now + Duration::from_millis(ms)),
-                    };
-                    let source = super::part::seen_from_here(found.source);
-                    let opened = self.remember(object, record, source, ticket);
-                    if found.bytes.is_empty() {
+                    if let Some(opened) = self.adopt(object, found, (home, body), ticket) {
                         return Some(Ok(opened));
                     }
-                    return Some(Ok(self.pour_first(
-                        object,
-                        opened,
-                        found.bytes,
-                        (home, body).into(),
-                        ticket,
-                        None,
-                    )));
                 }
                 Err(peer::Error::Refused(refusal)) => match refusal.kind {
                     RefusalKind::Absent => {
@@ -271,27 +234,38 @@ impl Proxy {
                         return Some(Err(self.absent(object, absent, ticket, true)));
                     }
                     RefusalKind::Version => return Some(Err(Error::VersionChanged)),
-                    RefusalKind::Origin => {
-                        let peer::Refusal {
-                            status,
-                            code,
-                            message,
-                            ..
-                        } = refusal;
-                        return Some(Err(Error::Relayed {
-                            status,
-                            code,
-                            message,
-                        }));
-                    }
+                    RefusalKind::Origin => return Some(Err(relayed(refusal).into())),
                     RefusalKind::Busy => {}
                 },
                 Err(error) => {
-                    tracing::debug!(%object, home = home.name, %error, "the home did not answer")
+                    tracing::debug!(%object, home = home.name, %error, "the home did not answer");
                 }
             }
         }
         None
+    }
+
+    /// The home's word becomes this node's, for as long as it is the home's; the bytes that follow it are poured.
+    fn adopt(
+        &self,
+        object: &ObjectId,
+        found: Found,
+        stream: (Contact, peer::Body),
+        ticket: Ticket,
+    ) -> Option<Opened> {
+        let now = Instant::now();
+        let age = Duration::from_millis(found.age_ms);
+        let record = Record {
+            known: Known::Present(Arc::new(found.head?)),
+            fetched: now.checked_sub(age).unwrap_or(now),
+            fresh_until: found.fresh_ms.map(|ms| now + Duration::from_millis(ms)),
+            copied: true,
+        };
+        let opened = self.remember(object, record, seen_from_here(found.source), ticket);
+        if found.bytes.is_empty() {
+            return Some(opened);
+        }
+        Some(self.pour_first(object, opened, found.bytes, stream.into(), ticket, None))
     }
 
     /// The bytes that the first answer should bring: the first asked part, if the home owns it.
@@ -314,136 +288,6 @@ impl Proxy {
         let end = last.map_or(part_end, |last| part_end.min(blocks.index(last) + 1));
         Some(u64::from(index) * blocks.size..u64::from(end) * blocks.size)
     }
-
-    fn opened(&self, object: &ObjectId, head: Arc<Head>, source: Source, ticket: Ticket) -> Opened {
-        let now = Instant::now();
-        let fresh_until = if head.cache_control_has("no-cache") {
-            Some(now)
-        } else {
-            self.0
-                .settings
-                .ttl
-                .map(|ttl| now + jittered(ttl, object, now))
-        };
-        self.remember(
-            object,
-            Record {
-                known: Known::Present(head),
-                fetched: now,
-                fresh_until,
-                copied: false,
-            },
-            source,
-            ticket,
-        )
-    }
-
-    fn remember(
-        &self,
-        object: &ObjectId,
-        record: Record,
-        source: Source,
-        ticket: Ticket,
-    ) -> Opened {
-        let private = matches!(&record.known, Known::Present(head) if is_private(head));
-        if !private {
-            self.0.store.put_head(object, record.clone(), ticket);
-        }
-        Opened {
-            record: Arc::new(record),
-            source: Some(source),
-            fills: Vec::new(),
-        }
-    }
-
-    fn absent(&self, object: &ObjectId, absent: Absent, ticket: Ticket, copied: bool) -> Error {
-        let now = Instant::now();
-        let error = Error::Absent {
-            code: absent.code.clone(),
-            message: absent.message.clone(),
-        };
-        let fresh_until = Some(now + self.0.settings.negative_ttl);
-        self.0.store.put_head(
-            object,
-            Record {
-                known: Known::Absent(absent),
-                fetched: now,
-                fresh_until,
-                copied,
-            },
-            ticket,
-        );
-        error
-    }
-
-    fn origin_failed(&self, object: &ObjectId, error: origin::Error, ticket: Ticket) -> Error {
-        match error {
-            origin::Error::NotFound { code, message } => {
-                self.absent(object, Absent { code, message }, ticket, false)
-            }
-            origin::Error::VersionChanged => Error::VersionChanged,
-            error => {
-                if error.is_outage() {
-                    *self.0.outage.lock().unwrap_or_else(PoisonError::into_inner) =
-                        Some(Instant::now() + OUTAGE_MEMORY);
-                }
-                Error::Origin(Arc::new(error))
-            }
-        }
-    }
-
-    fn is_out(&self) -> bool {
-        self.0
-            .outage
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_some_and(|until| Instant::now() < until)
-    }
-
-    fn may_be_stale(&self, old: Option<&Arc<Record>>) -> bool {
-        old.is_some_and(|record| {
-            let until = record
-                .fresh_until
-                .map(|until| until + self.0.settings.stale_if_error);
-            matches!(record.known, Known::Present(_))
-                && until.is_none_or(|until| Instant::now() < until)
-        })
-    }
-
-    /// While S3 fails, the version that was current is better than none.
-    fn or_stale(
-        &self,
-        found: Result<Opened, Error>,
-        old: Option<Arc<Record>>,
-    ) -> Result<Opened, Error> {
-        match found {
-            Err(error) if error.is_outage() && self.may_be_stale(old.as_ref()) => {
-                let record = old.expect("a record that may be stale is there");
-                tracing::debug!(%error, "the origin fails: the version held is served, stale");
-                Ok(Opened {
-                    record,
-                    source: Some(Source::Stale),
-                    fills: Vec::new(),
-                })
-            }
-            found => found,
-        }
-    }
-}
-
-impl Error {
-    /// S3 is away or overloaded, rather than of another mind.
-    fn is_outage(&self) -> bool {
-        match self {
-            Self::Origin(error) => error.is_outage(),
-            Self::Relayed { status, .. } => *status >= 500,
-            Self::Timeout { .. } => true,
-            Self::Absent { .. }
-            | Self::Unsatisfiable { .. }
-            | Self::VersionChanged
-            | Self::NoMemory => false,
-        }
-    }
 }
 
 fn present(opened: Opened) -> Result<Opened, Error> {
@@ -454,12 +298,4 @@ fn present(opened: Opened) -> Result<Opened, Error> {
             message: absent.message.clone(),
         }),
     }
-}
-
-/// Within 10 % of `ttl`, so that what was read together does not expire together.
-fn jittered(ttl: Duration, object: &ObjectId, now: Instant) -> Duration {
-    let salt =
-        xxhash_rust::xxh3::xxh3_64_with_seed(format!("{now:?}").as_bytes(), object.stable_hash());
-    let percent = 90 + u32::try_from(salt % 21).expect("less than 21");
-    ttl * percent / 100
 }

@@ -1,5 +1,6 @@
 //! Reading without a reader: a whole object into the memory of its owners, behind those who wait for theirs.
 
+use super::ask::relayed;
 use super::{Ask, Error, Freshness, Hop, Proxy};
 use crate::fill::{Version, Way};
 use crate::object::{ETag, ObjectId, RUN_BLOCKS, run_of};
@@ -62,20 +63,9 @@ impl Proxy {
                 .await
             {
                 Ok(bytes) => return Ok(bytes),
-                Err(peer::Error::Refused(peer::Refusal {
-                    status,
-                    code,
-                    message,
-                    ..
-                })) => {
-                    return Err(Error::Relayed {
-                        status,
-                        code,
-                        message,
-                    });
-                }
+                Err(peer::Error::Refused(refusal)) => return Err(relayed(refusal).into()),
                 Err(error) => {
-                    tracing::debug!(object = %version.object, owner = owner.name, %error, "the owner did not warm its run")
+                    tracing::debug!(object = %version.object, owner = owner.name, %error, "the owner did not warm its run");
                 }
             }
         }

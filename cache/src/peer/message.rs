@@ -1,0 +1,141 @@
+//! What nodes say to each other, as JSON. Every node of a cache runs the same version.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use crate::object::{ETag, Head, ObjectId, Scope, Source};
+
+/// A node's name and where it listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Contact {
+    /// What places it in the ring.
+    pub name: String,
+    /// `http://HOST:PORT`
+    pub url: String,
+}
+
+/// "Here I am": said at start, as heartbeat, and once more when leaving.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Who says it.
+    pub name: String,
+    /// Where it listens.
+    pub url: String,
+    /// Random for each process: a restart is another incarnation.
+    pub boot: u64,
+    /// It takes no more work as an owner.
+    pub leaving: bool,
+    /// Everyone it knows.
+    pub members: Vec<Contact>,
+}
+
+/// The answer to [`Hello`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// Who answers.
+    pub name: String,
+    /// Its incarnation.
+    pub boot: u64,
+    /// Everyone it knows.
+    pub members: Vec<Contact>,
+}
+
+/// "Forget this": one round of an invalidation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// What to forget.
+    pub scope: Scope,
+    /// The node that coordinates.
+    pub from: String,
+}
+
+/// The answer to [`Order`]: forgotten, and reads under way are fenced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    /// Who answers.
+    pub name: String,
+    /// Heads that it dropped.
+    pub dropped_heads: u64,
+    /// Blocks that it dropped.
+    pub dropped_blocks: u64,
+    /// Everyone it knows.
+    pub members: Vec<Contact>,
+}
+
+/// What is asked of a node that owns a run, or is an object's home.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    /// The bucket.
+    pub bucket: String,
+    /// The key, exactly.
+    pub key: String,
+    /// The bytes wanted; `None` for the head alone.
+    pub bytes: Option<Range<u64>>,
+    /// The version they must be of, with its size. `None`: the current one, which the home knows.
+    pub version: Option<(ETag, u64)>,
+    /// The current version matters only if it is not this one, whose blocks the asker holds.
+    pub held: Option<ETag>,
+    /// Ask S3 whether the version still holds, whatever the record says.
+    pub revalidate: bool,
+    /// This version is known to be gone.
+    pub gone: Option<ETag>,
+}
+
+impl Want {
+    /// The object's current version, and nothing else yet.
+    pub fn current(object: &ObjectId) -> Self {
+        Self {
+            bucket: object.bucket().to_owned(),
+            key: object.key().to_owned(),
+            bytes: None,
+            version: None,
+            held: None,
+            revalidate: false,
+            gone: None,
+        }
+    }
+}
+
+/// What the asked node says before the bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// The version's head; absent when the asker named the version.
+    pub head: Option<Head>,
+    /// Milliseconds since S3 said so. Ages, not instants: the nodes' clocks need not agree.
+    pub age_ms: u64,
+    /// Milliseconds for which it may be taken as current; `None` is for ever.
+    pub fresh_ms: Option<u64>,
+    /// Where the asked node had the bytes from.
+    pub source: Source,
+    /// The bytes that follow.
+    pub bytes: Range<u64>,
+}
+
+/// A refusal of another node, as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct Refusal {
+    /// What the asker should make of it.
+    pub kind: RefusalKind,
+    /// The status for a client.
+    pub status: u16,
+    /// S3's code, or Falcon's.
+    pub code: String,
+    /// The cause, in words.
+    pub message: String,
+}
+
+/// What the asker should make of a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RefusalKind {
+    /// S3 says that there is no such object.
+    Absent,
+    /// S3 holds another version by now.
+    Version,
+    /// S3 failed or refused; asking it again from here would not help.
+    Origin,
+    /// The node can't help now: no memory, leaving, a wrong token.
+    Busy,
+}

@@ -1,0 +1,85 @@
+//! Why there is no answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::object::Head;
+use crate::{fill, origin};
+
+/// Why there is no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// S3 has no such object.
+    #[error("{code}: {message}")]
+    Absent {
+        /// S3's code.
+        code: String,
+        /// S3's words.
+        message: String,
+    },
+    /// The range lies outside the object.
+    #[error("the range lies outside the object of {} bytes", head.size)]
+    Unsatisfiable {
+        /// The object's head.
+        head: Arc<Head>,
+    },
+    /// S3 failed or refused.
+    #[error(transparent)]
+    Origin(Arc<origin::Error>),
+    /// Another node asked S3 and passed on what it heard.
+    #[error("{message}")]
+    Relayed {
+        /// The status for a client.
+        status: u16,
+        /// S3's code, or Falcon's.
+        code: String,
+        /// The cause, in words.
+        message: String,
+    },
+    /// Overwritten again and again while it was read.
+    #[error("the object is overwritten faster than it can be read: try again")]
+    VersionChanged,
+    /// The budget is spent on what is being read at this moment.
+    #[error("no memory left to read through: raise --max-cache-size or lower the load")]
+    NoMemory,
+    /// Nothing came in time, from whomever.
+    #[error("no first byte within {} ms", after.as_millis())]
+    Timeout {
+        /// How long was waited.
+        after: Duration,
+    },
+}
+
+impl From<fill::Error> for Error {
+    fn from(error: fill::Error) -> Self {
+        match error {
+            fill::Error::Origin(error) => Self::Origin(error),
+            fill::Error::Relayed {
+                status,
+                code,
+                message,
+            } => Self::Relayed {
+                status,
+                code,
+                message,
+            },
+            fill::Error::VersionChanged => Self::VersionChanged,
+            fill::Error::NoMemory => Self::NoMemory,
+        }
+    }
+}
+
+impl Error {
+    /// S3 is away or overloaded, rather than of another mind.
+    pub(super) fn is_outage(&self) -> bool {
+        match self {
+            Self::Origin(error) => error.is_outage(),
+            Self::Relayed { status, .. } => *status >= 500,
+            Self::Timeout { .. } => true,
+            Self::Absent { .. }
+            | Self::Unsatisfiable { .. }
+            | Self::VersionChanged
+            | Self::NoMemory => false,
+        }
+    }
+}

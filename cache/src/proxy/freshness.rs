@@ -1,0 +1,172 @@
+//! For how long S3's word counts: fresh, to be asked again, or stale because S3 does not answer.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::open::Opened;
+use super::{Error, Freshness, Hop, Proxy, is_private};
+use crate::object::{Head, ObjectId, Source};
+use crate::origin;
+use crate::store::{Absent, Known, Record, Ticket};
+
+/// For how long S3 is taken to be away after it failed, when a version may be served stale meanwhile.
+const OUTAGE_MEMORY: Duration = Duration::from_secs(1);
+
+/// True when the record answers this question.
+pub(super) fn is_usable(record: &Record, freshness: &Freshness, hop: Hop) -> bool {
+    if record.copied && hop == Hop::Last {
+        return false;
+    }
+    let fresh = record
+        .fresh_until
+        .is_none_or(|until| Instant::now() < until);
+    match (freshness, &record.known) {
+        (Freshness::Revalidate, _) => false,
+        (Freshness::Not(gone), Known::Present(head)) => fresh && head.etag != *gone,
+        (Freshness::Stored | Freshness::Not(_), _) => fresh,
+    }
+}
+
+impl Proxy {
+    pub(super) fn opened(
+        &self,
+        object: &ObjectId,
+        head: Arc<Head>,
+        source: Source,
+        ticket: Ticket,
+    ) -> Opened {
+        let now = Instant::now();
+        let fresh_until = if head.cache_control_has("no-cache") {
+            Some(now)
+        } else {
+            self.0
+                .settings
+                .ttl
+                .map(|ttl| now + jittered(ttl, object, now))
+        };
+        self.remember(
+            object,
+            Record {
+                known: Known::Present(head),
+                fetched: now,
+                fresh_until,
+                copied: false,
+            },
+            source,
+            ticket,
+        )
+    }
+
+    pub(super) fn remember(
+        &self,
+        object: &ObjectId,
+        record: Record,
+        source: Source,
+        ticket: Ticket,
+    ) -> Opened {
+        let private = matches!(&record.known, Known::Present(head) if is_private(head));
+        if !private {
+            self.0.store.put_head(object, record.clone(), ticket);
+        }
+        Opened {
+            record: Arc::new(record),
+            source: Some(source),
+            fills: Vec::new(),
+        }
+    }
+
+    pub(super) fn absent(
+        &self,
+        object: &ObjectId,
+        absent: Absent,
+        ticket: Ticket,
+        copied: bool,
+    ) -> Error {
+        let now = Instant::now();
+        let error = Error::Absent {
+            code: absent.code.clone(),
+            message: absent.message.clone(),
+        };
+        let fresh_until = Some(now + self.0.settings.negative_ttl);
+        self.0.store.put_head(
+            object,
+            Record {
+                known: Known::Absent(absent),
+                fetched: now,
+                fresh_until,
+                copied,
+            },
+            ticket,
+        );
+        error
+    }
+
+    pub(super) fn origin_failed(
+        &self,
+        object: &ObjectId,
+        error: origin::Error,
+        ticket: Ticket,
+    ) -> Error {
+        match error {
+            origin::Error::NotFound { code, message } => {
+                self.absent(object, Absent { code, message }, ticket, false)
+            }
+            origin::Error::VersionChanged => Error::VersionChanged,
+            error => {
+                if error.is_outage() {
+                    *self.0.outage.lock().unwrap_or_else(PoisonError::into_inner) =
+                        Some(Instant::now() + OUTAGE_MEMORY);
+                }
+                Error::Origin(Arc::new(error))
+            }
+        }
+    }
+
+    pub(super) fn is_out(&self) -> bool {
+        self.0
+            .outage
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some_and(|until| Instant::now() < until)
+    }
+
+    pub(super) fn may_be_stale(&self, old: Option<&Arc<Record>>) -> bool {
+        old.is_some_and(|record| {
+            let until = record
+                .fresh_until
+                .map(|until| until + self.0.settings.stale_if_error);
+            matches!(record.known, Known::Present(_))
+                && until.is_none_or(|until| Instant::now() < until)
+        })
+    }
+
+    /// While S3 fails, the version that was current is better than none.
+    pub(super) fn or_stale(
+        &self,
+        found: Result<Opened, Error>,
+        old: Option<Arc<Record>>,
+    ) -> Result<Opened, Error> {
+        match found {
+            Err(error) if error.is_outage() && self.may_be_stale(old.as_ref()) => {
+                let record = old.expect("a record that may be stale is there");
+                tracing::debug!(%error, "the origin fails: the version held is served, stale");
+                Ok(Opened {
+                    record,
+                    source: Some(Source::Stale),
+                    fills: Vec::new(),
+                })
+            }
+            found => found,
+        }
+    }
+}
+
+/// Within 10 % of `ttl`, so that what was read together does not expire together.
+fn jittered(ttl: Duration, object: &ObjectId, now: Instant) -> Duration {
+    let salt =
+        xxhash_rust::xxh3::xxh3_64_with_seed(format!("{now:?}").as_bytes(), object.stable_hash());
+    let percent = 90 + u32::try_from(salt % 21).expect("less than 21");
+    ttl * percent / 100
+}
