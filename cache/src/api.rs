@@ -51,7 +51,8 @@ pub struct Settings {
     pub allowed_buckets: Option<Vec<String>>,
     /// No upload, no delete.
     pub read_only: bool,
-    /// An upload is to be kept as it streams through. Nothing keeps it yet: it is read back at the first request.
+    /// An upload is held as it streams through and given to its owners after its barrier: the first read costs S3 no bytes.
+    /// One that is too large to be stored, or finds no memory, is uploaded and read back at the first request.
     pub cache_on_write: bool,
     /// Uploads that may run at one time.
     pub uploads: usize,

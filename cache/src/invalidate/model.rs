@@ -37,6 +37,7 @@ const A_NODE_JOINS: Plan = Plan {
 };
 
 /// The same with two writes and both coordinators; fewer reads at a time, or the states would not end soon.
+#[cfg(not(debug_assertions))]
 const A_NODE_JOINS_TWO_WRITES: Plan = Plan {
     flights: 2,
     joins: true,
@@ -96,8 +97,9 @@ fn no_read_is_stale_when_a_node_joins_in_the_middle() {
     holds("a node joins", A_NODE_JOINS);
 }
 
+/// 2.4 million states: minutes in a dev build.
+#[cfg(not(debug_assertions))]
 #[test]
-#[ignore = "2.4 million states: minutes in a dev build"]
 fn no_read_is_stale_when_a_node_joins_between_two_writes() {
     holds("a node joins, two writes", A_NODE_JOINS_TWO_WRITES);
 }

@@ -65,17 +65,21 @@ impl Proxy {
 }
 
 impl Keeper {
-    /// The next bytes of the upload. All calls but the last bring whole blocks.
+    /// The next bytes of the upload. All calls but the last bring whole blocks; else it gives up.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.size += bytes.len() as u64;
         let settings = &self.proxy.0.settings;
+        let whole_before = self.size.is_multiple_of(settings.blocks.size);
+        self.size += bytes.len() as u64;
         let Some(blocks) = &mut self.blocks else {
             return;
         };
-        let room = self.size <= settings.max_blob_bytes;
+        if !whole_before || self.size > settings.max_blob_bytes {
+            self.blocks = None;
+            return;
+        }
         let length = usize::try_from(settings.blocks.size).unwrap_or(usize::MAX);
         for bytes in bytes.chunks(length) {
-            match self.proxy.block(bytes).filter(|_| room) {
+            match self.proxy.block(bytes) {
                 Some(block) => blocks.push(block),
                 None => return self.blocks = None,
             }

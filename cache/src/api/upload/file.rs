@@ -14,6 +14,7 @@ use crate::api::error::Failure;
 use crate::invalidate::{Invalidator, Report};
 use crate::object::{ETag, ObjectId, Scope};
 use crate::origin::{self, Headers, Origin, Upload};
+use crate::proxy::Keeper;
 use crate::store::Charge;
 
 /// The one buffer of an upload: its memory is used again for each part, once S3 has the one before.
@@ -66,6 +67,7 @@ pub(super) struct Writer<'a> {
     buffer: &'a mut Buffer,
     charge: Arc<Charge>,
     upload: Option<Upload>,
+    keeper: Option<Keeper>,
     number: u32,
     size: u64,
 }
@@ -89,7 +91,9 @@ impl<'a> Writer<'a> {
         headers: Headers,
         means: &'a mut Means,
     ) -> Self {
+        let keeps = parts.settings.cache_on_write;
         Self {
+            keeper: keeps.then(|| parts.proxy.keeper(&object)),
             parts,
             object,
             headers,
@@ -165,6 +169,9 @@ impl<'a> Writer<'a> {
         };
         self.number += 1;
         let (lent, kept) = self.buffer.lend();
+        if let Some(keeper) = &mut self.keeper {
+            keeper.push(&lent);
+        }
         let sent = upload.part(self.number, lent).await;
         self.upload = Some(upload);
         self.buffer.back(kept);
@@ -185,19 +192,25 @@ impl<'a> Writer<'a> {
             self.abort().await;
             return Err(error.into());
         }
-        let invalidator = self.parts.invalidator.clone();
+        let mut after = After {
+            object: self.object,
+            invalidator: self.parts.invalidator.clone(),
+            keeper: self.keeper,
+        };
         let (result, report) = if let Some(upload) = self.upload.take() {
-            to_the_end(complete(upload, self.object, invalidator)).await?
+            to_the_end(complete(upload, after)).await?
         } else {
             let (lent, kept) = self.buffer.lend();
+            if let Some(keeper) = &mut after.keeper {
+                keeper.push(&lent);
+            }
             let whole = Whole {
                 origin: self.parts.origin.clone(),
-                object: self.object,
                 headers: self.headers,
                 body: lent,
                 _charge: self.charge,
             };
-            let written = to_the_end(whole.put(invalidator)).await;
+            let written = to_the_end(whole.put(after)).await;
             self.buffer.back(kept);
             written?
         };
@@ -211,43 +224,51 @@ impl<'a> Writer<'a> {
 /// A file in one piece, with all that its request needs, so that it can outlive the client's.
 struct Whole {
     origin: Origin,
-    object: ObjectId,
     headers: Headers,
     body: Bytes,
     _charge: Arc<Charge>,
 }
 
 impl Whole {
-    async fn put(self, invalidator: Invalidator) -> Written {
+    async fn put(self, after: After) -> Written {
         let result = self
             .origin
-            .put(&self.object, &self.headers, self.body)
+            .put(&after.object, &self.headers, self.body)
             .await;
-        written(result, &self.object, &invalidator).await
+        after.written(result).await
     }
 }
 
-async fn complete(upload: Upload, object: ObjectId, invalidator: Invalidator) -> Written {
+async fn complete(upload: Upload, after: After) -> Written {
     let result = upload.complete().await;
-    written(result, &object, &invalidator).await
+    after.written(result).await
 }
 
-/// The barrier, unless S3 said clearly that nothing has changed.
-async fn written(
-    result: Result<ETag, origin::Error>,
-    object: &ObjectId,
-    invalidator: &Invalidator,
-) -> Written {
-    let changed = match &result {
-        Ok(_) => true,
-        Err(error) => may_have_happened(error),
-    };
-    let report = if changed {
-        Some(invalidator.invalidate(Scope::from(object)).await)
-    } else {
-        None
-    };
-    (result, report)
+/// What follows the last request to S3.
+struct After {
+    object: ObjectId,
+    invalidator: Invalidator,
+    keeper: Option<Keeper>,
+}
+
+impl After {
+    /// The barrier, unless S3 said clearly that nothing has changed; then what was written is given to its owners.
+    async fn written(self, result: Result<ETag, origin::Error>) -> Written {
+        let changed = match &result {
+            Ok(_) => true,
+            Err(error) => may_have_happened(error),
+        };
+        if !changed {
+            return (result, None);
+        }
+        let report = self.invalidator.invalidate(Scope::from(&self.object)).await;
+        if let (Some(keeper), Ok(etag)) = (self.keeper, &result)
+            && report.complete
+        {
+            keeper.finish(etag.clone()).await;
+        }
+        (result, Some(report))
+    }
 }
 
 async fn skip(field: &mut Field<'_>) -> bool {

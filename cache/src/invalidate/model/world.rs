@@ -4,6 +4,8 @@ use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
 use super::super::rounds::{Rounds, Step};
+use crate::object::Scope;
+use crate::store::{Generations, Ticket};
 
 const NODES: usize = 3;
 
@@ -13,26 +15,30 @@ const CALLS: usize = 2;
 /// The most reads that a plan may have under way at a time.
 const MAX_FLIGHTS: usize = 4;
 
-/// The fence, of the shape of `store::fence::Generations` with one stripe; that one plugs in here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Generations(u8);
+/// The hash of the one key; with one stripe any will do.
+const KEY: u64 = 0;
 
-/// What a read takes before it looks or asks, and shows when its result is to be stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Ticket(u8);
+/// The generations that a node has at every step, whatever their count was, and a ticket from before.
+struct Counted {
+    now: Rc<Generations>,
+    outdated: Ticket,
+}
 
-impl Generations {
-    fn begin(self) -> Ticket {
-        Ticket(self.0)
-    }
+thread_local! {
+    static COUNTED: Counted = {
+        let mut now = Generations::new(1);
+        let outdated = now.begin(KEY);
+        bump(&mut now);
+        Counted { now: Rc::new(now), outdated }
+    };
+}
 
-    fn valid(self, ticket: Ticket) -> bool {
-        ticket.0 == self.0
-    }
-
-    fn bump(&mut self) {
-        self.0 += 1;
-    }
+fn bump(generations: &mut Generations) {
+    let scope = Scope::Key {
+        bucket: String::new(),
+        key: String::new(),
+    };
+    generations.bump(&scope, KEY);
 }
 
 /// What is to be tried.
@@ -98,9 +104,9 @@ struct Record {
     copied: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Node {
-    generations: Generations,
+    generations: Rc<Generations>,
     head: Option<Record>,
     serving: bool,
     /// Bits of the nodes that it knows; of itself too, once it runs.
@@ -189,7 +195,7 @@ impl World {
         let first = if plan.joins { NODES - 1 } else { NODES };
         let all = bit(first) - 1;
         let node = |at: usize| Node {
-            generations: Generations::default(),
+            generations: COUNTED.with(|counted| Rc::clone(&counted.now)),
             head: None,
             serving: at < first,
             knows: if at < first { all } else { 0 },
@@ -389,7 +395,7 @@ impl World {
         let read = (0..plan.flights).find(|read| self.flights[*read].is_none())?;
         self.flights[read] = Some(Flight {
             at,
-            ticket: self.nodes[at].generations.begin(),
+            ticket: self.nodes[at].generations.begin(KEY),
             open: true,
             floor: self.floor,
             stage,
@@ -419,7 +425,7 @@ impl World {
         }
         self.flights[read] = None;
         let node = &mut self.nodes[flight.at];
-        if node.generations.valid(flight.ticket) || plan.mutant == Some(Mutant::NoTicket) {
+        if node.generations.valid(KEY, flight.ticket) || plan.mutant == Some(Mutant::NoTicket) {
             node.head = Some(Record {
                 version,
                 copied: flight.is_copy(),
@@ -428,7 +434,7 @@ impl World {
     }
 
     fn forget(&mut self, plan: Plan, at: usize) {
-        self.nodes[at].generations.bump();
+        bump(Rc::make_mut(&mut self.nodes[at].generations));
         self.nodes[at].head = None;
         if plan.mutant == Some(Mutant::NoDetach) {
             return;
@@ -548,7 +554,7 @@ impl World {
                 flight.version() == Some(last) || flight.stage == Stage::Reading && s3 == last;
             let void = !flight.open
                 && flight.floor == 0
-                && !self.nodes[flight.at].generations.valid(flight.ticket)
+                && !self.nodes[flight.at].generations.valid(KEY, flight.ticket)
                 && plan.mutant != Some(Mutant::NoTicket);
             if newest {
                 for waiter in &mut self.flights {
@@ -568,13 +574,19 @@ impl World {
 
     /// A ticket is valid or not; which number it bears does not matter.
     fn renumber(&mut self) {
-        for flight in self.flights.iter_mut().flatten() {
-            let valid = self.nodes[flight.at].generations.valid(flight.ticket);
-            flight.ticket = Ticket(if valid { 0 } else { u8::MAX });
-        }
-        for node in &mut self.nodes {
-            node.generations = Generations::default();
-        }
+        COUNTED.with(|counted| {
+            for flight in self.flights.iter_mut().flatten() {
+                let generations = &self.nodes[flight.at].generations;
+                flight.ticket = if generations.valid(KEY, flight.ticket) {
+                    counted.now.begin(KEY)
+                } else {
+                    counted.outdated
+                };
+            }
+            for node in &mut self.nodes {
+                node.generations = Rc::clone(&counted.now);
+            }
+        });
     }
 
     /// Nodes that all know each other differ in nothing but their place: they are put in the order of what they hold.
@@ -588,7 +600,7 @@ impl World {
         for (new, old) in order.into_iter().enumerate() {
             names[old] = new;
         }
-        self.nodes = order.map(|old| self.nodes[old]);
+        self.nodes = order.map(|old| self.nodes[old].clone());
         for flight in self.flights.iter_mut().flatten() {
             flight.at = names[flight.at];
             if let Stage::Asked(home) = &mut flight.stage {
@@ -671,7 +683,7 @@ impl Flight {
         stage << 4
             | u64::from(self.floor) << 2
             | u64::from(self.open) << 1
-            | u64::from(self.ticket.0 & 1)
+            | u64::from(COUNTED.with(|counted| self.ticket == counted.outdated))
     }
 }
 

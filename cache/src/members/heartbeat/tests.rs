@@ -87,7 +87,7 @@ async fn becomes(members: &Members, name: &str, state: State) -> Duration {
         ring.member(name)
             .is_some_and(|member| member.state == state)
     };
-    timeout(Duration::from_secs(60), ring.wait_for(is))
+    timeout(Duration::from_mins(1), ring.wait_for(is))
         .await
         .expect("the state comes about")
         .unwrap();
