@@ -6,4 +6,7 @@ mod harness;
 
 mod architecture;
 mod cache_peers;
+mod cache_processes;
+mod dev;
 mod origin;
+mod original;

