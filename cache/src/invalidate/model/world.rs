@@ -477,16 +477,16 @@ impl World {
         };
         let rounds = Rc::make_mut(rounds);
         let first_only = plan.mutant == Some(Mutant::OnlyTheFirstSet);
-        let known = if first_only && rounds.has_begun() {
+        let contacts = if first_only && rounds.has_begun() {
             0
         } else {
             knows
         };
-        let mut step = rounds.next(nodes_of(known));
+        let mut step = rounds.next(nodes_of(contacts));
         if step == Step::Incomplete {
             // The caller hears 207, and the work goes on behind.
             rounds.be_patient();
-            step = rounds.next(nodes_of(known));
+            step = rounds.next(nodes_of(contacts));
         }
         match step {
             Step::Tell(names) => *told = names.into_iter().fold(0, |bits, name| bits | bit(name)),
