@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 const CACHE: &str = "
     config:
     metrics:
-    health:
     object:
     ring:       object
     store:      object
@@ -23,7 +22,8 @@ const CACHE: &str = "
     invalidate: object store peer members metrics
     discovery:  members peer
     server:     metrics
-    api:        metrics health object ring store origin fill peer members proxy invalidate discovery server
+    api:        metrics object ring store origin fill peer members proxy invalidate discovery server
+    node:       config metrics object ring store origin peer members proxy invalidate server api
     dev:        *
     main:       *
     lib:        *
@@ -48,14 +48,14 @@ const CACHE_FENCES: &str = "
 
 const OPERATOR: &str = "
     config:
-    metrics:
-    health:     metrics
-    leader:     metrics
     crd:
     plan:       crd
     resources:  crd plan
     observe:    plan resources
     apply:      crd plan resources
+    metrics:    apply
+    health:     metrics
+    leader:     metrics
     status:     crd plan resources observe apply
     events:     crd plan apply status
     controller: metrics crd plan resources observe apply status events
@@ -66,7 +66,7 @@ const OPERATOR: &str = "
 const OPERATOR_FENCES: &str = "
     anyhow             = main
     axum               = health*
-    clap               = config*
+    clap               = config* main
     kube::Api          = apply* controller* leader*
     kube::Client       = apply* controller* leader* main
     kube::runtime      = controller* events*

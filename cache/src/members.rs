@@ -100,6 +100,16 @@ impl Members {
         self.change(|roll, now| roll.suspect(name, now));
     }
 
+    /// Something came from a node: it lives.
+    pub fn heard_from(&self, name: &str) {
+        self.change(|roll, now| roll.heard_from(name, now));
+    }
+
+    /// For how long nothing has come from a node; `None` for one that is not known.
+    pub fn quiet_for(&self, name: &str) -> Option<Duration> {
+        self.change(|roll, now| roll.quiet_for(name, now))
+    }
+
     /// Another node named these; they are told of invalidations from now on.
     pub fn learn(&self, contacts: &[Contact]) {
         self.change(|roll, now| roll.learn(contacts, now));

@@ -1,4 +1,8 @@
-//! The heartbeat: a hello to every contact, several times a second. Who does not answer is silent; who answers is back.
+//! The heartbeat: a hello to every contact, several times a second. Who refuses it, or leaves several unanswered, is
+//! silent; who answers is back.
+//!
+//! One late answer is no proof on a busy machine, and a ring that moves for it reads S3 again. A request that waits for
+//! a node does not have to wait for the proof: it asks `Members::quiet_for`.
 //!
 //! It is also how a node makes itself known before it reports ready, and how it says that it leaves.
 
@@ -14,11 +18,14 @@ use tokio_util::sync::CancellationToken;
 use super::{Members, jittered};
 use crate::peer::{Contact, Error, Hello, Peers, Welcome};
 
-/// From one hello to the next, at most. With [`PATIENCE`] it makes 500 ms: so soon a dead node is known to be dead.
+/// From one hello to the next, at most.
 const PERIOD: Duration = Duration::from_millis(150);
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_millis(350);
+
+/// So many late answers in a row are a node that hangs: silent after a second and some.
+const LATE: u32 = 3;
 
 /// From one hello to the next for a contact that has been silent for long.
 const SLOW_PERIOD: Duration = Duration::from_secs(1);
@@ -50,12 +57,11 @@ pub async fn beat(members: Arc<Members>, caller: Arc<dyn Caller>, stop: Cancella
             biased;
             () = stop.cancelled() => return,
             Some((name, answer)) = calls.next() => {
-                if let Some(pace) = paces.get_mut::<String>(&name) {
-                    pace.waiting = false;
-                }
+                let late = paces.get_mut::<String>(&name).map_or(LATE, |pace| pace.count(&answer));
                 match answer {
-                    Some(welcome) => members.answered(&name, &welcome),
-                    None => members.unanswered(&name),
+                    Answer::Welcome(welcome) => members.answered(&name, &welcome),
+                    Answer::Late if late < LATE && members.said_hello() => {}
+                    Answer::Late | Answer::Refused => members.unanswered(&name),
                 }
                 continue;
             }
@@ -72,14 +78,13 @@ pub async fn beat(members: Arc<Members>, caller: Arc<dyn Caller>, stop: Cancella
             let pace = paces.entry(contact.name.clone()).or_insert(Pace {
                 waiting: false,
                 last: None,
+                late: 0,
             });
             if pace.waiting || !urgent && pace.rests(now, long_silent) {
                 continue;
             }
-            *pace = Pace {
-                waiting: true,
-                last: Some(now),
-            };
+            pace.waiting = true;
+            pace.last = Some(now);
             calls.push(greet(Arc::clone(&caller), contact, Arc::clone(&hello)));
         }
     }
@@ -95,23 +100,44 @@ pub async fn farewell(members: &Members, caller: &Arc<dyn Caller>) {
     join_all(greetings).await;
 }
 
-/// One hello: the contact's name and its answer, if it gave one in time.
-async fn greet(
-    caller: Arc<dyn Caller>,
-    contact: Contact,
-    hello: Arc<Hello>,
-) -> (String, Option<Welcome>) {
-    let answer = timeout(PATIENCE, caller.hello(&contact.url, &hello)).await;
-    (contact.name, answer.ok().and_then(Result::ok))
+/// What came of one hello.
+enum Answer {
+    Welcome(Welcome),
+    /// Nobody listens, or who listens does not know this cache.
+    Refused,
+    /// Not in time.
+    Late,
+}
+
+/// One hello: the contact's name and its answer.
+async fn greet(caller: Arc<dyn Caller>, contact: Contact, hello: Arc<Hello>) -> (String, Answer) {
+    let answer = match timeout(PATIENCE, caller.hello(&contact.url, &hello)).await {
+        Ok(Ok(welcome)) => Answer::Welcome(welcome),
+        Ok(Err(_)) => Answer::Refused,
+        Err(_) => Answer::Late,
+    };
+    (contact.name, answer)
 }
 
 /// How one contact is being asked.
 struct Pace {
     waiting: bool,
     last: Option<Instant>,
+    /// Late answers in a row.
+    late: u32,
 }
 
 impl Pace {
+    /// Notes that the call is over; the late answers in a row.
+    fn count(&mut self, answer: &Answer) -> u32 {
+        self.waiting = false;
+        self.late = match answer {
+            Answer::Late => self.late + 1,
+            Answer::Welcome(_) | Answer::Refused => 0,
+        };
+        self.late
+    }
+
     fn rests(&self, now: Instant, long_silent: bool) -> bool {
         long_silent && self.last.is_some_and(|last| now < last + SLOW_PERIOD)
     }

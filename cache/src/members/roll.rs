@@ -229,6 +229,19 @@ impl Roll {
         self.learn(&welcome.members, now);
     }
 
+    /// Something else came from a node.
+    pub(super) fn heard_from(&mut self, name: &str, now: Duration) {
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.last_heard = now;
+        }
+    }
+
+    /// For how long nothing has come from a node.
+    pub(super) fn quiet_for(&self, name: &str, now: Duration) -> Option<Duration> {
+        let node = self.nodes.get(name)?;
+        Some(now.saturating_sub(node.last_heard))
+    }
+
     /// A hello to a node went unanswered.
     pub(super) fn unanswered(&mut self, name: &str, now: Duration) {
         self.suspect(name, now);

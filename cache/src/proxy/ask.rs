@@ -1,12 +1,16 @@
 //! Asking peers: who comes before this node, and giving up on one that the heartbeat says is silent.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Proxy;
 use crate::fill::Error;
 use crate::object::{ObjectId, Source};
 use crate::peer::{self, Contact, Found, Refusal, Want};
 use crate::ring::{Ring, State};
+
+/// A request waits so long for a node from which nothing comes: three missed hellos, as good as.
+const QUIET: Duration = Duration::from_millis(450);
 
 impl Proxy {
     /// The members that are to be asked for a run before this node is, best first.
@@ -43,24 +47,40 @@ impl Proxy {
             answer = answer => answer,
             () = self.silence(&peer.name) => Err(silent(peer)),
         };
-        if let Err(peer::Error::Unreachable { .. }) = &answer {
-            self.0.members.suspect(&peer.name);
+        match &answer {
+            Err(peer::Error::Unreachable { .. }) => self.0.members.suspect(&peer.name),
+            Ok(_) | Err(_) => self.0.members.heard_from(&peer.name),
         }
         answer
     }
 
-    /// Comes back when the member no longer answers heartbeats.
+    /// Comes back when the member no longer answers: the heartbeat says so, or nothing has come from it for so long,
+    /// to this request or to anybody, that it would only be waited for.
     pub(super) async fn silence(&self, name: &str) {
         let mut ring = self.0.ring.clone();
         let is_silent = |ring: &Arc<Ring>| {
             ring.member(name)
                 .is_none_or(|member| member.state == State::Silent)
         };
-        let over = ring.wait_for(is_silent).await.is_err();
-        if over {
-            // No more rings: this node stops, and the answer may still come.
-            std::future::pending::<()>().await;
-        }
+        let said = async {
+            let over = ring.wait_for(is_silent).await.is_err();
+            if over {
+                // No more rings: this node stops, and the answer may still come.
+                std::future::pending::<()>().await;
+            }
+        };
+        let seen = async {
+            let mut wait = QUIET;
+            loop {
+                tokio::time::sleep(wait).await;
+                let quiet = self.0.members.quiet_for(name).unwrap_or(QUIET);
+                match QUIET.checked_sub(quiet) {
+                    Some(more) if !more.is_zero() => wait = more,
+                    _ => return,
+                }
+            }
+        };
+        tokio::select! { () = said => {}, () = seen => {} }
     }
 }
 

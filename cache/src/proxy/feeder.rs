@@ -222,6 +222,7 @@ impl Feeder {
                     () = self.proxy.silence(&peer.name) => Err(silent(peer)),
                 };
                 if let Ok(chunk) = &chunk {
+                    self.proxy.0.members.heard_from(&peer.name);
                     self.proxy.0.metrics.peer_bytes(chunk.len() as u64);
                 }
                 Some(chunk.map_err(Break::from))

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::open::Opened;
 use super::{Error, Freshness, Hop, Proxy, is_private};
+use crate::members::random;
 use crate::object::{Head, ObjectId, Source};
 use crate::origin;
 use crate::store::{Absent, Known, Record, Ticket};
@@ -41,10 +42,7 @@ impl Proxy {
         let fresh_until = if head.cache_control_has("no-cache") {
             Some(now)
         } else {
-            self.0
-                .settings
-                .ttl
-                .map(|ttl| now + jittered(ttl, object, now))
+            self.0.settings.ttl.map(|ttl| now + jittered(ttl))
         };
         self.remember(
             object,
@@ -164,9 +162,7 @@ impl Proxy {
 }
 
 /// Within 10 % of `ttl`, so that what was read together does not expire together.
-fn jittered(ttl: Duration, object: &ObjectId, now: Instant) -> Duration {
-    let salt =
-        xxhash_rust::xxh3::xxh3_64_with_seed(format!("{now:?}").as_bytes(), object.stable_hash());
-    let percent = 90 + u32::try_from(salt % 21).expect("less than 21");
+fn jittered(ttl: Duration) -> Duration {
+    let percent = 90 + u32::try_from(random() % 21).unwrap_or_default();
     ttl * percent / 100
 }

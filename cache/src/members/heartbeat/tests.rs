@@ -7,10 +7,11 @@ use super::*;
 use crate::members::Found;
 use crate::ring::State;
 
-/// A network of the mind: who is dead does not answer, and how many calls each one got.
+/// A network of the mind: who hangs does not answer, who is gone refuses, and how many calls each one got.
 #[derive(Default)]
 struct Network {
     dead: Mutex<HashSet<String>>,
+    gone: Mutex<HashSet<String>>,
     calls: Mutex<HashMap<String, u32>>,
     last: Mutex<Option<Hello>>,
 }
@@ -39,6 +40,12 @@ impl Caller for Network {
             let name = url.trim_start_matches("http://").to_owned();
             *self.calls.lock().unwrap().entry(name.clone()).or_default() += 1;
             *self.last.lock().unwrap() = Some(hello.clone());
+            if self.gone.lock().unwrap().contains(&name) {
+                return Err(Error::Timeout {
+                    url: url.to_owned(),
+                    after: Duration::ZERO,
+                });
+            }
             if self.dead.lock().unwrap().contains(&name) {
                 std::future::pending::<()>().await;
             }
@@ -95,19 +102,44 @@ async fn becomes(members: &Members, name: &str, state: State) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_dies_is_silent_within_500_ms_whenever_it_dies() {
+async fn a_node_that_is_gone_is_silent_with_the_next_hello_whenever_it_goes() {
     for ms in (0..300).step_by(7) {
         let (members, network, ..) = start(&["a", "b"]);
         assert!(members.wait_hello(Instant::now() + PATIENCE).await);
         tokio::time::advance(Duration::from_millis(ms)).await;
-        network.kill("a");
+        network.gone.lock().unwrap().insert("a".to_owned());
         let took = becomes(&members, "a", State::Silent).await;
-        assert!(took <= Duration::from_millis(501), "{took:?}");
+        assert!(took <= PERIOD + Duration::from_millis(1), "{took:?}");
         assert_eq!(
             members.ring().borrow().member("b").unwrap().state,
             State::Serving
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_hangs_is_quiet_at_once_and_silent_after_three_hellos() {
+    let (members, network, ..) = start(&["a"]);
+    assert!(members.wait_hello(Instant::now() + PATIENCE).await);
+    network.kill("a");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(members.quiet_for("a").unwrap() >= Duration::from_millis(350));
+    let serving = |members: &Members| members.ring().borrow().member("a").unwrap().state;
+    assert_eq!(serving(&members), State::Serving);
+    let took = becomes(&members, "a", State::Silent).await;
+    assert!(took <= 3 * (PERIOD + PATIENCE), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_late_answer_moves_no_ring() {
+    let (members, network, ..) = start(&["a"]);
+    assert!(members.wait_hello(Instant::now() + PATIENCE).await);
+    let version = members.ring().borrow().version();
+    network.kill("a");
+    tokio::time::sleep(PERIOD + PATIENCE).await;
+    network.revive("a");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(members.ring().borrow().version(), version);
 }
 
 #[tokio::test(start_paused = true)]
