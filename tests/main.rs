@@ -6,4 +6,5 @@ mod harness;
 
 mod architecture;
 mod cache_peers;
+mod cache_read;
 mod origin;
