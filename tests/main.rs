@@ -7,6 +7,7 @@ mod harness;
 mod architecture;
 mod cache_peers;
 mod cache_processes;
+mod cache_read;
 mod dev;
 mod origin;
 mod original;

@@ -99,30 +99,43 @@ impl Fill {
         }
     }
 
-    /// True while somebody reads along.
+    /// True while somebody reads along, or is going to.
     pub fn is_followed(&self) -> bool {
         self.progress.receiver_count() > 0
     }
 
-    /// Reads the block from byte `skip` of it, at the pace at which it comes.
-    pub fn follow(&self, skip: u64) -> Follower {
+    /// Reads the block at the pace at which it comes. To be taken before the fill starts: one that nobody follows and
+    /// nothing would keep is given up.
+    pub fn follow(&self) -> Follower {
         Follower {
+            index: self.id.index,
             progress: self.progress.subscribe(),
             next: 0,
-            skip: usize::try_from(skip).unwrap_or(usize::MAX),
+            skip: 0,
         }
     }
 }
 
-/// A reader of a block that may still be filling.
-#[derive(Debug)]
+/// A reader of a block that may still be filling. A clone reads for itself.
+#[derive(Debug, Clone)]
 pub struct Follower {
+    index: u32,
     progress: watch::Receiver<Progress>,
     next: usize,
     skip: usize,
 }
 
 impl Follower {
+    /// Which block of the object it is.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Leaves out so many bytes from here on.
+    pub fn skip(&mut self, bytes: u64) {
+        self.skip += usize::try_from(bytes).unwrap_or(usize::MAX);
+    }
+
     /// The next bytes; `None` after the last of the block.
     pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
         loop {

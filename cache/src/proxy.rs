@@ -291,7 +291,11 @@ impl Proxy {
         if let Some(body) = body::held(&self.0, &version, &bytes) {
             return Ok((body, Source::Memory));
         }
-        Body::start(self.clone(), version, bytes, Hop::Last, Vec::new()).await
+        let body = Body::start(self.clone(), version.clone(), bytes, Hop::Last, Vec::new()).await;
+        if let Err(Error::VersionChanged) = &body {
+            self.gone(&version, Hop::Last).await;
+        }
+        body
     }
 
     fn version(&self, object: &ObjectId, head: &Head) -> Version {

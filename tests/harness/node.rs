@@ -41,6 +41,16 @@ pub(crate) struct TestNode {
 impl Ring {
     /// `count` nodes in front of the S3 at `endpoint`, with further flags; all of them ready, and each knows all.
     pub(crate) async fn start(endpoint: &str, count: usize, flags: &[&str]) -> Self {
+        Self::start_with(endpoint, count, flags, |_| {}).await
+    }
+
+    /// The same, with settings that no flag can give.
+    pub(crate) async fn start_with(
+        endpoint: &str,
+        count: usize,
+        flags: &[&str],
+        change: impl Fn(&mut Settings),
+    ) -> Self {
         let keys = keys();
         let config = config(endpoint, &keys, flags);
         let mut bound = Vec::new();
@@ -55,7 +65,8 @@ impl Ring {
             let me = url(&listeners.main);
             let admin = url(&listeners.admin);
             let found = urls.iter().map(|url| listed(url)).collect::<Vec<_>>();
-            let settings = Settings::new(&config, contact(&me));
+            let mut settings = Settings::new(&config, contact(&me));
+            change(&mut settings);
             async move {
                 let discovery = stream::iter([found]).boxed();
                 let node = Node::start(settings, listeners, discovery).await.unwrap();

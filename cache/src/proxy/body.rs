@@ -15,7 +15,7 @@ use futures::Stream;
 use futures::stream::{self, BoxStream};
 
 use super::{Error, Hop, Inner, Proxy};
-use crate::fill::{self, Fill, Follower, Version, Way};
+use crate::fill::{self, Follower, Version, Way};
 use crate::object::{Source, run_of};
 use crate::origin;
 use crate::store::{Charge, Kind};
@@ -80,7 +80,7 @@ impl Body {
         version: Version,
         range: Range<u64>,
         hop: Hop,
-        fills: Vec<Arc<Fill>>,
+        fills: Vec<Follower>,
     ) -> Result<(Self, Source), Error> {
         let mut reader = Reader::new(proxy, version, range, hop, fills);
         let Some(first) = reader.next().await else {
@@ -91,6 +91,10 @@ impl Body {
         let rest = stream::unfold(Some(reader), |reader| async move {
             let mut reader = reader?;
             let item = reader.next().await?;
+            if let Err(Error::VersionChanged) = &item {
+                // Made known before the body is cut: whoever asks again gets the new one.
+                reader.proxy.gone(&reader.version, reader.hop).await;
+            }
             let next = item.is_ok().then_some(reader);
             Some((item, next))
         });
@@ -123,7 +127,7 @@ struct Reader {
     range: Range<u64>,
     hop: Hop,
     /// Blocks on their way, by index.
-    ahead: BTreeMap<u32, Arc<Fill>>,
+    ahead: BTreeMap<u32, Follower>,
     /// The first block that was not asked for yet.
     planned: u32,
     now: Now,
@@ -156,12 +160,12 @@ impl Reader {
         version: Version,
         range: Range<u64>,
         hop: Hop,
-        fills: Vec<Arc<Fill>>,
+        fills: Vec<Follower>,
     ) -> Self {
         let blocks = proxy.0.settings.blocks;
         let wanted = blocks.of(&range);
         let small = range.end - range.start < proxy.0.settings.part_bytes.min(version.size);
-        let fills = fills.into_iter().map(|fill| (fill.id().index, fill));
+        let fills = fills.into_iter().map(|fill| (fill.index(), fill));
         let ahead = fills.filter(|(index, _)| wanted.contains(index)).collect();
         Self {
             proxy,
@@ -217,8 +221,8 @@ impl Reader {
         let index = blocks.index(self.range.start);
         let within = self.range.start - blocks.bytes(index, self.version.size).start;
         self.plan_ahead(index);
-        if let Some(fill) = self.ahead.remove(&index) {
-            let mut follower = fill.follow(within);
+        if let Some(mut follower) = self.ahead.remove(&index) {
+            follower.skip(within);
             match follower.source().await {
                 Ok(source) => self.came_from(source),
                 Err(fill::Error::NoMemory) => return self.bypass().await,
@@ -246,7 +250,14 @@ impl Reader {
             return;
         }
         while self.planned < horizon {
-            let part_end = self.proxy.part_end(self.planned).min(horizon);
+            // What came with the first answer is here already: it may be over by now, and kept nowhere.
+            let held = self.ahead.range(self.planned..).next();
+            let held = held.map_or(horizon, |(index, _)| *index);
+            if held == self.planned {
+                self.planned += 1;
+                continue;
+            }
+            let part_end = self.proxy.part_end(self.planned).min(horizon).min(held);
             let way = self
                 .proxy
                 .way(&self.version, run_of(self.planned), self.hop);
@@ -257,7 +268,9 @@ impl Reader {
                 way,
             );
             for fill in claim.follow {
-                self.ahead.entry(fill.id().index).or_insert(fill);
+                self.ahead
+                    .entry(fill.id().index)
+                    .or_insert_with(|| fill.follow());
             }
             for fills in claim.start {
                 if self.small && way == Way::Origin {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::ask::{relayed, seen_from_here};
 use super::freshness::is_usable;
 use super::{Ask, Error, Freshness, Hop, Proxy};
-use crate::fill::Fill;
+use crate::fill::{Follower, Version};
 use crate::object::{ByteRange, ObjectId, RUN_BLOCKS, Scope, Source};
 use crate::origin::{self, Revalidation};
 use crate::peer::{self, Contact, Found, RefusalKind, Want};
@@ -29,7 +29,7 @@ pub(super) struct Opened {
     /// Who said so; `None`: the record was here.
     pub(super) source: Option<Source>,
     /// The first bytes, on their way.
-    pub(super) fills: Vec<Arc<Fill>>,
+    pub(super) fills: Vec<Follower>,
 }
 
 type Open = Shared<BoxFuture<'static, Result<Opened, Error>>>;
@@ -112,6 +112,26 @@ impl Proxy {
             });
         }
         present(open.await?)
+    }
+
+    /// S3 has another version than this one, which may be held as current here and at its home.
+    pub(super) async fn gone(&self, version: &Version, hop: Hop) {
+        self.0.store.remove_head(&version.object, &version.etag);
+        if hop == Hop::Last {
+            // Whoever asked this node hears of it, and tells the home.
+            return;
+        }
+        let ask = Ask {
+            object: version.object.clone(),
+            range: None,
+            freshness: Freshness::Not(version.etag.clone()),
+            hop,
+            body: false,
+        };
+        let now = tokio::time::timeout(self.0.settings.timeout, self.open(&ask)).await;
+        if let Ok(Err(error)) = now {
+            tracing::debug!(object = %version.object, %error, "the version after the one that is gone is not known yet");
+        }
     }
 
     fn find_detached(self, question: Question, first: Option<Range<u64>>) -> Open {

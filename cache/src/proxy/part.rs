@@ -64,8 +64,11 @@ impl Proxy {
         let Known::Present(head) = &opened.record.known else {
             return opened;
         };
-        let source = opened.source.unwrap_or(Source::Origin);
         let version = self.version(object, head);
+        let source = match opened.source.unwrap_or(Source::Origin) {
+            Source::Origin if !version.kept => Source::Bypass,
+            source => source,
+        };
         let way = match stream {
             Stream::Origin(_) => Way::Origin,
             Stream::Peer(..) => Way::Peers,
@@ -76,7 +79,7 @@ impl Proxy {
             self.0.settings.blocks.of(&bytes),
             way,
         );
-        opened.fills = claim.follow;
+        opened.fills = claim.follow.iter().map(|fill| fill.follow()).collect();
         let fills: Vec<_> = claim.start.into_iter().flatten().collect();
         if !fills.is_empty() {
             let mut feeder = Feeder::new(self.clone(), version, fills, ticket, way);

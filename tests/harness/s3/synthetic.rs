@@ -19,28 +19,44 @@ static NOISE: LazyLock<Vec<u8>> = LazyLock::new(|| {
 pub(crate) fn bytes(seed: u64, range: Range<u64>) -> Bytes {
     let length = usize::try_from(range.end - range.start).expect("it fits in memory");
     let mut out = BytesMut::with_capacity(length);
-    let mut at = range.start;
-    while at < range.end {
-        let page = at / PAGE;
-        let from = usize::try_from(at % PAGE).expect("within a page");
-        let until = usize::try_from((range.end - page * PAGE).min(PAGE)).expect("within a page");
-        out.extend_from_slice(&page_of(seed, page)[from..until]);
-        at = (page + 1) * PAGE;
-    }
+    pieces(seed, range, |piece| {
+        out.extend_from_slice(piece);
+        true
+    });
     out.freeze()
 }
 
 /// True when `found` is what stands at `offset`.
 pub(crate) fn matches(seed: u64, offset: u64, found: &[u8]) -> bool {
-    bytes(seed, offset..offset + found.len() as u64) == found
+    let mut left = found;
+    pieces(seed, offset..offset + found.len() as u64, |piece| {
+        let (next, rest) = left.split_at(piece.len());
+        left = rest;
+        next == piece
+    })
 }
 
-fn page_of(seed: u64, page: u64) -> Vec<u8> {
-    let mark = mix(seed ^ mix(page));
-    let shift = usize::try_from(mark % SHIFTS).expect("small");
-    let mut bytes = NOISE[shift..][..usize::try_from(PAGE).expect("small")].to_vec();
-    bytes[..8].copy_from_slice(&mark.to_le_bytes());
-    bytes
+/// Gives the bytes of `range` to `take`, piece by piece, for as long as it says true. Nothing is copied.
+fn pieces(seed: u64, range: Range<u64>, mut take: impl FnMut(&[u8]) -> bool) -> bool {
+    let mut at = range.start;
+    while at < range.end {
+        let page = at / PAGE;
+        let from = usize::try_from(at % PAGE).expect("within a page");
+        let until = usize::try_from((range.end - page * PAGE).min(PAGE)).expect("within a page");
+        let mark = mix(seed ^ mix(page));
+        let noise = &NOISE[usize::try_from(mark % SHIFTS).expect("small")..];
+        let mark = mark.to_le_bytes();
+        let marked = until.min(mark.len());
+        if from < marked && !take(&mark[from..marked]) {
+            return false;
+        }
+        let plain = from.max(mark.len());
+        if plain < until && !take(&noise[plain..until]) {
+            return false;
+        }
+        at = (page + 1) * PAGE;
+    }
+    true
 }
 
 /// splitmix64: neighbours get nothing in common.

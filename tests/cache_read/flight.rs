@@ -1,0 +1,147 @@
+//! One fill, many who wait for it: at all nodes, early, late, gone again, or slow.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Barrier;
+use tokio::time::timeout;
+
+use super::{MIB, begun, some, url, verified};
+use crate::harness::node::Ring;
+use crate::harness::s3::{Fault, Gate, S3, synthetic};
+
+const CLIENTS: usize = 300;
+/// For 300 bodies of 64 MiB on a busy machine.
+const LONG: Duration = Duration::from_secs(300);
+/// Of each body, before the gate: neither a whole block nor a whole number of pages.
+const HELD: u64 = 300_001;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_hundred_clients_at_three_nodes_cost_s3_one_read() {
+    let s3 = S3::start().await;
+    s3.put_synthetic("bucket", "cold", 3, 64 * MIB);
+    let ring = Ring::start(&s3.endpoint(), 3, &[]).await;
+    let whole = synthetic::bytes(3, 0..64 * MIB);
+    let together = Arc::new(Barrier::new(CLIENTS));
+    let clients = (0..CLIENTS).map(|i| {
+        let (url, whole, together) = (
+            url(&ring.nodes[i % 3], "cold"),
+            whole.clone(),
+            together.clone(),
+        );
+        tokio::spawn(async move {
+            together.wait().await;
+            let mut body = begun(&url).await.into_body();
+            let mut at = 0;
+            while at < whole.len() {
+                let piece = some(&mut body, 1).await;
+                assert!(whole[at..].starts_with(&piece), "wrong bytes at {at}");
+                at += piece.len();
+            }
+            assert_eq!(
+                verified(body, 3, 64 * MIB).await.unwrap(),
+                0,
+                "the body runs on"
+            );
+        })
+    });
+    let clients = join_all(clients.collect::<Vec<_>>());
+    for client in timeout(LONG, clients).await.unwrap() {
+        client.unwrap();
+    }
+    s3.assert_read_once("bucket", "cold");
+    assert_eq!(s3.sent_bytes(), 64 * MIB);
+    assert_eq!(s3.count("HeadObject"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_byte_is_out_before_the_last_is_in_at_every_node_and_for_late_comers() {
+    let s3 = S3::start().await;
+    let gate = Gate::new();
+    s3.fault(Fault::hold_body(HELD, &gate).of("GetObject"));
+    let ring = Ring::start(&s3.endpoint(), 3, &[]).await;
+    let key = ring.key_of(0);
+    s3.put_synthetic("bucket", &key, 4, 4 * MIB);
+    let mut readers = Vec::new();
+    // The owner, another node, and both once more when the fill is long under way.
+    for place in [0, 1, 0, 1, 2] {
+        let mut body = begun(&url(&ring.nodes[place], &key)).await.into_body();
+        let first = some(&mut body, usize::try_from(HELD).unwrap()).await;
+        assert_eq!(first.len() as u64, HELD, "the gate is closed");
+        assert!(synthetic::matches(4, 0, &first));
+        readers.push(body);
+    }
+    gate.open();
+    for body in readers {
+        assert_eq!(verified(body, 4, HELD).await.unwrap(), 4 * MIB - HELD);
+    }
+    s3.assert_read_once("bucket", &key);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_started_a_fill_may_hang_up() {
+    for starter in [0, 1] {
+        let s3 = S3::start().await;
+        let gate = Gate::new();
+        s3.fault(Fault::hold_body(HELD, &gate).of("GetObject"));
+        let ring = Ring::start(&s3.endpoint(), 3, &[]).await;
+        let key = ring.key_of(0);
+        s3.put_synthetic("bucket", &key, 5, 20 * MIB);
+        let mut first = begun(&url(&ring.nodes[starter], &key)).await.into_body();
+        some(&mut first, 1).await;
+        let waits = begun(&url(&ring.nodes[2], &key)).await.into_body();
+        drop(first);
+        gate.open();
+        assert_eq!(verified(waits, 5, 0).await.unwrap(), 20 * MIB);
+        s3.assert_read_once("bucket", &key);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_started_a_fill_may_hang_up_before_anything_came() {
+    let s3 = S3::start().await;
+    let gate = Gate::new();
+    s3.fault(Fault::hold(&gate).of("GetObject"));
+    let ring = Ring::start(&s3.endpoint(), 2, &[]).await;
+    let key = ring.key_of(0);
+    s3.put_synthetic("bucket", &key, 6, 2 * MIB);
+    let (at_owner, elsewhere) = (url(&ring.nodes[0], &key), url(&ring.nodes[1], &key));
+    let starter = tokio::spawn(async move { begun(&at_owner).await });
+    gate.reached(1).await;
+    let waits = tokio::spawn(async move { begun(&elsewhere).await });
+    starter.abort();
+    assert!(starter.await.unwrap_err().is_cancelled());
+    gate.open();
+    let waits = waits.await.unwrap().into_body();
+    assert_eq!(verified(waits, 6, 0).await.unwrap(), 2 * MIB);
+    s3.assert_read_once("bucket", &key);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_readers_that_stopped_hold_up_nobody() {
+    let s3 = S3::start().await;
+    s3.put_synthetic("bucket", "slow", 7, 64 * MIB);
+    let ring = Ring::start(&s3.endpoint(), 3, &["--max-cache-size=128"]).await;
+    let mut stopped = Vec::new();
+    for i in 0..50 {
+        let address = ring.nodes[i % 3].url.strip_prefix("http://").unwrap();
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client
+            .write_all(b"GET /get?key=slow HTTP/1.1\r\nhost: a\r\n\r\n")
+            .await
+            .unwrap();
+        client.read_exact(&mut [0; 1024]).await.unwrap();
+        stopped.push(client);
+    }
+    for node in &ring.nodes {
+        let reading = verified(begun(&url(node, "slow")).await.into_body(), 7, 0);
+        let read = timeout(LONG, reading).await.expect("held up").unwrap();
+        assert_eq!(read, 64 * MIB);
+        let budget = node.node.proxy().store().budget();
+        assert!(budget.peak() <= budget.limit());
+    }
+    drop(stopped);
+}
