@@ -5,5 +5,7 @@
 mod harness;
 
 mod architecture;
+mod cache_memory;
 mod cache_peers;
+mod cache_production;
 mod origin;

@@ -51,6 +51,18 @@ struct Progress {
     pieces: Vec<Bytes>,
     source: Option<Source>,
     end: Option<Result<(), Error>>,
+    followers: usize,
+    /// The block is in the store, for everybody who does not follow already.
+    stored: bool,
+}
+
+impl Progress {
+    /// Lets go of bytes that the store has, so that it may evict them.
+    fn let_go(&mut self) {
+        if self.stored && self.followers == 0 {
+            self.pieces = Vec::new();
+        }
+    }
 }
 
 impl Fill {
@@ -90,6 +102,15 @@ impl Fill {
         });
     }
 
+    /// The fill is over and its block in the store: only who follows it now still holds its bytes.
+    pub fn stored(&self) {
+        self.progress.send_if_modified(|progress| {
+            progress.stored = true;
+            progress.let_go();
+            false
+        });
+    }
+
     /// Comes back when the fill is over.
     pub async fn ended(&self) -> Result<(), Error> {
         let mut progress = self.progress.subscribe();
@@ -105,8 +126,13 @@ impl Fill {
     }
 
     /// Reads the block from byte `skip` of it, at the pace at which it comes.
-    pub fn follow(&self, skip: u64) -> Follower {
+    pub fn follow(self: &Arc<Self>, skip: u64) -> Follower {
+        self.progress.send_if_modified(|progress| {
+            progress.followers += 1;
+            false
+        });
         Follower {
+            fill: self.clone(),
             progress: self.progress.subscribe(),
             next: 0,
             skip,
@@ -117,13 +143,14 @@ impl Fill {
 /// A reader of a block that may still be filling.
 #[derive(Debug)]
 pub struct Follower {
+    fill: Arc<Fill>,
     progress: watch::Receiver<Progress>,
     next: usize,
     skip: u64,
 }
 
 impl Follower {
-    /// The next bytes; `None` after the last of the block.
+    /// The next bytes; `None` after the last of the block, and when the bytes are to be had from the store.
     pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
         loop {
             {
@@ -165,6 +192,16 @@ impl Follower {
             (None, Some(Err(error))) => Err(error.clone()),
             (None, _) => Ok(Source::Origin),
         }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.fill.progress.send_if_modified(|progress| {
+            progress.followers -= 1;
+            progress.let_go();
+            false
+        });
     }
 }
 

@@ -29,6 +29,7 @@ use crate::ring::Ring;
 use crate::store::{Dropped, Known, Record, Store};
 
 pub use body::Body;
+use body::Turn;
 use dense::Dense;
 pub use keep::Keeper;
 use open::{Opened, Opens};
@@ -300,6 +301,7 @@ impl Proxy {
     }
 
     async fn read_through(&self, mut ask: Ask) -> Result<Answer, Error> {
+        let mut turn = Turn::new(self);
         for _ in 0..ATTEMPTS {
             let opened = self.open(&ask).await?;
             let Known::Present(head) = opened.record.known.clone() else {
@@ -316,7 +318,8 @@ impl Proxy {
                 source,
                 fills,
             } = opened;
-            match Body::start(self.clone(), version, range.clone(), ask.hop, fills).await {
+            let mine = std::mem::replace(&mut turn, Turn::new(self));
+            match Body::start(self.clone(), version, range.clone(), ask.hop, fills, mine).await {
                 Ok((body, from)) => {
                     return Ok(answer(&record, head, farthest(source, from), range, body));
                 }
@@ -348,7 +351,15 @@ impl Proxy {
         if let Some(body) = body::held(&self.0, &version, &bytes) {
             return Ok((body, Source::Memory));
         }
-        Body::start(self.clone(), version, bytes, Hop::Last, Vec::new()).await
+        Body::start(
+            self.clone(),
+            version,
+            bytes,
+            Hop::Last,
+            Vec::new(),
+            Turn::new(self),
+        )
+        .await
     }
 
     fn version(&self, object: &ObjectId, head: &Head) -> Version {

@@ -19,12 +19,16 @@ use super::{Error, Hop, Inner, Proxy};
 use crate::fill::{self, Fill, Follower, Version, Way};
 use crate::object::{Source, run_of};
 use crate::origin;
-use crate::store::{Charge, Kind};
+use crate::store::{Charge, Kind, Loan};
 
 /// What a reader past the cache holds of its stream: the client's read buffer and what is being sent.
 const BYPASS_BYTES: u64 = 512 * 1024;
 /// How long a reader waits for that much.
 const BYPASS_WAIT: Duration = Duration::from_secs(2);
+/// What a reader that may hold no block is given at a time.
+const COPY_BYTES: usize = 64 * 1024;
+/// How long it waits for that much.
+const COPY_WAIT: Duration = Duration::from_secs(2);
 /// A reader's share of the memory that readers may fetch ahead of themselves: a quarter of all of it, divided.
 const AHEAD_SHARE: u64 = 4;
 
@@ -82,8 +86,9 @@ impl Body {
         range: Range<u64>,
         hop: Hop,
         fills: Vec<Arc<Fill>>,
+        turn: Turn,
     ) -> Result<(Self, Source), Error> {
-        let mut reader = Reader::new(proxy, version, range, hop, fills);
+        let mut reader = Reader::new(proxy, version, range, hop, fills, turn);
         let Some(first) = reader.next().await else {
             return Ok((Self::empty(), Source::Memory));
         };
@@ -100,21 +105,42 @@ impl Body {
     }
 }
 
-/// The bytes of `range`, if all of it is in the store and it is no more than one part.
+/// The bytes of `range`, if all of it is in the store, it is no more than one part, and another client may hold that much.
 pub(super) fn held(inner: &Inner, version: &Version, range: &Range<u64>) -> Option<Body> {
     let blocks = inner.settings.blocks;
     let mut pieces = VecDeque::new();
     if range.end - range.start > inner.settings.part_bytes {
         return None;
     }
-    for index in blocks.of(range) {
+    let wanted = blocks.of(range);
+    let whole = blocks.bytes(wanted.start, version.size).start
+        ..blocks.bytes(wanted.end.max(1) - 1, version.size).end;
+    let loan = inner
+        .store
+        .budget()
+        .try_lend(whole.end.saturating_sub(whole.start))?;
+    for index in wanted {
         let block = inner.store.block(&version.block(index))?;
         let bytes = blocks.bytes(index, version.size);
         let from = range.start.max(bytes.start) - bytes.start;
         let to = range.end.min(bytes.end) - bytes.start;
-        pieces.extend(block.slice(from..to));
+        pieces.extend(block.slice(from..to).map(|piece| loan.lend(piece)));
     }
     Some(Body(Bytestream::Held(pieces)))
+}
+
+impl Proxy {
+    /// Blocks that each reader may have in memory ahead of itself.
+    pub(super) fn share(&self) -> u32 {
+        let inner = &self.0;
+        let settings = &inner.settings;
+        let readers = inner.readers.load(Ordering::Relaxed).max(1) as u64;
+        let fair = inner.store.budget().limit() / AHEAD_SHARE / readers;
+        let most = settings.part_bytes * settings.parts_in_flight;
+        u32::try_from(fair.min(most) / settings.blocks.size)
+            .unwrap_or(u32::MAX)
+            .max(1)
+    }
 }
 
 struct Reader {
@@ -131,6 +157,23 @@ struct Reader {
     source: Source,
     /// It asked for less than a part.
     small: bool,
+    _turn: Turn,
+}
+
+/// Counts a reader, from its question to the end of its body.
+pub(super) struct Turn(Proxy);
+
+impl Turn {
+    pub(super) fn new(proxy: &Proxy) -> Self {
+        proxy.0.readers.fetch_add(1, Ordering::Relaxed);
+        Self(proxy.clone())
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.0.readers.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Where the next byte comes from.
@@ -138,9 +181,11 @@ enum Now {
     /// Not known yet.
     Undecided,
     /// A stored block.
-    Held(VecDeque<Bytes>),
+    Held(VecDeque<Bytes>, Arc<Loan>),
     /// A block on its way.
-    Following(Follower),
+    Following(Follower, Arc<Loan>),
+    /// A copy from either: a reader that may hold no block asks anew for each.
+    Copied(Bytes),
     /// Past the cache.
     Bypass(Box<Bypass>),
 }
@@ -158,8 +203,8 @@ impl Reader {
         range: Range<u64>,
         hop: Hop,
         fills: Vec<Arc<Fill>>,
+        turn: Turn,
     ) -> Self {
-        proxy.0.readers.fetch_add(1, Ordering::Relaxed);
         let blocks = proxy.0.settings.blocks;
         let wanted = blocks.of(&range);
         let small = range.end - range.start < proxy.0.settings.part_bytes.min(version.size);
@@ -175,6 +220,7 @@ impl Reader {
             now: Now::Undecided,
             source: Source::Memory,
             small,
+            _turn: turn,
         }
     }
 
@@ -185,9 +231,11 @@ impl Reader {
                     Ok(()) => continue,
                     Err(error) => return Some(Err(error)),
                 },
-                Now::Held(pieces) => pieces.pop_front(),
-                Now::Following(follower) => match follower.next().await {
-                    Some(Ok(bytes)) => Some(bytes),
+                Now::Held(pieces, loan) => pieces.pop_front().map(|piece| loan.lend(piece)),
+                Now::Copied(bytes) if bytes.is_empty() => None,
+                Now::Copied(bytes) => Some(std::mem::take(bytes)),
+                Now::Following(follower, loan) => match follower.next().await {
+                    Some(Ok(bytes)) => Some(loan.lend(bytes)),
                     Some(Err(fill::Error::NoMemory)) => match self.bypass().await {
                         Ok(()) => continue,
                         Err(error) => return Some(Err(error)),
@@ -217,8 +265,15 @@ impl Reader {
     async fn decide(&mut self) -> Result<(), Error> {
         let blocks = self.proxy.0.settings.blocks;
         let index = blocks.index(self.range.start);
-        let within = self.range.start - blocks.bytes(index, self.version.size).start;
+        let bytes = blocks.bytes(index, self.version.size);
+        let within = self.range.start - bytes.start;
         self.plan_ahead(index);
+        let loan = self
+            .proxy
+            .0
+            .store
+            .budget()
+            .try_lend(bytes.end - bytes.start);
         if let Some(fill) = self.ahead.remove(&index) {
             let mut follower = fill.follow(within);
             match follower.source().await {
@@ -226,10 +281,19 @@ impl Reader {
                 Err(fill::Error::NoMemory) => return self.bypass().await,
                 Err(error) => return Err(error.into()),
             }
-            self.now = Now::Following(follower);
+            let Some(loan) = loan else {
+                return self.copy_of(follower, fill).await;
+            };
+            self.now = Now::Following(follower, loan);
         } else if let Some(block) = self.proxy.0.store.block(&self.version.block(index)) {
             let end = block.len();
-            self.now = Now::Held(block.slice(within..end).collect());
+            self.now = match loan {
+                Some(loan) => Now::Held(block.slice(within..end).collect(), loan),
+                None => match block.slice(within..end).next() {
+                    Some(piece) => Now::Copied(self.copy(&piece).await?),
+                    None => Now::Undecided,
+                },
+            };
         } else {
             // It was there when the plan was made and is gone: ask for it again.
             self.planned = self.planned.min(index);
@@ -237,11 +301,39 @@ impl Reader {
         Ok(())
     }
 
+    /// The next bytes of a block on its way, without holding on to it.
+    async fn copy_of(&mut self, mut follower: Follower, fill: Arc<Fill>) -> Result<(), Error> {
+        match follower.next().await {
+            Some(Ok(piece)) => {
+                self.now = Now::Copied(self.copy(&piece).await?);
+                self.ahead.insert(fill.id().index, fill);
+                Ok(())
+            }
+            Some(Err(fill::Error::NoMemory)) => self.bypass().await,
+            Some(Err(error)) => Err(error.into()),
+            // It is in the store by now.
+            None => Ok(()),
+        }
+    }
+
+    /// As much of `piece` as is given at a time.
+    async fn copy(&self, piece: &Bytes) -> Result<Bytes, Error> {
+        let length = piece.len().min(COPY_BYTES);
+        let charge = self
+            .proxy
+            .0
+            .store
+            .reserve(Kind::Answers, length as u64, COPY_WAIT)
+            .await
+            .ok_or(Error::NoMemory)?;
+        Ok(charge.copy(&piece[..length]))
+    }
+
     /// Asks for the parts between the next byte and as far ahead as this reader may.
     fn plan_ahead(&mut self, index: u32) {
         let blocks = self.proxy.0.settings.blocks;
         let end = blocks.of(&self.range).end;
-        let share = self.share();
+        let share = self.proxy.share();
         let horizon = end.min(index.saturating_add(share));
         // Half of the share is given before more is asked for, so that parts stay large.
         if self.planned > index && self.planned + share / 2 > horizon && self.planned < end {
@@ -272,18 +364,6 @@ impl Reader {
             }
             self.planned = part_end;
         }
-    }
-
-    /// Blocks that this reader may have in memory ahead of itself.
-    fn share(&self) -> u32 {
-        let inner = &self.proxy.0;
-        let settings = &inner.settings;
-        let readers = inner.readers.load(Ordering::Relaxed).max(1) as u64;
-        let fair = inner.store.budget().limit() / AHEAD_SHARE / readers;
-        let most = settings.part_bytes * settings.parts_in_flight;
-        u32::try_from(fair.min(most) / settings.blocks.size)
-            .unwrap_or(u32::MAX)
-            .max(1)
     }
 
     /// Goes on past the cache: no memory is left for whole blocks.
@@ -320,11 +400,5 @@ impl Reader {
         if self.source == Source::Memory {
             self.source = source;
         }
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.proxy.0.readers.fetch_sub(1, Ordering::Relaxed);
     }
 }

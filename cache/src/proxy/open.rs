@@ -310,7 +310,8 @@ impl Proxy {
         if index >= RUN_BLOCKS {
             return None;
         }
-        let part_end = self.part_end(index);
+        // No more than this reader would ask for later on, or many that come at once fill the memory before they are counted.
+        let part_end = self.part_end(index).min(index + self.share());
         let end = last.map_or(part_end, |last| part_end.min(blocks.index(last) + 1));
         Some(u64::from(index) * blocks.size..u64::from(end) * blocks.size)
     }

@@ -399,6 +399,7 @@ impl Feeder {
             self.current = Some(buffer);
             return Ok(());
         }
+        let mut stored = false;
         if self.version.kept {
             let pool = match self.way {
                 Way::Origin => Pool::Owned,
@@ -407,7 +408,8 @@ impl Feeder {
             let block = buffer
                 .finish()
                 .map_err(|_short| Break::Final(Error::NoMemory))?;
-            self.proxy
+            stored = self
+                .proxy
                 .0
                 .store
                 .put_block(fill.id().clone(), block, pool, self.ticket);
@@ -415,6 +417,9 @@ impl Feeder {
         // Stored first, then off the table, then over: nobody can miss it in all three places.
         self.proxy.0.fills.remove(fill);
         fill.end(Ok(()));
+        if stored {
+            fill.stored();
+        }
         self.fills.pop_front();
         Ok(())
     }
