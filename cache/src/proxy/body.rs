@@ -4,7 +4,7 @@
 //! given yet. So an object larger than all memory streams through, and a slow reader holds up nobody.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::Stream;
 use futures::stream::{self, BoxStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Error, Hop, Inner, Proxy};
 use crate::fill::{self, Fill, Follower, Version, Way};
@@ -25,8 +26,8 @@ use crate::store::{Charge, Kind, Loan};
 const BYPASS_BYTES: u64 = 512 * 1024;
 /// How long a reader waits for that much.
 const BYPASS_WAIT: Duration = Duration::from_secs(2);
-/// What a reader that may hold no block is given at a time.
-const COPY_BYTES: usize = 64 * 1024;
+/// What a reader that may hold no block is given at a time, at most and at least; in between, its share of a part of the memory.
+const COPY_BYTES: RangeInclusive<u64> = 4 * 1024..=64 * 1024;
 /// How long it waits for that much.
 const COPY_WAIT: Duration = Duration::from_secs(2);
 /// A reader's share of the memory that readers may fetch ahead of themselves: a quarter of all of it, divided.
@@ -158,6 +159,8 @@ struct Reader {
     /// It asked for less than a part.
     small: bool,
     _turn: Turn,
+    /// One copy is with the client at a time.
+    copies: Arc<Semaphore>,
 }
 
 /// Counts a reader, from its question to the end of its body.
@@ -221,6 +224,7 @@ impl Reader {
             source: Source::Memory,
             small,
             _turn: turn,
+            copies: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -274,6 +278,11 @@ impl Reader {
             .store
             .budget()
             .try_lend(bytes.end - bytes.start);
+        // Before the block is looked for: who waits here for its client holds nothing.
+        let copy = match loan {
+            Some(_) => None,
+            None => self.copies.clone().acquire_owned().await.ok(),
+        };
         if let Some(fill) = self.ahead.remove(&index) {
             let mut follower = fill.follow(within);
             match follower.source().await {
@@ -282,7 +291,7 @@ impl Reader {
                 Err(error) => return Err(error.into()),
             }
             let Some(loan) = loan else {
-                return self.copy_of(follower, fill).await;
+                return self.copy_of(follower, fill, copy).await;
             };
             self.now = Now::Following(follower, loan);
         } else if let Some(block) = self.proxy.0.store.block(&self.version.block(index)) {
@@ -290,7 +299,7 @@ impl Reader {
             self.now = match loan {
                 Some(loan) => Now::Held(block.slice(within..end).collect(), loan),
                 None => match block.slice(within..end).next() {
-                    Some(piece) => Now::Copied(self.copy(&piece).await?),
+                    Some(piece) => Now::Copied(self.copy(&piece, copy).await?),
                     None => Now::Undecided,
                 },
             };
@@ -302,10 +311,15 @@ impl Reader {
     }
 
     /// The next bytes of a block on its way, without holding on to it.
-    async fn copy_of(&mut self, mut follower: Follower, fill: Arc<Fill>) -> Result<(), Error> {
+    async fn copy_of(
+        &mut self,
+        mut follower: Follower,
+        fill: Arc<Fill>,
+        copy: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), Error> {
         match follower.next().await {
             Some(Ok(piece)) => {
-                self.now = Now::Copied(self.copy(&piece).await?);
+                self.now = Now::Copied(self.copy(&piece, copy).await?);
                 self.ahead.insert(fill.id().index, fill);
                 Ok(())
             }
@@ -317,16 +331,22 @@ impl Reader {
     }
 
     /// As much of `piece` as is given at a time.
-    async fn copy(&self, piece: &Bytes) -> Result<Bytes, Error> {
-        let length = piece.len().min(COPY_BYTES);
-        let charge = self
-            .proxy
-            .0
+    async fn copy(
+        &self,
+        piece: &Bytes,
+        copy: Option<OwnedSemaphorePermit>,
+    ) -> Result<Bytes, Error> {
+        let inner = &self.proxy.0;
+        let readers = inner.readers.load(Ordering::Relaxed).max(1) as u64;
+        let share = inner.store.budget().limit() / AHEAD_SHARE / readers;
+        let most = share.clamp(*COPY_BYTES.start(), *COPY_BYTES.end());
+        let length = piece.len().min(usize::try_from(most).unwrap_or(usize::MAX));
+        let charge = inner
             .store
             .reserve(Kind::Answers, length as u64, COPY_WAIT)
             .await
             .ok_or(Error::NoMemory)?;
-        Ok(charge.copy(&piece[..length]))
+        Ok(charge.copy(&piece[..length], copy))
     }
 
     /// Asks for the parts between the next byte and as far ahead as this reader may.

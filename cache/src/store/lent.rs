@@ -50,12 +50,12 @@ impl Loan {
 }
 
 impl Charge {
-    /// A copy of `bytes`, which this covers; what exceeds them is given back.
-    pub fn copy(mut self, bytes: &[u8]) -> Bytes {
+    /// A copy of `bytes`, which this covers; what exceeds them is given back. It drops `with` when it is dropped.
+    pub fn copy(mut self, bytes: &[u8], with: impl Send + 'static) -> Bytes {
         self.shrink(bytes.len() as u64);
         Bytes::from_owner(Lent {
             bytes: bytes.to_vec(),
-            _until: self,
+            _until: (self, with),
         })
     }
 }
@@ -91,7 +91,10 @@ mod tests {
     #[test]
     fn a_copy_is_charged_while_it_lives() {
         let budget = Budget::new(100);
-        let copy = budget.try_charge(Kind::Answers, 50).unwrap().copy(b"abc");
+        let copy = budget
+            .try_charge(Kind::Answers, 50)
+            .unwrap()
+            .copy(b"abc", ());
         assert_eq!((&copy[..], budget.used()), (&b"abc"[..], 3));
         drop(copy);
         assert_eq!(budget.used(), 0);
