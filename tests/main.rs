@@ -5,8 +5,10 @@
 mod harness;
 
 mod architecture;
+mod cache_memory;
 mod cache_peers;
 mod cache_processes;
+mod cache_production;
 mod cache_read;
 mod dev;
 mod origin;

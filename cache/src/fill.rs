@@ -51,6 +51,20 @@ struct Progress {
     pieces: Vec<Bytes>,
     source: Option<Source>,
     end: Option<Result<(), Error>>,
+    followers: usize,
+    /// Those of them that have begun to read.
+    reading: usize,
+    /// The block is in the store, for everybody who does not read it here already.
+    stored: bool,
+}
+
+impl Progress {
+    /// Lets go of bytes that the store has, so that it may evict them.
+    fn let_go(&mut self) {
+        if self.stored && self.reading == 0 {
+            self.pieces = Vec::new();
+        }
+    }
 }
 
 impl Fill {
@@ -90,6 +104,20 @@ impl Fill {
         });
     }
 
+    /// The fill is over and its block in the store: only who reads it here now still holds its bytes.
+    pub fn stored(&self) {
+        self.change(|progress| progress.stored = true);
+    }
+
+    /// Changes what only the followers' number and not their reading depends on: nobody is woken.
+    fn change(&self, change: impl FnOnce(&mut Progress)) {
+        self.progress.send_if_modified(|progress| {
+            change(progress);
+            progress.let_go();
+            false
+        });
+    }
+
     /// Comes back when the fill is over.
     pub async fn ended(&self) -> Result<(), Error> {
         let mut progress = self.progress.subscribe();
@@ -101,26 +129,29 @@ impl Fill {
 
     /// True while somebody reads along, or is going to.
     pub fn is_followed(&self) -> bool {
-        self.progress.receiver_count() > 0
+        self.progress.borrow().followers > 0
     }
 
     /// Reads the block at the pace at which it comes. To be taken before the fill starts: one that nobody follows and
     /// nothing would keep is given up.
-    pub fn follow(&self) -> Follower {
+    pub fn follow(self: &Arc<Self>) -> Follower {
+        self.change(|progress| progress.followers += 1);
         Follower {
-            index: self.id.index,
+            fill: self.clone(),
             progress: self.progress.subscribe(),
+            reading: false,
             next: 0,
             skip: 0,
         }
     }
 }
 
-/// A reader of a block that may still be filling. A clone reads for itself.
-#[derive(Debug, Clone)]
+/// A reader of a block that may still be filling. A clone reads for itself, from the beginning.
+#[derive(Debug)]
 pub struct Follower {
-    index: u32,
+    fill: Arc<Fill>,
     progress: watch::Receiver<Progress>,
+    reading: bool,
     next: usize,
     skip: usize,
 }
@@ -128,7 +159,7 @@ pub struct Follower {
 impl Follower {
     /// Which block of the object it is.
     pub fn index(&self) -> u32 {
-        self.index
+        self.fill.id.index
     }
 
     /// Leaves out so many bytes from here on.
@@ -136,8 +167,12 @@ impl Follower {
         self.skip += usize::try_from(bytes).unwrap_or(usize::MAX);
     }
 
-    /// The next bytes; `None` after the last of the block.
+    /// The next bytes; `None` after the last of the block, and when the block is to be had from the store.
     pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
+        if !self.reading {
+            self.reading = true;
+            self.fill.change(|progress| progress.reading += 1);
+        }
         loop {
             {
                 let progress = self.progress.borrow_and_update();
@@ -176,6 +211,22 @@ impl Follower {
             (None, Some(Err(error))) => Err(error.clone()),
             (None, _) => Ok(Source::Origin),
         }
+    }
+}
+
+impl Clone for Follower {
+    fn clone(&self) -> Self {
+        self.fill.follow()
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let reading = usize::from(self.reading);
+        self.fill.change(|progress| {
+            progress.followers -= 1;
+            progress.reading -= reading;
+        });
     }
 }
 
@@ -273,7 +324,7 @@ impl Fills {
     pub fn followers(&self) -> usize {
         self.running()
             .values()
-            .map(|fill| fill.progress.receiver_count())
+            .map(|fill| fill.progress.borrow().followers)
             .sum()
     }
 

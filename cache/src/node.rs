@@ -298,6 +298,7 @@ fn observe(metrics: &Metrics, proxy: &Proxy, members: &Arc<Members>, invalidator
                 .map(|kind| (kind.as_str(), budget.used_by(*kind)))
                 .collect(),
             budget: budget.limit(),
+            peak: budget.peak(),
             members: State::ALL
                 .iter()
                 .map(|state| (state.as_str(), in_state(*state)))

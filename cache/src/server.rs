@@ -41,6 +41,10 @@ use scan::Fault;
 /// The most bytes of a request's head. A key of 1,024 bytes takes 3 KiB percent-encoded; S3's user metadata is at most 2 KiB.
 const HEAD_BYTES: usize = 64 * 1024;
 
+/// What the HTTP library keeps of a connection's bytes, either way, beside the piece that passes this mark.
+/// It has to hold a head.
+const BUFFER_BYTES: usize = 2 * HEAD_BYTES;
+
 /// Connections beyond the limit that are answered at one time; more are closed without a word.
 const REFUSALS: usize = 64;
 
@@ -170,6 +174,7 @@ where
             .timer(TokioTimer::new())
             .header_read_timeout(limits.idle)
             .max_header_size(HEAD_BYTES)
+            .max_buf_size(BUFFER_BYTES)
             .pipeline_flush(false)
             .serve_connection(TokioIo::new(wire), handler)
     );

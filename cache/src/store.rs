@@ -7,6 +7,7 @@ mod budget;
 mod buffer;
 mod fence;
 mod heads;
+mod lent;
 mod policy;
 mod slab;
 
@@ -18,6 +19,7 @@ pub use budget::{Budget, Charge, Kind};
 pub use buffer::{Block, Buffer, Error};
 pub use fence::{Generations, Ticket};
 pub use heads::{Absent, Known, Record};
+pub use lent::Loan;
 pub use policy::{Policy, Pool};
 
 use blocks::BlockStore;

@@ -28,7 +28,7 @@ use super::until;
 /// Nodes in this process.
 pub(crate) struct Ring {
     pub(crate) nodes: Vec<TestNode>,
-    _keys: TempDir,
+    keys: TempDir,
 }
 
 /// One of them.
@@ -79,10 +79,15 @@ impl Ring {
         });
         let ring = Self {
             nodes: join_all(starting).await,
-            _keys: keys,
+            keys,
         };
         ring.settled().await;
         ring
+    }
+
+    /// The folder of the keys with which the nodes sign.
+    pub(crate) fn keys(&self) -> &std::path::Path {
+        self.keys.path()
     }
 
     /// Waits until every node is ready and sees every other serve.

@@ -154,6 +154,15 @@ impl S3 {
         )
     }
 
+    /// The tag of such an object, with its quotes.
+    pub(crate) fn synthetic_tag(seed: u64, size: u64) -> String {
+        let content = Content::Synthetic { seed, size };
+        format!(
+            "\"{}\"",
+            Stored::new(content, StoredHeaders::default()).etag
+        )
+    }
+
     pub(crate) fn put_with(
         &self,
         bucket: &str,

@@ -114,6 +114,12 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "The most memory that may be reserved",
     ),
     (
+        "falcon_memory_peak_bytes",
+        "gauge",
+        "",
+        "The most memory that was reserved at one moment since the start",
+    ),
+    (
         "falcon_ring_members",
         "gauge",
         "state",

@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub memory: Vec<(&'static str, u64)>,
     /// The most bytes that may be reserved.
     pub budget: u64,
+    /// The most bytes that were reserved at one moment.
+    pub peak: u64,
     /// Members of the ring, by state.
     pub members: Vec<(&'static str, u64)>,
     /// Nodes that owe the answer to an invalidation.
@@ -71,6 +73,7 @@ impl Collector for Standing {
         )?;
         each(&mut encoder, "falcon_memory_bytes", "kind", &now.memory)?;
         one(&mut encoder, "falcon_memory_budget_bytes", now.budget)?;
+        one(&mut encoder, "falcon_memory_peak_bytes", now.peak)?;
         each(&mut encoder, "falcon_ring_members", "state", &now.members)?;
         one(&mut encoder, "falcon_unanswered_nodes", now.unanswered)
     }

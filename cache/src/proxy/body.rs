@@ -13,17 +13,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::Stream;
 use futures::stream::{self, BoxStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Error, Hop, Inner, Proxy};
 use crate::fill::{self, Follower, Version, Way};
 use crate::object::{Source, run_of};
 use crate::origin;
-use crate::store::{Charge, Kind};
+use crate::store::{Charge, Kind, Loan};
 
 /// What a reader past the cache holds of its stream: the client's read buffer and what is being sent.
 const BYPASS_BYTES: u64 = 512 * 1024;
 /// How long a reader waits for that much.
 const BYPASS_WAIT: Duration = Duration::from_secs(2);
+/// What a reader that may hold no block is given at a time: a thousand that have stopped hold 16 MiB.
+const COPY_BYTES: usize = 16 * 1024;
+/// How long it waits for that much.
+const COPY_WAIT: Duration = Duration::from_secs(2);
 /// The part of all memory that may be in flight before readers stop fetching ahead of themselves: a quarter.
 const AHEAD_SHARE: u64 = 4;
 
@@ -103,21 +108,38 @@ impl Body {
     }
 }
 
-/// The bytes of `range`, if all of it is in the store and it is no more than one part.
+/// The bytes of `range`, if all of it is in the store, it is no more than one part, and another client may hold that much.
 pub(super) fn held(inner: &Inner, version: &Version, range: &Range<u64>) -> Option<Body> {
     let blocks = inner.settings.blocks;
     let mut pieces = VecDeque::new();
     if range.end - range.start > inner.settings.part_bytes {
         return None;
     }
-    for index in blocks.of(range) {
+    let wanted = blocks.of(range);
+    let whole = blocks.span(&wanted, version.size);
+    let loan = inner.store.budget().try_lend(whole.end - whole.start)?;
+    for index in wanted {
         let block = inner.store.block(&version.block(index))?;
         let bytes = blocks.bytes(index, version.size);
         let from = range.start.max(bytes.start) - bytes.start;
         let to = range.end.min(bytes.end) - bytes.start;
-        pieces.extend(block.slice(from..to));
+        pieces.extend(block.slice(from..to).map(|piece| loan.lend(piece)));
     }
     Some(Body(Bytestream::Held(pieces)))
+}
+
+impl Proxy {
+    /// Blocks that a reader may ask for ahead of itself. The next one always; more while little is in flight, so
+    /// that readers of one object share its parts, and readers of many share the memory.
+    pub(super) fn share(&self) -> u32 {
+        let settings = &self.0.settings;
+        let budget = self.0.store.budget();
+        let room = (budget.limit() / AHEAD_SHARE).saturating_sub(self.in_flight());
+        let most = settings.part_bytes * settings.parts_in_flight;
+        u32::try_from(room.min(most) / settings.blocks.size)
+            .unwrap_or(u32::MAX)
+            .max(1)
+    }
 }
 
 struct Reader {
@@ -134,6 +156,8 @@ struct Reader {
     source: Source,
     /// It asked for less than a part.
     small: bool,
+    /// One copy is with the client at a time.
+    copies: Arc<Semaphore>,
 }
 
 /// Where the next byte comes from.
@@ -141,9 +165,11 @@ enum Now {
     /// Not known yet.
     Undecided,
     /// A stored block.
-    Held(VecDeque<Bytes>),
+    Held(VecDeque<Bytes>, Arc<Loan>),
     /// A block on its way.
-    Following(Follower),
+    Following(Follower, Arc<Loan>),
+    /// A copy from either: a reader that may hold no block asks anew for each.
+    Copied(Bytes),
     /// Past the cache.
     Bypass(Box<Bypass>),
 }
@@ -177,6 +203,7 @@ impl Reader {
             now: Now::Undecided,
             source: Source::Memory,
             small,
+            copies: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -187,9 +214,11 @@ impl Reader {
                     Ok(()) => continue,
                     Err(error) => return Some(Err(error)),
                 },
-                Now::Held(pieces) => pieces.pop_front(),
-                Now::Following(follower) => match follower.next().await {
-                    Some(Ok(bytes)) => Some(bytes),
+                Now::Held(pieces, loan) => pieces.pop_front().map(|piece| loan.lend(piece)),
+                Now::Copied(bytes) if bytes.is_empty() => None,
+                Now::Copied(bytes) => Some(std::mem::take(bytes)),
+                Now::Following(follower, loan) => match follower.next().await {
+                    Some(Ok(bytes)) => Some(loan.lend(bytes)),
                     Some(Err(fill::Error::NoMemory)) => match self.bypass().await {
                         Ok(()) => continue,
                         Err(error) => return Some(Err(error)),
@@ -219,8 +248,16 @@ impl Reader {
     async fn decide(&mut self) -> Result<(), Error> {
         let blocks = self.proxy.0.settings.blocks;
         let index = blocks.index(self.range.start);
-        let within = self.range.start - blocks.bytes(index, self.version.size).start;
+        let bytes = blocks.bytes(index, self.version.size);
+        let within = self.range.start - bytes.start;
         self.plan_ahead(index);
+        let budget = self.proxy.0.store.budget();
+        let loan = budget.try_lend(bytes.end - bytes.start);
+        // Before the block is looked for: who waits here for its client holds nothing.
+        let copy = match loan {
+            Some(_) => None,
+            None => self.copies.clone().acquire_owned().await.ok(),
+        };
         if let Some(mut follower) = self.ahead.remove(&index) {
             follower.skip(within);
             match follower.source().await {
@@ -228,10 +265,19 @@ impl Reader {
                 Err(fill::Error::NoMemory) => return self.bypass().await,
                 Err(error) => return Err(error.into()),
             }
-            self.now = Now::Following(follower);
+            let Some(loan) = loan else {
+                return self.copy_of(follower, copy).await;
+            };
+            self.now = Now::Following(follower, loan);
         } else if let Some(block) = self.proxy.0.store.block(&self.version.block(index)) {
             let end = block.len();
-            self.now = Now::Held(block.slice(within..end).collect());
+            self.now = match loan {
+                Some(loan) => Now::Held(block.slice(within..end).collect(), loan),
+                None => match block.slice(within..end).next() {
+                    Some(piece) => Now::Copied(self.copy(&piece, copy).await?),
+                    None => Now::Undecided,
+                },
+            };
         } else {
             // It was there when the plan was made and is gone: ask for it again.
             self.planned = self.planned.min(index);
@@ -239,11 +285,46 @@ impl Reader {
         Ok(())
     }
 
+    /// The next bytes of a block on its way, without holding on to it.
+    async fn copy_of(
+        &mut self,
+        mut follower: Follower,
+        copy: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), Error> {
+        let again = follower.clone();
+        match follower.next().await {
+            Some(Ok(piece)) => {
+                self.now = Now::Copied(self.copy(&piece, copy).await?);
+                self.ahead.insert(again.index(), again);
+                Ok(())
+            }
+            Some(Err(fill::Error::NoMemory)) => self.bypass().await,
+            Some(Err(error)) => Err(error.into()),
+            // It is in the store by now.
+            None => Ok(()),
+        }
+    }
+
+    /// As much of `piece` as is given at a time.
+    async fn copy(
+        &self,
+        piece: &Bytes,
+        copy: Option<OwnedSemaphorePermit>,
+    ) -> Result<Bytes, Error> {
+        let length = piece.len().min(COPY_BYTES);
+        let store = &self.proxy.0.store;
+        let charge = store
+            .reserve(Kind::Answers, length as u64, COPY_WAIT)
+            .await
+            .ok_or(Error::NoMemory)?;
+        Ok(charge.copy(&piece[..length], copy))
+    }
+
     /// Asks for the parts between the next byte and as far ahead as this reader may.
     fn plan_ahead(&mut self, index: u32) {
         let blocks = self.proxy.0.settings.blocks;
         let end = blocks.of(&self.range).end;
-        let share = self.share();
+        let share = self.proxy.share();
         let horizon = end.min(index.saturating_add(share));
         // Half of the share is given before more is asked for, so that parts stay large.
         if self.planned > index && self.planned + share / 2 > horizon && self.planned < end {
@@ -283,18 +364,6 @@ impl Reader {
             }
             self.planned = part_end;
         }
-    }
-
-    /// Blocks that this reader may ask for ahead of itself. The next one always; more while little is in flight, so
-    /// that readers of one object share its parts, and readers of many share the memory.
-    fn share(&self) -> u32 {
-        let settings = &self.proxy.0.settings;
-        let budget = self.proxy.0.store.budget();
-        let room = (budget.limit() / AHEAD_SHARE).saturating_sub(self.proxy.in_flight());
-        let most = settings.part_bytes * settings.parts_in_flight;
-        u32::try_from(room.min(most) / settings.blocks.size)
-            .unwrap_or(u32::MAX)
-            .max(1)
     }
 
     /// Goes on past the cache: no memory is left for whole blocks.

@@ -263,6 +263,7 @@ impl Feeder {
             self.current = Some(buffer);
             return Ok(());
         }
+        let mut stored = false;
         if self.version.kept {
             let pool = match self.way {
                 Way::Origin => Pool::Owned,
@@ -271,13 +272,14 @@ impl Feeder {
             let block = buffer
                 .finish()
                 .map_err(|_short| Break::Final(Error::NoMemory))?;
-            self.proxy
-                .0
-                .store
-                .put_block(fill.id().clone(), block, pool, self.ticket);
+            let store = &self.proxy.0.store;
+            stored = store.put_block(fill.id().clone(), block, pool, self.ticket);
         }
         self.fills.pop_front();
         self.end(fill, Ok(()));
+        if stored {
+            fill.stored();
+        }
         Ok(())
     }
 

@@ -144,6 +144,7 @@ impl Proxy {
         // Before anything is asked: what an invalidation overtakes is answered, but not stored.
         let ticket = self.0.store.begin(&question.object);
         let old = self.0.store.head(&question.object);
+        let _expected = first.as_ref().map(|bytes| self.expect(bytes));
         if !question.at_origin
             && let Some(found) = self
                 .find_at_home(&question, first.clone(), old.as_ref(), ticket)
@@ -304,7 +305,8 @@ impl Proxy {
         if index >= RUN_BLOCKS {
             return None;
         }
-        let part_end = self.part_end(index);
+        // No more than this reader would ask for later on, or many that come at once fill the memory before they are counted.
+        let part_end = self.part_end(index).min(index + self.share());
         let end = last.map_or(part_end, |last| part_end.min(blocks.index(last) + 1));
         Some(u64::from(index) * blocks.size..u64::from(end) * blocks.size)
     }

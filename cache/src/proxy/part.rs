@@ -13,6 +13,15 @@ use crate::fill::{Fill, Version, Way};
 use crate::object::{ObjectId, RUN_BLOCKS, Source};
 use crate::store::{Kind, Known, Ticket};
 
+/// Bytes that were asked for and don't come yet.
+pub(super) struct Expected(Proxy, u64);
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.0.0.expected.fetch_sub(self.1, Ordering::Relaxed);
+    }
+}
+
 impl Proxy {
     /// The block after the last of the part that `index` lies in. A part never reaches into the next run.
     pub(super) fn part_end(&self, index: u32) -> u32 {
@@ -28,6 +37,13 @@ impl Proxy {
         let ticket = self.0.store.begin(&version.object);
         let feeder = Feeder::new(self.clone(), version, fills, ticket, way);
         tokio::spawn(feeder.run());
+    }
+
+    /// Counts bytes as on their way from now on, until what it returns is dropped.
+    pub(super) fn expect(&self, bytes: &Range<u64>) -> Expected {
+        let bytes = bytes.end - bytes.start;
+        self.0.expected.fetch_add(bytes, Ordering::Relaxed);
+        Expected(self.clone(), bytes)
     }
 
     /// Bytes that are on their way, or came and are held for one reader alone.

@@ -24,16 +24,19 @@ pub enum Kind {
     Uploads,
     /// Blocks being read from a peer.
     Relays,
+    /// Copies on their way to clients.
+    Answers,
 }
 
 impl Kind {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Blocks,
         Self::Heads,
         Self::Fills,
         Self::Uploads,
         Self::Relays,
+        Self::Answers,
     ];
 
     /// The label's value.
@@ -44,6 +47,7 @@ impl Kind {
             Self::Fills => "fills",
             Self::Uploads => "uploads",
             Self::Relays => "relays",
+            Self::Answers => "answers",
         }
     }
 }
@@ -56,6 +60,7 @@ struct Ledger {
     limit: u64,
     used: AtomicU64,
     peak: AtomicU64,
+    lent: AtomicU64,
     by_kind: [AtomicU64; Kind::ALL.len()],
     waiting: AtomicUsize,
     released: Notify,
@@ -68,6 +73,7 @@ impl Budget {
             limit,
             used: AtomicU64::new(0),
             peak: AtomicU64::new(0),
+            lent: AtomicU64::new(0),
             by_kind: Default::default(),
             waiting: AtomicUsize::new(0),
             released: Notify::new(),
@@ -92,6 +98,11 @@ impl Budget {
     /// The most bytes that were ever charged at once.
     pub fn peak(&self) -> u64 {
         self.0.peak.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of blocks that clients hold.
+    pub(super) fn lent(&self) -> &AtomicU64 {
+        &self.0.lent
     }
 
     /// Charges `bytes` if they fit under the limit. Nothing is evicted for them.
