@@ -5,5 +5,7 @@
 mod harness;
 
 mod architecture;
+mod cache_invalidate;
 mod cache_peers;
+mod cache_write;
 mod origin;

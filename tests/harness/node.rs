@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
+use super::door::Door;
 use super::http;
 use super::s3::{KEY_ID, SECRET};
 use super::until;
@@ -27,6 +28,7 @@ use super::until;
 /// Nodes in this process.
 pub(crate) struct Ring {
     pub(crate) nodes: Vec<TestNode>,
+    config: Config,
     _keys: TempDir,
 }
 
@@ -37,40 +39,107 @@ pub(crate) struct TestNode {
     pub(crate) node: Node,
 }
 
+/// Where a node will listen, and the address by which the others know it.
+struct Place {
+    name: String,
+    listeners: Listeners,
+}
+
+impl Place {
+    async fn bind() -> Self {
+        let main = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let admin = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Self {
+            name: url(&main),
+            listeners: Listeners { main, admin },
+        }
+    }
+
+    async fn start(self, config: &Config, found: Vec<Found>) -> TestNode {
+        let (direct, admin) = (url(&self.listeners.main), url(&self.listeners.admin));
+        let settings = Settings::new(config, contact(&self.name));
+        let discovery = stream::iter([found]).boxed();
+        TestNode {
+            url: direct,
+            admin,
+            node: Node::start(settings, self.listeners, discovery)
+                .await
+                .unwrap(),
+        }
+    }
+}
+
 impl Ring {
     /// `count` nodes in front of the S3 at `endpoint`, with further flags; all of them ready, and each knows all.
     pub(crate) async fn start(endpoint: &str, count: usize, flags: &[&str]) -> Self {
-        let keys = keys();
-        let config = config(endpoint, &keys, flags);
-        let mut bound = Vec::new();
-        for _ in 0..count {
-            let main = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-            let admin = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-            bound.push(Listeners { main, admin });
-        }
-        let url = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
-        let urls: Vec<String> = bound.iter().map(|listeners| url(&listeners.main)).collect();
-        let starting = bound.into_iter().map(|listeners| {
-            let me = url(&listeners.main);
-            let admin = url(&listeners.admin);
-            let found = urls.iter().map(|url| listed(url)).collect::<Vec<_>>();
-            let settings = Settings::new(&config, contact(&me));
-            async move {
-                let discovery = stream::iter([found]).boxed();
-                let node = Node::start(settings, listeners, discovery).await.unwrap();
-                TestNode {
-                    url: me,
-                    admin,
-                    node,
-                }
-            }
-        });
-        let ring = Self {
-            nodes: join_all(starting).await,
-            _keys: keys,
-        };
+        let places = join_all((0..count).map(|_| Place::bind())).await;
+        let ring = Self::of(endpoint, flags, places, |_, _| true).await;
         ring.settled().await;
         ring
+    }
+
+    /// As [`Ring::start`]; the others reach the last node only through a door. Its own `url` goes past the door.
+    pub(crate) async fn start_with_a_door(
+        endpoint: &str,
+        count: usize,
+        flags: &[&str],
+    ) -> (Self, Door) {
+        let mut places = join_all((0..count).map(|_| Place::bind())).await;
+        let last = places.last_mut().unwrap();
+        let door = Door::before(last.listeners.main.local_addr().unwrap()).await;
+        last.name.clone_from(&door.url);
+        let ring = Self::of(endpoint, flags, places, |_, _| true).await;
+        ring.settled().await;
+        (ring, door)
+    }
+
+    /// Nodes whose discovery names for the first the second only if `names` says so; all of them ready.
+    pub(crate) async fn disagreeing(
+        endpoint: &str,
+        count: usize,
+        names: impl Fn(usize, usize) -> bool,
+    ) -> Self {
+        let places = join_all((0..count).map(|_| Place::bind())).await;
+        let ring = Self::of(endpoint, &[], places, names).await;
+        for node in &ring.nodes {
+            node.ready().await;
+        }
+        ring
+    }
+
+    async fn of(
+        endpoint: &str,
+        flags: &[&str],
+        places: Vec<Place>,
+        names: impl Fn(usize, usize) -> bool,
+    ) -> Self {
+        let keys = keys();
+        let config = config(endpoint, &keys, flags);
+        let all: Vec<String> = places.iter().map(|place| place.name.clone()).collect();
+        let starting = places.into_iter().enumerate().map(|(me, place)| {
+            let named = (0..all.len()).filter(|other| *other == me || names(me, *other));
+            place.start(&config, named.map(|other| listed(&all[other])).collect())
+        });
+        Self {
+            nodes: join_all(starting).await,
+            config,
+            _keys: keys,
+        }
+    }
+
+    /// One more node, ready. Its discovery names all, each at its own `url`; nobody's discovery names it.
+    pub(crate) async fn join(&self) -> TestNode {
+        let place = Place::bind().await;
+        let mut found = vec![listed(&place.name)];
+        for node in &self.nodes {
+            found.push(Found {
+                url: node.url.clone(),
+                ..listed(node.name())
+            });
+        }
+        let node = place.start(&self.config, found).await;
+        node.ready().await;
+        node
     }
 
     /// Waits until every node is ready and sees every other serve.
@@ -102,7 +171,7 @@ impl Ring {
         let owner = ring.borrow().owner(&object, run).unwrap().name.clone();
         self.nodes
             .iter()
-            .position(|node| node.url == owner)
+            .position(|node| node.name() == owner)
             .unwrap()
     }
 
@@ -124,6 +193,11 @@ impl Ring {
 }
 
 impl TestNode {
+    /// What it is called in the ring.
+    pub(crate) fn name(&self) -> &str {
+        self.node.members().name()
+    }
+
     /// Waits until it says that it is ready.
     pub(crate) async fn ready(&self) {
         let mut ready = self.node.ready();
@@ -255,6 +329,10 @@ fn config(endpoint: &str, keys: &TempDir, flags: &[&str]) -> Config {
         all.push((*flag).to_owned());
     }
     Config::from_args(all).unwrap()
+}
+
+fn url(listener: &TcpListener) -> String {
+    format!("http://{}", listener.local_addr().unwrap())
 }
 
 fn contact(url: &str) -> Contact {
