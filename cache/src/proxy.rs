@@ -13,7 +13,7 @@ mod warm;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
@@ -199,6 +199,8 @@ struct Inner {
     metrics: Arc<Metrics>,
     /// Bodies that are being read: they share the memory that may be fetched ahead.
     readers: AtomicUsize,
+    /// Bytes of uploads that run, held to be kept.
+    held_uploads: Arc<AtomicU64>,
     /// Reads from S3 that may run at once.
     permits: Arc<Semaphore>,
     /// Those of them that nobody waits for.
@@ -231,6 +233,7 @@ impl Proxy {
             members,
             metrics,
             readers: AtomicUsize::new(0),
+            held_uploads: Arc::default(),
             outage: std::sync::Mutex::new(None),
         }))
     }

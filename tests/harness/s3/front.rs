@@ -99,7 +99,11 @@ pub(super) async fn serve(
         match fault {
             What::Delay(by) => tokio::time::sleep(*by).await,
             What::Hold(gate) => gate.pass().await,
-            What::Status(status, code) => return Ok(refusal(*status, code)),
+            What::Status(status, code) => {
+                // Read to its end first: a client that still writes would see a cut connection, not the answer.
+                let _body = request.into_body().collect().await;
+                return Ok(refusal(*status, code));
+            }
             What::IgnoreConditions => {
                 for name in [
                     IF_MATCH,
