@@ -1,5 +1,6 @@
 //! What the tests run against: servers that count, fail on demand and hold nothing but what a test put there.
 
+pub(crate) mod door;
 pub(crate) mod http;
 pub(crate) mod node;
 pub(crate) mod s3;

@@ -5,11 +5,13 @@
 mod harness;
 
 mod architecture;
+mod cache_invalidate;
 mod cache_memory;
 mod cache_peers;
 mod cache_processes;
 mod cache_production;
 mod cache_read;
+mod cache_write;
 mod dev;
 mod origin;
 mod original;

@@ -142,6 +142,8 @@ struct Inner {
     metrics: Arc<Metrics>,
     /// Bytes that parts have still to bring.
     expected: AtomicU64,
+    /// Bytes of uploads that run, held to be kept.
+    held_uploads: Arc<AtomicU64>,
     /// Reads from S3 that may run at once.
     permits: Arc<Semaphore>,
     /// Those of them that nobody waits for.
@@ -174,6 +176,7 @@ impl Proxy {
             members,
             metrics,
             expected: AtomicU64::new(0),
+            held_uploads: Arc::default(),
             outage: std::sync::Mutex::new(None),
         }))
     }

@@ -98,18 +98,34 @@ pub(crate) async fn post(url: &str) -> Answer {
 
 /// `POST /upload` of one file, as curl's `-F files=@…` sends it.
 pub(crate) async fn upload(url: &str, name: &str, bytes: &[u8]) -> Answer {
-    let boundary = "falcon-test-boundary";
-    let mut body = format!(
-        "--{boundary}\r\nContent-Disposition: form-data; name=\"files\"; filename=\"{name}\"\r\nContent-Type: application/octet-stream\r\n\r\n"
-    )
-    .into_bytes();
-    body.extend_from_slice(bytes);
-    body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-    let request = Request::post(url).header(
-        "content-type",
-        format!("multipart/form-data; boundary={boundary}"),
-    );
+    upload_all(url, &[(name, bytes)]).await
+}
+
+/// `POST /upload` of several files in one form.
+pub(crate) async fn upload_all(url: &str, files: &[(&str, &[u8])]) -> Answer {
+    let mut body = Vec::new();
+    for (name, bytes) in files {
+        body.extend_from_slice(file_head(name).as_bytes());
+        body.extend_from_slice(bytes);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
+    let request = Request::post(url).header("content-type", form_type());
     whole(request.body(body.into()).unwrap()).await.unwrap()
+}
+
+const BOUNDARY: &str = "falcon-test-boundary";
+
+/// The media type of a form.
+pub(crate) fn form_type() -> String {
+    format!("multipart/form-data; boundary={BOUNDARY}")
+}
+
+/// What stands before a file's bytes in a form.
+pub(crate) fn file_head(name: &str) -> String {
+    format!(
+        "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"files\"; filename=\"{name}\"\r\nContent-Type: application/octet-stream\r\n\r\n"
+    )
 }
 
 /// Text as it stands in a query.

@@ -4,7 +4,6 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use falcon_cache::api::Ready;
@@ -21,6 +20,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
+use super::door::Door;
 use super::http;
 use super::s3::{KEY_ID, SECRET};
 use super::until;
@@ -28,6 +28,7 @@ use super::until;
 /// Nodes in this process.
 pub(crate) struct Ring {
     pub(crate) nodes: Vec<TestNode>,
+    config: Config,
     keys: TempDir,
 }
 
@@ -36,6 +37,42 @@ pub(crate) struct TestNode {
     pub(crate) url: String,
     pub(crate) admin: String,
     pub(crate) node: Node,
+}
+
+/// Where a node will listen, and the address by which the others know it.
+struct Place {
+    name: String,
+    listeners: Listeners,
+}
+
+impl Place {
+    async fn bind() -> Self {
+        let main = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let admin = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Self {
+            name: url(&main),
+            listeners: Listeners { main, admin },
+        }
+    }
+
+    async fn start(
+        self,
+        config: &Config,
+        found: Vec<Found>,
+        change: impl Fn(&mut Settings),
+    ) -> TestNode {
+        let (direct, admin) = (url(&self.listeners.main), url(&self.listeners.admin));
+        let mut settings = Settings::new(config, contact(&self.name));
+        change(&mut settings);
+        let discovery = stream::iter([found]).boxed();
+        TestNode {
+            url: direct,
+            admin,
+            node: Node::start(settings, self.listeners, discovery)
+                .await
+                .unwrap(),
+        }
+    }
 }
 
 impl Ring {
@@ -51,36 +88,8 @@ impl Ring {
         flags: &[&str],
         change: impl Fn(&mut Settings),
     ) -> Self {
-        let keys = keys();
-        let config = config(endpoint, &keys, flags);
-        let mut bound = Vec::new();
-        for _ in 0..count {
-            let main = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-            let admin = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-            bound.push(Listeners { main, admin });
-        }
-        let url = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
-        let urls: Vec<String> = bound.iter().map(|listeners| url(&listeners.main)).collect();
-        let starting = bound.into_iter().map(|listeners| {
-            let me = url(&listeners.main);
-            let admin = url(&listeners.admin);
-            let found = urls.iter().map(|url| listed(url)).collect::<Vec<_>>();
-            let mut settings = Settings::new(&config, contact(&me));
-            change(&mut settings);
-            async move {
-                let discovery = stream::iter([found]).boxed();
-                let node = Node::start(settings, listeners, discovery).await.unwrap();
-                TestNode {
-                    url: me,
-                    admin,
-                    node,
-                }
-            }
-        });
-        let ring = Self {
-            nodes: join_all(starting).await,
-            keys,
-        };
+        let places = join_all((0..count).map(|_| Place::bind())).await;
+        let ring = Self::of(endpoint, flags, places, |_, _| true, change).await;
         ring.settled().await;
         ring
     }
@@ -88,6 +97,72 @@ impl Ring {
     /// The folder of the keys with which the nodes sign.
     pub(crate) fn keys(&self) -> &std::path::Path {
         self.keys.path()
+    }
+
+    /// As [`Ring::start`]; the others reach the last node only through a door. Its own `url` goes past the door.
+    pub(crate) async fn start_with_a_door(
+        endpoint: &str,
+        count: usize,
+        flags: &[&str],
+    ) -> (Self, Door) {
+        let mut places = join_all((0..count).map(|_| Place::bind())).await;
+        let last = places.last_mut().unwrap();
+        let door = Door::before(last.listeners.main.local_addr().unwrap()).await;
+        last.name.clone_from(&door.url);
+        let ring = Self::of(endpoint, flags, places, |_, _| true, |_| {}).await;
+        ring.settled().await;
+        (ring, door)
+    }
+
+    /// Nodes whose discovery names for the first the second only if `names` says so; all of them ready.
+    pub(crate) async fn disagreeing(
+        endpoint: &str,
+        count: usize,
+        names: impl Fn(usize, usize) -> bool,
+    ) -> Self {
+        let places = join_all((0..count).map(|_| Place::bind())).await;
+        let ring = Self::of(endpoint, &[], places, names, |_| {}).await;
+        for node in &ring.nodes {
+            node.ready().await;
+        }
+        ring
+    }
+
+    async fn of(
+        endpoint: &str,
+        flags: &[&str],
+        places: Vec<Place>,
+        names: impl Fn(usize, usize) -> bool,
+        change: impl Fn(&mut Settings),
+    ) -> Self {
+        let keys = keys();
+        let config = config(endpoint, &keys, flags);
+        let all: Vec<String> = places.iter().map(|place| place.name.clone()).collect();
+        let starting = places.into_iter().enumerate().map(|(me, place)| {
+            let named = (0..all.len()).filter(|other| *other == me || names(me, *other));
+            let found = named.map(|other| listed(&all[other])).collect();
+            place.start(&config, found, &change)
+        });
+        Self {
+            nodes: join_all(starting).await,
+            config,
+            keys,
+        }
+    }
+
+    /// One more node, ready. Its discovery names all, each at its own `url`; nobody's discovery names it.
+    pub(crate) async fn join(&self) -> TestNode {
+        let place = Place::bind().await;
+        let mut found = vec![listed(&place.name)];
+        for node in &self.nodes {
+            found.push(Found {
+                url: node.url.clone(),
+                ..listed(node.name())
+            });
+        }
+        let node = place.start(&self.config, found, |_| {}).await;
+        node.ready().await;
+        node
     }
 
     /// Waits until every node is ready and sees every other serve.
@@ -119,7 +194,7 @@ impl Ring {
         let owner = ring.borrow().owner(&object, run).unwrap().name.clone();
         self.nodes
             .iter()
-            .position(|node| node.url == owner)
+            .position(|node| node.name() == owner)
             .unwrap()
     }
 
@@ -141,6 +216,11 @@ impl Ring {
 }
 
 impl TestNode {
+    /// What it is called in the ring.
+    pub(crate) fn name(&self) -> &str {
+        self.node.members().name()
+    }
+
     /// Waits until it says that it is ready.
     pub(crate) async fn ready(&self) {
         let mut ready = self.node.ready();
@@ -166,25 +246,31 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `falcon-cache` with these flags; `port` is among them. `None`, said aloud, where it is not built.
     pub(crate) async fn start(port: u16, flags: &[String]) -> Option<Self> {
-        let mut flags = flags.to_vec();
-        flags.push(format!("--port={port}"));
-        let process = Self::spawn(port, &flags, Stdio::inherit())?;
-        process.ready().await;
-        Some(process)
-    }
-
-    /// As [`Process::start`], with these flags and no others; it is not ready yet. Its log goes to `stderr`.
-    pub(crate) fn spawn(port: u16, flags: &[String], stderr: Stdio) -> Option<Self> {
-        let mut command = command()?;
+        let Some(binary) = binary() else {
+            println!(
+                "skipped: falcon-cache is not built beside the tests: cargo build -p falcon-cache"
+            );
+            return None;
+        };
+        let mut command = Command::new(binary);
         command
             .args(flags)
+            .arg(format!("--port={port}"))
+            .kill_on_drop(true);
+        command
             .env("AWS_ACCESS_KEY_ID", KEY_ID)
             .env("AWS_SECRET_ACCESS_KEY", SECRET);
-        let child = command.stderr(stderr).spawn().unwrap();
-        Some(Self {
+        let child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let process = Self {
             url: format!("http://localhost:{port}"),
             child,
-        })
+        };
+        process.ready().await;
+        Some(process)
     }
 
     /// Waits until it says that it is ready.
@@ -214,41 +300,13 @@ impl Process {
     }
 }
 
-/// So many free ports in a row. They lie below those that the system gives to clients, so that none is taken before
-/// what is to listen there does.
-pub(crate) fn free_ports(count: u16) -> Vec<u16> {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = u16::try_from(std::process::id() % 900).unwrap() * 10;
-    let is_free = |port: &u16| std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok();
-    loop {
-        let step = NEXT.fetch_add(count, Ordering::Relaxed);
-        let first = 20_000 + start.wrapping_add(step) % 10_000;
-        let ports: Vec<u16> = (first..first + count).collect();
-        if ports.iter().all(is_free) {
-            return ports;
-        }
-    }
-}
-
-/// `falcon-cache`, ended when it is dropped, with nothing of what this process was told. `None`, said aloud, where it
-/// is not built.
-pub(crate) fn command() -> Option<Command> {
-    let Some(binary) = binary() else {
-        println!(
-            "skipped: falcon-cache is not built beside the tests: cargo build -p falcon-cache"
-        );
-        return None;
-    };
-    let mut command = Command::new(binary);
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy();
-        if name.starts_with("FALCON_") || name.starts_with("AWS_") {
-            command.env_remove(&*name);
-        }
-    }
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    command.kill_on_drop(true);
-    Some(command)
+/// So many free ports. They are free again when this returns: start what is to listen on them at once.
+pub(crate) fn free_ports(count: usize) -> Vec<u16> {
+    let bind = |_| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let held: Vec<_> = (0..count).map(bind).collect();
+    held.iter()
+        .map(|listener| listener.local_addr().unwrap().port())
+        .collect()
 }
 
 /// The binary beside the tests, built by the same command.
@@ -294,6 +352,10 @@ fn config(endpoint: &str, keys: &TempDir, flags: &[&str]) -> Config {
         all.push((*flag).to_owned());
     }
     Config::from_args(all).unwrap()
+}
+
+fn url(listener: &TcpListener) -> String {
+    format!("http://{}", listener.local_addr().unwrap())
 }
 
 fn contact(url: &str) -> Contact {

@@ -1,5 +1,8 @@
 //! Keeping what was just written: its blocks go to their owners, so that the first read costs S3 no bytes.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::Bytes;
 
 use super::{Ask, Error, Freshness, Hop, Proxy};
@@ -8,12 +11,42 @@ use crate::object::{ETag, ObjectId, run_of};
 use crate::peer::Want;
 use crate::store::{Block, Kind, Pool};
 
+/// Uploads that run hold at most this part of all memory beside their buffers: a slow client must not starve readers.
+const SHARE: u64 = 4;
+
 /// Blocks of an upload, held while it runs. Without memory for the next block it gives up: the upload goes on.
 pub struct Keeper {
     proxy: Proxy,
     object: ObjectId,
     blocks: Option<Vec<Block>>,
     size: u64,
+    share: Share,
+}
+
+/// What an upload holds of the bytes that all uploads together may hold.
+struct Share {
+    all: Arc<AtomicU64>,
+    mine: u64,
+    most: u64,
+}
+
+impl Share {
+    fn take(&mut self, bytes: u64) -> bool {
+        let more = |all: u64| all.checked_add(bytes).filter(|sum| *sum <= self.most);
+        // A count by itself: it orders nothing else.
+        let taken = self
+            .all
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .is_ok();
+        self.mine += if taken { bytes } else { 0 };
+        taken
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.mine, Ordering::Relaxed);
+    }
 }
 
 impl Proxy {
@@ -24,6 +57,11 @@ impl Proxy {
             object: object.clone(),
             blocks: Some(Vec::new()),
             size: 0,
+            share: Share {
+                all: Arc::clone(&self.0.held_uploads),
+                mine: 0,
+                most: self.0.store.budget().limit() / SHARE,
+            },
         }
     }
 
@@ -73,7 +111,8 @@ impl Keeper {
         let Some(blocks) = &mut self.blocks else {
             return;
         };
-        if !whole_before || self.size > settings.max_blob_bytes {
+        let fits = whole_before && self.size <= settings.max_blob_bytes;
+        if !fits || !self.share.take(bytes.len() as u64) {
             self.blocks = None;
             return;
         }

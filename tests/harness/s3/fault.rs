@@ -22,6 +22,7 @@ pub(crate) struct Fault {
 pub(super) enum What {
     Delay(Duration),
     Hold(Gate),
+    HoldAnswer(Gate),
     HoldBody(u64, Gate),
     CutBody(u64),
     Header(&'static str, Option<String>),
@@ -49,6 +50,11 @@ impl Fault {
     /// Answers when the gate opens.
     pub(crate) fn hold(gate: &Gate) -> Self {
         Self::new(What::Hold(gate.clone()))
+    }
+
+    /// Makes its answer at once, and sends it when the gate opens: what was true when it was asked.
+    pub(crate) fn hold_answer(gate: &Gate) -> Self {
+        Self::new(What::HoldAnswer(gate.clone()))
     }
 
     /// Sends `after` bytes of the body and the rest when the gate opens.

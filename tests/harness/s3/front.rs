@@ -99,7 +99,11 @@ pub(super) async fn serve(
         match fault {
             What::Delay(by) => tokio::time::sleep(*by).await,
             What::Hold(gate) => gate.pass().await,
-            What::Status(status, code) => return Ok(refusal(*status, code)),
+            What::Status(status, code) => {
+                // Read to its end first: a client that still writes would see a cut connection, not the answer.
+                let _body = request.into_body().collect().await;
+                return Ok(refusal(*status, code));
+            }
             What::IgnoreConditions => {
                 for name in [
                     IF_MATCH,
@@ -120,6 +124,11 @@ pub(super) async fn serve(
         request.headers_mut().remove(AUTHORIZATION);
     }
     let answer = s3.0.service.call(request.map(s3s::Body::from)).await;
+    for fault in &faults {
+        if let What::HoldAnswer(gate) = fault {
+            gate.pass().await;
+        }
+    }
     let answer = match answer {
         Ok(answer) if answer.status() == StatusCode::NOT_MODIFIED => {
             let (mut parts, _) = answer.into_parts();
