@@ -216,7 +216,10 @@ impl Node {
         self.tasks.spawn(async move {
             match origin.list(&bucket, "", 1, None).await {
                 Ok(_) => tracing::info!(bucket, "S3 answers"),
-                Err(error) => tracing::error!(bucket, %error, "S3 does not answer as it should"),
+                Err(error) => {
+                    let way_out = error.way_out();
+                    tracing::error!(bucket, %error, way_out, "S3 does not answer as it should");
+                }
             }
         });
     }
