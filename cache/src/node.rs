@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::api::peer::Peering;
@@ -81,6 +81,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// There is no thread for the heartbeat.
+    #[error("no thread for the heartbeat")]
+    Heartbeat(#[source] std::io::Error),
 }
 
 /// A node that runs.
@@ -96,6 +99,8 @@ pub struct Node {
     admin: JoinHandle<usize>,
     caller: Arc<dyn Caller>,
     tasks: TaskTracker,
+    /// A node that is dropped ends too: its heartbeat does not end with the runtime.
+    _end: DropGuard,
 }
 
 impl Node {
@@ -171,6 +176,8 @@ impl Node {
             api::admin_router(&api),
             door("admin", &stop_all),
         ));
+        heartbeat::start(members.clone(), token.clone(), stop_all.clone())
+            .map_err(Error::Heartbeat)?;
         let node = Self {
             proxy,
             members,
@@ -178,11 +185,12 @@ impl Node {
             metrics,
             ready,
             stop_main,
-            stop_all,
+            stop_all: stop_all.clone(),
             main,
             admin,
             caller: Arc::new(peers),
             tasks: TaskTracker::new(),
+            _end: stop_all.drop_guard(),
         };
         node.follow(discovery, token);
         Ok(node)
@@ -259,11 +267,6 @@ impl Node {
             // A static list is told once and holds.
             std::future::pending::<()>().await;
         }));
-        spawn(Box::pin(heartbeat::beat(
-            self.members.clone(),
-            self.caller.clone(),
-            self.stop_all.clone(),
-        )));
         let (members, ready) = (self.members.clone(), self.ready.clone());
         spawn(Box::pin(async move {
             if is_known.wait_for(|known| *known).await.is_ok() {

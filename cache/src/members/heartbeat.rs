@@ -3,6 +3,7 @@
 //! It is also how a node makes itself known before it reports ready, and how it says that it leaves.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Members, jittered};
-use crate::peer::{Contact, Error, Hello, Peers, Welcome};
+use crate::peer::{Contact, Error, Hello, Peers, Token, Welcome};
 
 /// From one hello to the next, at most. With [`PATIENCE`] it makes 500 ms: so soon a dead node is known to be dead.
 const PERIOD: Duration = Duration::from_millis(150);
@@ -40,8 +41,24 @@ impl Caller for Peers {
     }
 }
 
+/// Says hello to all contacts until `stop`, from a thread of its own with connections of its own: what the node has to
+/// do for its readers does not make it late, neither in asking nor in noticing that an answer is there.
+///
+/// # Errors
+/// The system has no further thread.
+pub fn start(members: Arc<Members>, token: Token, stop: CancellationToken) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let beating = move || runtime.block_on(beat(members, Arc::new(Peers::new(token)), stop));
+    std::thread::Builder::new()
+        .name("heartbeat".to_owned())
+        .spawn(beating)?;
+    Ok(())
+}
+
 /// Says hello to all contacts until `stop`. A contact that still owes an answer is not asked again.
-pub async fn beat(members: Arc<Members>, caller: Arc<dyn Caller>, stop: CancellationToken) {
+async fn beat(members: Arc<Members>, caller: Arc<dyn Caller>, stop: CancellationToken) {
     let mut calls = FuturesUnordered::new();
     let mut paces: HashMap<String, Pace> = HashMap::new();
     let mut next = Instant::now();
