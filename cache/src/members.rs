@@ -90,7 +90,12 @@ impl Members {
         self.change(|roll, now| roll.answered(name, welcome, now));
     }
 
-    /// A hello to a contact failed or was not answered in time.
+    /// A hello to a contact was not answered in time.
+    pub fn late(&self, name: &str) {
+        self.change(|roll, now| roll.late(name, now));
+    }
+
+    /// A hello to a contact failed.
     pub fn unanswered(&self, name: &str) {
         self.change(|roll, now| roll.unanswered(name, now));
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, join_all};
 use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -71,8 +72,9 @@ async fn beat(members: Arc<Members>, caller: Arc<dyn Caller>, stop: Cancellation
                     pace.waiting = false;
                 }
                 match answer {
-                    Some(welcome) => members.answered(&name, &welcome),
-                    None => members.unanswered(&name),
+                    Ok(Ok(welcome)) => members.answered(&name, &welcome),
+                    Ok(Err(_)) => members.unanswered(&name),
+                    Err(_late) => members.late(&name),
                 }
                 continue;
             }
@@ -112,14 +114,14 @@ pub async fn farewell(members: &Members, caller: &Arc<dyn Caller>) {
     join_all(greetings).await;
 }
 
-/// One hello: the contact's name and its answer, if it gave one in time.
+/// One hello: the contact's name, and what came of it in time.
 async fn greet(
     caller: Arc<dyn Caller>,
     contact: Contact,
     hello: Arc<Hello>,
-) -> (String, Option<Welcome>) {
+) -> (String, Result<Result<Welcome, Error>, Elapsed>) {
     let answer = timeout(PATIENCE, caller.hello(&contact.url, &hello)).await;
-    (contact.name, answer.ok().and_then(Result::ok))
+    (contact.name, answer)
 }
 
 /// How one contact is being asked.

@@ -13,6 +13,13 @@ const MAX_CONTACTS: usize = 4096;
 /// A node that discovery no longer names is told of invalidations until it has been silent for so long.
 const GONE_AFTER: Duration = Duration::from_secs(10);
 
+/// A node that said something itself so recently is busy and not dead, although its answer is late. Less than the time for an
+/// answer by two thirds of a period: one that died while it was being asked is not taken for busy.
+const HEARD_WITHIN: Duration = Duration::from_millis(250);
+
+/// Late answers in a row that are forgiven: one that speaks but never answers is of no use.
+const FORGIVEN: u32 = 2;
+
 /// What came of the hellos that this node said to another's present incarnation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Greeting {
@@ -44,6 +51,8 @@ struct Node {
     /// It has spoken to this node itself: known at first hand, not by another's word.
     met: bool,
     last_heard: Duration,
+    /// Answers in a row that did not come in time.
+    late: u32,
     greeting: Greeting,
 }
 
@@ -60,6 +69,7 @@ impl Node {
             silent_since: None,
             met: false,
             last_heard: now,
+            late: 0,
             greeting: Greeting::Unsaid,
         }
     }
@@ -224,12 +234,25 @@ impl Roll {
         };
         node.hear(now);
         node.greeting = Greeting::Answered;
+        node.late = 0;
         let back = node.silent_since.take().is_some();
         self.changed |= another || back;
         self.learn(&welcome.members, now);
     }
 
-    /// A hello to a node went unanswered.
+    /// A hello to a node was not answered in time. One that is heard meanwhile is busy; another is silent.
+    pub(super) fn late(&mut self, name: &str, now: Duration) {
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.late = node.late.saturating_add(1);
+            let heard = now.saturating_sub(node.last_heard) < HEARD_WITHIN;
+            if node.met && heard && node.late <= FORGIVEN {
+                return;
+            }
+        }
+        self.unanswered(name, now);
+    }
+
+    /// A hello to a node failed.
     pub(super) fn unanswered(&mut self, name: &str, now: Duration) {
         self.suspect(name, now);
         if let Some(node) = self.nodes.get_mut(name)

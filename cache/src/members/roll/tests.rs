@@ -355,3 +355,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_late_answer_of_a_node_that_speaks_meanwhile_is_forgiven_twice() {
+    let mut roll = roll();
+    roll.discovered(vec![found("a", true)], NOW);
+    roll.answered("a", &welcome("a", 1), NOW);
+    let later = NOW + Duration::from_secs(1);
+    for _ in 0..FORGIVEN {
+        roll.heard(&hello("a", 1), later);
+        roll.late("a", later);
+        assert_eq!(state(&roll, "a"), Some(State::Serving));
+    }
+    roll.late("a", later);
+    assert_eq!(state(&roll, "a"), Some(State::Silent));
+    roll.answered("a", &welcome("a", 1), later);
+    assert_eq!(state(&roll, "a"), Some(State::Serving));
+    roll.late("a", later + HEARD_WITHIN);
+    assert_eq!(state(&roll, "a"), Some(State::Silent));
+}
