@@ -12,6 +12,7 @@ use crate::harness::until;
 use crate::harness::weed::Weed;
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 async fn the_commands_of_the_originals_readme_work_word_for_word() {
     if binary().is_none() {
         println!("skipped: falcon-cache is not built beside the tests");

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::api::peer::Peering;
@@ -72,6 +72,9 @@ pub enum Error {
     /// The S3 endpoint is no URL.
     #[error(transparent)]
     Endpoint(#[from] origin::InvalidEndpoint),
+    /// There is no thread for the heartbeat.
+    #[error("no thread for the heartbeat")]
+    Heartbeat(#[source] std::io::Error),
     /// The peer token can't be read.
     #[error("the peer token in {} can't be used", path.display())]
     Token {
@@ -96,6 +99,8 @@ pub struct Node {
     admin: JoinHandle<usize>,
     caller: Arc<dyn Caller>,
     tasks: TaskTracker,
+    /// A node that is dropped ends too: its heartbeat does not end with the runtime.
+    _end: DropGuard,
 }
 
 impl Node {
@@ -155,6 +160,8 @@ impl Node {
         let (blob, probes) = (api::router(&api, peering), api::admin_router(&api));
         let main = server::serve(listeners.main, blob, door("blob", &stop_main));
         let admin = server::serve(listeners.admin, probes, door("admin", &stop_all));
+        heartbeat::start(members.clone(), token.clone(), stop_all.clone())
+            .map_err(Error::Heartbeat)?;
         let node = Self {
             proxy,
             members,
@@ -162,11 +169,12 @@ impl Node {
             metrics,
             ready,
             stop_main,
-            stop_all,
             main: tokio::spawn(main),
             admin: tokio::spawn(admin),
             caller: Arc::new(peers),
             tasks: TaskTracker::new(),
+            _end: stop_all.clone().drop_guard(),
+            stop_all,
         };
         node.follow(discovery, token);
         Ok(node)
@@ -200,7 +208,10 @@ impl Node {
         self.tasks.spawn(async move {
             match origin.list(&bucket, "", 1, None).await {
                 Ok(_) => tracing::info!(bucket, "S3 answers"),
-                Err(error) => tracing::error!(bucket, %error, "S3 does not answer as it should"),
+                Err(error) => {
+                    let way_out = error.way_out();
+                    tracing::error!(bucket, %error, way_out, "S3 does not answer as it should");
+                }
             }
         });
     }
@@ -240,11 +251,6 @@ impl Node {
             // A static list is told once and holds.
             std::future::pending::<()>().await;
         }));
-        spawn(Box::pin(heartbeat::beat(
-            self.members.clone(),
-            self.caller.clone(),
-            self.stop_all.clone(),
-        )));
         let (members, ready) = (self.members.clone(), self.ready.clone());
         spawn(Box::pin(async move {
             if is_known.wait_for(|known| *known).await.is_ok() {

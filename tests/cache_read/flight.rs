@@ -15,7 +15,7 @@ use crate::harness::s3::{Fault, Gate, S3, synthetic};
 
 const CLIENTS: usize = 300;
 /// For 300 bodies of 64 MiB on a busy machine.
-const LONG: Duration = Duration::from_secs(300);
+const LONG: Duration = Duration::from_mins(5);
 /// Of each body, before the gate: neither a whole block nor a whole number of pages.
 const HELD: u64 = 300_001;
 

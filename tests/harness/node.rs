@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use falcon_cache::api::Ready;
@@ -139,8 +140,8 @@ impl Ring {
         let config = config(endpoint, &keys, flags);
         let all: Vec<String> = places.iter().map(|place| place.name.clone()).collect();
         let starting = places.into_iter().enumerate().map(|(me, place)| {
-            let named = (0..all.len()).filter(|other| *other == me || names(me, *other));
-            let found = named.map(|other| listed(&all[other])).collect();
+            let listing = (0..all.len()).filter(|other| *other == me || names(me, *other));
+            let found = listing.map(|other| listed(&all[other])).collect();
             place.start(&config, found, &change)
         });
         Self {
@@ -208,7 +209,7 @@ impl Ring {
 
     /// A key whose first run that node owns.
     pub(crate) fn key_of(&self, place: usize) -> String {
-        (0..)
+        (0..10_000)
             .map(|i| format!("key-{i}"))
             .find(|key| self.owner(key, 0) == place)
             .unwrap()
@@ -246,31 +247,25 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `falcon-cache` with these flags; `port` is among them. `None`, said aloud, where it is not built.
     pub(crate) async fn start(port: u16, flags: &[String]) -> Option<Self> {
-        let Some(binary) = binary() else {
-            println!(
-                "skipped: falcon-cache is not built beside the tests: cargo build -p falcon-cache"
-            );
-            return None;
-        };
-        let mut command = Command::new(binary);
-        command
-            .args(flags)
-            .arg(format!("--port={port}"))
-            .kill_on_drop(true);
-        command
-            .env("AWS_ACCESS_KEY_ID", KEY_ID)
-            .env("AWS_SECRET_ACCESS_KEY", SECRET);
-        let child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
-        let process = Self {
-            url: format!("http://localhost:{port}"),
-            child,
-        };
+        let mut flags = flags.to_vec();
+        flags.push(format!("--port={port}"));
+        let process = Self::spawn(port, &flags, Stdio::inherit())?;
         process.ready().await;
         Some(process)
+    }
+
+    /// As [`Process::start`], with these flags and no others; it is not ready yet. Its log goes to `stderr`.
+    pub(crate) fn spawn(port: u16, flags: &[String], stderr: Stdio) -> Option<Self> {
+        let mut command = command()?;
+        command
+            .args(flags)
+            .env("AWS_ACCESS_KEY_ID", KEY_ID)
+            .env("AWS_SECRET_ACCESS_KEY", SECRET);
+        let child = command.stderr(stderr).spawn().unwrap();
+        Some(Self {
+            url: format!("http://localhost:{port}"),
+            child,
+        })
     }
 
     /// Waits until it says that it is ready.
@@ -300,20 +295,63 @@ impl Process {
     }
 }
 
-/// So many free ports. They are free again when this returns: start what is to listen on them at once.
-pub(crate) fn free_ports(count: usize) -> Vec<u16> {
-    let bind = |_| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let held: Vec<_> = (0..count).map(bind).collect();
-    held.iter()
-        .map(|listener| listener.local_addr().unwrap().port())
-        .collect()
+/// So many free ports in a row. They lie below those that the system gives to clients, so that none is taken before
+/// what is to listen there does.
+pub(crate) fn free_ports(count: u16) -> Vec<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 900).unwrap() * 10;
+    let is_free = |port: &u16| std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok();
+    loop {
+        let step = NEXT.fetch_add(count, Ordering::Relaxed);
+        let first = 20_000 + start.wrapping_add(step) % 10_000;
+        let ports: Vec<u16> = (first..first + count).collect();
+        if ports.iter().all(is_free) {
+            return ports;
+        }
+    }
 }
 
-/// The binary beside the tests, built by the same command.
+/// `falcon-cache`, ended when it is dropped, with nothing of what this process was told. `None`, said aloud, where it
+/// is not built.
+pub(crate) fn command() -> Option<Command> {
+    let Some(binary) = binary() else {
+        println!(
+            "skipped: falcon-cache is not built beside the tests, or is older than its sources: cargo build --workspace"
+        );
+        return None;
+    };
+    let mut command = Command::new(binary);
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("FALCON_") || name.starts_with("AWS_") {
+            command.env_remove(&*name);
+        }
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.kill_on_drop(true);
+    Some(command)
+}
+
+/// The binary beside the tests, built by the same command; none that is older than its sources.
 pub(crate) fn binary() -> Option<PathBuf> {
     let tests = std::env::current_exe().unwrap();
     let binary = tests.parent()?.parent()?.join("falcon-cache");
-    binary.exists().then_some(binary)
+    let built = binary.metadata().ok()?.modified().ok()?;
+    let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/../cache/src");
+    (newest(std::path::Path::new(sources)) <= built).then_some(binary)
+}
+
+fn newest(folder: &std::path::Path) -> std::time::SystemTime {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let times = entries.map(|entry| {
+        let about = entry.metadata().unwrap();
+        if about.is_dir() {
+            newest(&entry.path())
+        } else {
+            about.modified().unwrap()
+        }
+    });
+    times.max().unwrap_or(std::time::UNIX_EPOCH)
 }
 
 /// What a metric of a node says now, all its labels added up.

@@ -7,6 +7,7 @@
 //! It is also how a node makes itself known before it reports ready, and how it says that it leaves.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Members, jittered};
-use crate::peer::{Contact, Error, Hello, Peers, Welcome};
+use crate::peer::{Contact, Error, Hello, Peers, Token, Welcome};
 
 /// From one hello to the next, at most.
 const PERIOD: Duration = Duration::from_millis(150);
@@ -47,8 +48,24 @@ impl Caller for Peers {
     }
 }
 
+/// Says hello to all contacts until `stop`, from a thread of its own with connections of its own: what the node has to
+/// do for its readers does not make it late, neither in asking nor in noticing that an answer is there.
+///
+/// # Errors
+/// The system has no further thread.
+pub fn start(members: Arc<Members>, token: Token, stop: CancellationToken) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let beating = move || runtime.block_on(beat(members, Arc::new(Peers::new(token)), stop));
+    std::thread::Builder::new()
+        .name("heartbeat".to_owned())
+        .spawn(beating)?;
+    Ok(())
+}
+
 /// Says hello to all contacts until `stop`. A contact that still owes an answer is not asked again.
-pub async fn beat(members: Arc<Members>, caller: Arc<dyn Caller>, stop: CancellationToken) {
+async fn beat(members: Arc<Members>, caller: Arc<dyn Caller>, stop: CancellationToken) {
     let mut calls = FuturesUnordered::new();
     let mut paces: HashMap<String, Pace> = HashMap::new();
     let mut next = Instant::now();
@@ -60,7 +77,7 @@ pub async fn beat(members: Arc<Members>, caller: Arc<dyn Caller>, stop: Cancella
                 let late = paces.get_mut::<String>(&name).map_or(LATE, |pace| pace.count(&answer));
                 match answer {
                     Answer::Welcome(welcome) => members.answered(&name, &welcome),
-                    Answer::Late if late < LATE && members.said_hello() => {}
+                    Answer::Late if members.said_hello() && (late < LATE || is_heard(&members, &name)) => {}
                     Answer::Late | Answer::Refused => members.unanswered(&name),
                 }
                 continue;
@@ -98,6 +115,13 @@ pub async fn farewell(members: &Members, caller: &Arc<dyn Caller>) {
         .into_iter()
         .map(|contact| greet(Arc::clone(caller), contact, Arc::clone(&hello)));
     join_all(greetings).await;
+}
+
+/// Something else came from it lately: it is busy, and answers readers rather than hellos.
+fn is_heard(members: &Members, name: &str) -> bool {
+    members
+        .quiet_for(name)
+        .is_some_and(|quiet| quiet < PATIENCE)
 }
 
 /// What came of one hello.

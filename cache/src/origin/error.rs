@@ -103,6 +103,27 @@ impl Error {
         }
     }
 
+    /// What whoever runs the node can do about it, where that is known.
+    pub fn way_out(&self) -> Option<&'static str> {
+        match self {
+            Self::Denied { code, .. } => Some(match code.as_str() {
+                "InvalidAccessKeyId"
+                | "SignatureDoesNotMatch"
+                | "ExpiredToken"
+                | "InvalidToken" => {
+                    "check the keys: the files access-key-id and secret-access-key in --s3-credentials-dir, else what the AWS tools find"
+                }
+                _ => {
+                    "allow these keys s3:ListBucket on the bucket and s3:GetObject on what is in it"
+                }
+            }),
+            Self::NotFound { .. } => {
+                Some("check --bucket: there is none of this name at this --s3-endpoint")
+            }
+            _ => None,
+        }
+    }
+
     /// The error of an SDK call.
     pub(super) fn from_sdk<E>(error: SdkError<E, HttpResponse>, endpoint: &Arc<str>) -> Self
     where

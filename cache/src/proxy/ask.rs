@@ -44,6 +44,7 @@ impl Proxy {
         answer: impl Future<Output = Result<T, peer::Error>>,
     ) -> Result<T, peer::Error> {
         let answer = tokio::select! {
+            biased;
             answer = answer => answer,
             () = self.silence(&peer.name) => Err(silent(peer)),
         };

@@ -218,6 +218,7 @@ impl Feeder {
             }
             Stream::Peer(peer, body) => {
                 let chunk = tokio::select! {
+                    biased;
                     chunk = body.next() => chunk?,
                     () = self.proxy.silence(&peer.name) => Err(silent(peer)),
                 };

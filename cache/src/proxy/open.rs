@@ -93,6 +93,11 @@ impl Proxy {
             // A question that is out already may have been answered by S3 before this one was asked.
             return present(self.find(question, first).await?);
         }
+        present(self.join(question, first).await?)
+    }
+
+    /// The answer to a question that may be out already. Boxed: an answer may lead to another question.
+    fn join(&self, question: Question, first: Option<Range<u64>>) -> Open {
         let (open, mine) = {
             let mut running = self.0.opens.running();
             if let Some(open) = running.get(&question) {
@@ -111,7 +116,7 @@ impl Proxy {
                 proxy.0.opens.remove(&question, &open);
             });
         }
-        present(open.await?)
+        open
     }
 
     /// S3 has another version than this one, which may be held as current here and at its home.
@@ -150,6 +155,15 @@ impl Proxy {
                 .find_at_home(&question, first.clone(), old.as_ref(), ticket)
                 .await
         {
+            return self.or_stale(found, old);
+        }
+        if !question.at_origin && question.freshness != Freshness::Revalidate {
+            // This node stands in for the home, and others may ask it so: S3 is asked once for all of them.
+            let question = Question {
+                at_origin: true,
+                ..question
+            };
+            let found = self.join(question, first).await;
             return self.or_stale(found, old);
         }
         let found = self

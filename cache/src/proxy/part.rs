@@ -95,7 +95,7 @@ impl Proxy {
             self.0.settings.blocks.of(&bytes),
             way,
         );
-        opened.fills = claim.follow.iter().map(|fill| fill.follow()).collect();
+        opened.fills = claim.follow.iter().map(Fill::follow).collect();
         let fills: Vec<_> = claim.start.into_iter().flatten().collect();
         if !fills.is_empty() {
             let mut feeder = Feeder::new(self.clone(), version, fills, ticket, way);
