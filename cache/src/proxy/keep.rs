@@ -41,11 +41,16 @@ impl Share {
         self.mine += if taken { bytes } else { 0 };
         taken
     }
+
+    fn give_back(&mut self) {
+        let mine = std::mem::take(&mut self.mine);
+        self.all.fetch_sub(mine, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.all.fetch_sub(self.mine, Ordering::Relaxed);
+        self.give_back();
     }
 }
 
@@ -113,16 +118,20 @@ impl Keeper {
         };
         let fits = whole_before && self.size <= settings.max_blob_bytes;
         if !fits || !self.share.take(bytes.len() as u64) {
-            self.blocks = None;
-            return;
+            return self.give_up();
         }
         let length = usize::try_from(settings.blocks.size).unwrap_or(usize::MAX);
         for bytes in bytes.chunks(length) {
             match self.proxy.block(bytes) {
                 Some(block) => blocks.push(block),
-                None => return self.blocks = None,
+                None => return self.give_up(),
             }
         }
+    }
+
+    fn give_up(&mut self) {
+        self.blocks = None;
+        self.share.give_back();
     }
 
     /// S3 has the object, as this version, and every node has forgotten the one before.
