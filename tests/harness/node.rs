@@ -342,7 +342,9 @@ pub(crate) fn binary() -> Option<PathBuf> {
 }
 
 fn newest(folder: &std::path::Path) -> std::time::SystemTime {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let entries = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap());
     let times = entries.map(|entry| {
         let about = entry.metadata().unwrap();
         if about.is_dir() {
