@@ -1,15 +1,13 @@
-//! Asking peers: who comes before this node, and giving up on one that the heartbeat says is silent.
+//! Asking peers: who comes before this node, and giving up on one from which nothing comes any more.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Proxy;
 use crate::fill::Error;
 use crate::object::{ObjectId, Source};
 use crate::peer::{self, Contact, Found, Refusal, Want};
-use crate::ring::{Ring, State};
 
-/// A request waits so long for a node from which nothing comes: three missed hellos, as good as.
+/// A request waits so long for a node from which nothing comes, not even the answer to a hello.
 const QUIET: Duration = Duration::from_millis(450);
 
 impl Proxy {
@@ -28,7 +26,7 @@ impl Proxy {
             .collect()
     }
 
-    /// Asks a node; gives up when the heartbeat says that it is silent.
+    /// Asks a node; gives up when nothing comes from it.
     pub(super) async fn ask(
         &self,
         peer: &Contact,
@@ -55,40 +53,21 @@ impl Proxy {
         answer
     }
 
-    /// Comes back when the member no longer answers: the heartbeat says so, or nothing has come from it for so long,
-    /// to this request or to anybody, that it would only be waited for.
+    /// Comes back when nothing has come from a member for [`QUIET`], to this request or to anybody.
     pub(super) async fn silence(&self, name: &str) {
-        let mut ring = self.0.ring.clone();
-        let is_silent = |ring: &Arc<Ring>| {
-            ring.member(name)
-                .is_none_or(|member| member.state == State::Silent)
-        };
-        let said = async {
-            let over = ring.wait_for(is_silent).await.is_err();
-            if over {
-                // No more rings: this node stops, and the answer may still come.
-                std::future::pending::<()>().await;
-            }
-        };
-        let seen = async {
-            let mut wait = QUIET;
-            loop {
-                tokio::time::sleep(wait).await;
-                let quiet = self.0.members.quiet_for(name).unwrap_or(QUIET);
-                match QUIET.checked_sub(quiet) {
-                    Some(more) if !more.is_zero() => wait = more,
-                    _ => return,
-                }
-            }
-        };
-        tokio::select! { () = said => {}, () = seen => {} }
+        let mut wait = QUIET;
+        while !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+            let quiet = self.0.members.quiet_for(name).unwrap_or(QUIET);
+            wait = QUIET.saturating_sub(quiet);
+        }
     }
 }
 
 pub(super) fn silent(peer: &Contact) -> peer::Error {
     peer::Error::Unreachable {
         url: peer.url.clone(),
-        source: "it does not answer heartbeats".into(),
+        source: "nothing comes from it, not even the answer to a hello".into(),
     }
 }
 
