@@ -37,7 +37,7 @@ impl Versions {
     fn next(&self, s3: &S3) {
         let mut all = self.0.lock().unwrap();
         let seed = all.len() as u64;
-        let size = 500_000 + seed % 13 * 50_021;
+        let size = 500_000 + seed / 8 % 13 * 50_021;
         let etag = s3.put_synthetic("bucket", "k", seed, size);
         all.insert(etag, (seed, size));
     }
