@@ -15,9 +15,10 @@ use crate::harness::node::Ring;
 use crate::harness::s3::{Fault, S3, synthetic};
 
 const TASKS: u64 = 16;
-const READS: u64 = 150;
-/// Every so many reads at S3, the object is another one.
-const PACE: u64 = 5;
+/// Thousands where the code is built to run fast.
+const READS: u64 = if cfg!(debug_assertions) { 20 } else { 150 };
+/// Before one of so many reads the object becomes another one, under all the reads that run.
+const PACE: u64 = 12;
 
 /// What became of the reads.
 #[derive(Debug, Default)]
@@ -36,7 +37,7 @@ impl Versions {
     fn next(&self, s3: &S3) {
         let mut all = self.0.lock().unwrap();
         let seed = all.len() as u64;
-        let size = 500_000 + seed % 13 * 50_021;
+        let size = 500_000 + seed / 8 % 13 * 50_021;
         let etag = s3.put_synthetic("bucket", "k", seed, size);
         all.insert(etag, (seed, size));
     }
@@ -109,13 +110,6 @@ async fn storm(faults: &[Fault]) {
     }
     let (versions, tally) = (Arc::new(Versions::default()), Arc::new(Tally::default()));
     versions.next(&s3);
-    let gets = AtomicU64::new(0);
-    let overwriting = versions.clone();
-    s3.at_get(move |s3, _| {
-        if gets.fetch_add(1, Ordering::Relaxed) % PACE == PACE - 1 {
-            overwriting.next(s3);
-        }
-    });
     let ring = Ring::start_with(&s3.endpoint(), 3, &[], |settings| {
         settings.proxy.ttl = Some(Duration::ZERO);
         settings.proxy.blocks.size = 32 << 10;
@@ -129,7 +123,8 @@ async fn storm(faults: &[Fault]) {
         .map(|node| super::url(node, "k"))
         .collect();
     let tasks = (0..TASKS).map(|task| {
-        let (urls, versions, tally) = (urls.clone(), versions.clone(), tally.clone());
+        let (s3, urls) = (s3.clone(), urls.clone());
+        let (versions, tally) = (versions.clone(), tally.clone());
         tokio::spawn(async move {
             let mut dice = task + 1;
             let mut roll = |sides: u64| {
@@ -139,6 +134,9 @@ async fn storm(faults: &[Fault]) {
                 dice % sides
             };
             for _ in 0..READS {
+                if roll(PACE) == 0 {
+                    versions.next(&s3);
+                }
                 let node = usize::try_from(roll(3)).unwrap();
                 let from = roll(400_000);
                 let range = (roll(3) > 0).then(|| (from, from + 1 + roll(500_000 - from)));
@@ -151,9 +149,9 @@ async fn storm(faults: &[Fault]) {
     }
     let overwritten = versions.0.lock().unwrap().len();
     println!("{overwritten} versions, {tally:?}");
-    assert!(overwritten > 50, "{overwritten} versions");
+    assert!(overwritten > 10, "{overwritten} versions");
     assert!(
-        tally.whole.load(Ordering::Relaxed) > TASKS * READS / 2,
+        tally.whole.load(Ordering::Relaxed) > TASKS * READS / 10,
         "{tally:?}"
     );
 }
