@@ -100,12 +100,12 @@ impl Members {
         self.change(|roll, now| roll.suspect(name, now));
     }
 
-    /// Something came from a node: it lives.
+    /// A node answered a request, or a piece of the answer came: it lives.
     pub fn heard_from(&self, name: &str) {
         self.change(|roll, now| roll.heard_from(name, now));
     }
 
-    /// For how long nothing has come from a node; `None` for one that is not known.
+    /// For how long a node has answered nothing; `None` for one that is not known.
     pub fn quiet_for(&self, name: &str) -> Option<Duration> {
         self.change(|roll, now| roll.quiet_for(name, now))
     }

@@ -1,6 +1,6 @@
 //! The decision: this node's memory, else the owner's, else S3. It knows no HTTP, no SDK and no Kubernetes.
 //!
-//! `open` finds out which version is current, `body` reads the bytes of that version block by block, `part` fetches
+//! `open` finds out which version is current, `reader` reads the bytes of that version block by block, `part` fetches
 //! the blocks that are missing, `warm` fetches without a reader.
 
 mod ask;
@@ -12,6 +12,7 @@ mod freshness;
 mod keep;
 mod open;
 mod part;
+mod reader;
 mod warm;
 
 use std::fmt;

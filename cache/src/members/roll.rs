@@ -44,6 +44,8 @@ struct Node {
     /// It has spoken to this node itself: known at first hand, not by another's word.
     met: bool,
     last_heard: Duration,
+    /// It answered this node: its own hellos prove only that it can be heard.
+    last_answer: Duration,
     greeting: Greeting,
 }
 
@@ -60,6 +62,7 @@ impl Node {
             silent_since: None,
             met: false,
             last_heard: now,
+            last_answer: now,
             greeting: Greeting::Unsaid,
         }
     }
@@ -223,23 +226,24 @@ impl Roll {
             return;
         };
         node.hear(now);
+        node.last_answer = now;
         node.greeting = Greeting::Answered;
         let back = node.silent_since.take().is_some();
         self.changed |= another || back;
         self.learn(&welcome.members, now);
     }
 
-    /// Something else came from a node.
+    /// A node answered something else, or is on the way of it.
     pub(super) fn heard_from(&mut self, name: &str, now: Duration) {
         if let Some(node) = self.nodes.get_mut(name) {
-            node.last_heard = now;
+            node.last_answer = now;
         }
     }
 
-    /// For how long nothing has come from a node.
+    /// For how long a node has answered nothing.
     pub(super) fn quiet_for(&self, name: &str, now: Duration) -> Option<Duration> {
         let node = self.nodes.get(name)?;
-        Some(now.saturating_sub(node.last_heard))
+        Some(now.saturating_sub(node.last_answer))
     }
 
     /// A hello to a node went unanswered.

@@ -1,0 +1,306 @@
+//! Reading a version block after block: from the store, from fills on their way, or past the cache.
+//!
+//! A reader asks for the parts ahead of it, as far as the memory in flight goes, and holds only what it has not given
+//! yet. So an object larger than all memory streams through, and a slow reader holds up nobody.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{Error, Hop, Proxy};
+use crate::fill::{self, Follower, Version, Way};
+use crate::object::{Source, run_of};
+use crate::origin;
+use crate::store::{Charge, Kind, Loan};
+
+/// What a reader past the cache holds of its stream: the client's read buffer and what is being sent.
+const BYPASS_BYTES: u64 = 512 * 1024;
+/// How long a reader waits for that much.
+const BYPASS_WAIT: Duration = Duration::from_secs(2);
+/// What a reader that may hold no block is given at a time: a thousand that have stopped hold 16 MiB.
+const COPY_BYTES: usize = 16 * 1024;
+/// How long it waits for that much.
+const COPY_WAIT: Duration = Duration::from_secs(2);
+/// The part of all memory that may be in flight before readers stop fetching ahead of themselves: a quarter.
+const AHEAD_SHARE: u64 = 4;
+
+impl Proxy {
+    /// Blocks that a reader may ask for ahead of itself. The next one always; more while little is in flight, so
+    /// that readers of one object share its parts, and readers of many share the memory.
+    pub(super) fn share(&self) -> u32 {
+        let settings = &self.0.settings;
+        let budget = self.0.store.budget();
+        let room = (budget.limit() / AHEAD_SHARE).saturating_sub(self.in_flight());
+        let most = settings.part_bytes * settings.parts_in_flight;
+        u32::try_from(room.min(most) / settings.blocks.size)
+            .unwrap_or(u32::MAX)
+            .max(1)
+    }
+}
+
+/// Reads a range of a version from its first byte to its last.
+pub(super) struct Reader {
+    pub(super) proxy: Proxy,
+    pub(super) version: Version,
+    /// What is still to be given.
+    range: Range<u64>,
+    pub(super) hop: Hop,
+    /// Blocks on their way, by index.
+    ahead: BTreeMap<u32, Follower>,
+    /// The first block that was not asked for yet.
+    planned: u32,
+    now: Now,
+    /// Where the first bytes came from.
+    pub(super) source: Source,
+    /// It asked for less than a part.
+    small: bool,
+    /// One copy is with the client at a time.
+    copies: Arc<Semaphore>,
+}
+
+/// Where the next byte comes from.
+enum Now {
+    /// Not known yet.
+    Undecided,
+    /// A stored block.
+    Held(VecDeque<Bytes>, Arc<Loan>),
+    /// A block on its way.
+    Following(Follower, Arc<Loan>),
+    /// A copy from either: a reader that may hold no block asks anew for each.
+    Copied(Bytes),
+    /// Past the cache.
+    Bypass(Box<Bypass>),
+}
+
+/// A stream of S3's, and the charge for what the client's connection buffers of it.
+struct Bypass {
+    body: origin::Body,
+    _charge: Charge,
+}
+
+impl Reader {
+    pub(super) fn new(
+        proxy: Proxy,
+        version: Version,
+        range: Range<u64>,
+        hop: Hop,
+        fills: Vec<Follower>,
+    ) -> Self {
+        let blocks = proxy.0.settings.blocks;
+        let wanted = blocks.of(&range);
+        let small = range.end - range.start < proxy.0.settings.part_bytes.min(version.size);
+        let fills = fills.into_iter().map(|fill| (fill.index(), fill));
+        let ahead = fills.filter(|(index, _)| wanted.contains(index)).collect();
+        Self {
+            proxy,
+            version,
+            range,
+            hop,
+            ahead,
+            planned: wanted.start,
+            now: Now::Undecided,
+            source: Source::Memory,
+            small,
+            copies: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    pub(super) async fn next(&mut self) -> Option<Result<Bytes, Error>> {
+        while !self.range.is_empty() {
+            let bytes = match &mut self.now {
+                Now::Undecided => match self.decide().await {
+                    Ok(()) => continue,
+                    Err(error) => return Some(Err(error)),
+                },
+                Now::Held(pieces, loan) => pieces.pop_front().map(|piece| loan.lend(piece)),
+                Now::Copied(bytes) if bytes.is_empty() => None,
+                Now::Copied(bytes) => Some(std::mem::take(bytes)),
+                Now::Following(follower, loan) => match follower.next().await {
+                    Some(Ok(bytes)) => Some(loan.lend(bytes)),
+                    Some(Err(fill::Error::NoMemory)) => match self.bypass().await {
+                        Ok(()) => continue,
+                        Err(error) => return Some(Err(error)),
+                    },
+                    Some(Err(error)) => return Some(Err(error.into())),
+                    None => None,
+                },
+                Now::Bypass(bypass) => match bypass.body.next().await {
+                    Some(Ok(bytes)) => Some(bytes),
+                    Some(Err(error)) => return Some(Err(Error::Origin(error))),
+                    None => return Some(Err(Error::NoMemory)),
+                },
+            };
+            let Some(mut bytes) = bytes else {
+                self.now = Now::Undecided;
+                continue;
+            };
+            let left = self.range.end - self.range.start;
+            bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len()));
+            self.range.start += bytes.len() as u64;
+            return Some(Ok(bytes));
+        }
+        None
+    }
+
+    /// Finds the block of the next byte, and asks for those ahead of it.
+    async fn decide(&mut self) -> Result<(), Error> {
+        let blocks = self.proxy.0.settings.blocks;
+        let index = blocks.index(self.range.start);
+        let bytes = blocks.bytes(index, self.version.size);
+        let within = self.range.start - bytes.start;
+        self.plan_ahead(index);
+        let budget = self.proxy.0.store.budget();
+        let loan = budget.try_lend(bytes.end - bytes.start);
+        // Before the block is looked for: who waits here for its client holds nothing.
+        let copy = match loan {
+            Some(_) => None,
+            None => self.copies.clone().acquire_owned().await.ok(),
+        };
+        if let Some(mut follower) = self.ahead.remove(&index) {
+            follower.skip(within);
+            match follower.source().await {
+                Ok(source) => self.came_from(source),
+                Err(fill::Error::NoMemory) => return self.bypass().await,
+                Err(error) => return Err(error.into()),
+            }
+            let Some(loan) = loan else {
+                return self.copy_of(follower, copy).await;
+            };
+            self.now = Now::Following(follower, loan);
+        } else if let Some(block) = self.proxy.0.store.block(&self.version.block(index)) {
+            let end = block.len();
+            self.now = match loan {
+                Some(loan) => Now::Held(block.slice(within..end).collect(), loan),
+                None => match block.slice(within..end).next() {
+                    Some(piece) => Now::Copied(self.copy(&piece, copy).await?),
+                    None => Now::Undecided,
+                },
+            };
+        } else {
+            // It was there when the plan was made and is gone: ask for it again.
+            self.planned = self.planned.min(index);
+        }
+        Ok(())
+    }
+
+    /// The next bytes of a block on its way, without holding on to it.
+    async fn copy_of(
+        &mut self,
+        mut follower: Follower,
+        copy: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), Error> {
+        let again = follower.clone();
+        match follower.next().await {
+            Some(Ok(piece)) => {
+                self.now = Now::Copied(self.copy(&piece, copy).await?);
+                self.ahead.insert(again.index(), again);
+                Ok(())
+            }
+            Some(Err(fill::Error::NoMemory)) => self.bypass().await,
+            Some(Err(error)) => Err(error.into()),
+            // It is in the store by now.
+            None => Ok(()),
+        }
+    }
+
+    /// As much of `piece` as is given at a time.
+    async fn copy(
+        &self,
+        piece: &Bytes,
+        copy: Option<OwnedSemaphorePermit>,
+    ) -> Result<Bytes, Error> {
+        let length = piece.len().min(COPY_BYTES);
+        let store = &self.proxy.0.store;
+        let charge = store
+            .reserve(Kind::Answers, length as u64, COPY_WAIT)
+            .await
+            .ok_or(Error::NoMemory)?;
+        Ok(charge.copy(&piece[..length], copy))
+    }
+
+    /// Asks for the parts between the next byte and as far ahead as this reader may.
+    fn plan_ahead(&mut self, index: u32) {
+        let blocks = self.proxy.0.settings.blocks;
+        let end = blocks.of(&self.range).end;
+        let share = self.proxy.share();
+        let horizon = end.min(index.saturating_add(share));
+        // Half of the share is given before more is asked for, so that parts stay large.
+        if self.planned > index && self.planned + share / 2 > horizon && self.planned < end {
+            return;
+        }
+        while self.planned < horizon {
+            // What came with the first answer is here already: it may be over by now, and kept nowhere.
+            let held = self.ahead.range(self.planned..).next();
+            let held = held.map_or(horizon, |(index, _)| *index);
+            if held == self.planned {
+                self.planned += 1;
+                continue;
+            }
+            let part_end = self.proxy.part_end(self.planned).min(horizon).min(held);
+            let way = self
+                .proxy
+                .way(&self.version, run_of(self.planned), self.hop);
+            let claim = self.proxy.0.fills.claim(
+                &self.proxy.0.store,
+                &self.version,
+                self.planned..part_end,
+                way,
+            );
+            for fill in claim.follow {
+                self.ahead
+                    .entry(fill.id().index)
+                    .or_insert_with(|| fill.follow());
+            }
+            for fills in claim.start {
+                if self.small && way == Way::Origin {
+                    self.proxy.small_fill(
+                        &self.version,
+                        fills.first().map_or(0, |fill| fill.id().index),
+                    );
+                }
+                self.proxy.start_part(self.version.clone(), fills, way);
+            }
+            self.planned = part_end;
+        }
+    }
+
+    /// Goes on past the cache: no memory is left for whole blocks.
+    async fn bypass(&mut self) -> Result<(), Error> {
+        let inner = &self.proxy.0;
+        let charge = inner
+            .store
+            .reserve(Kind::Relays, BYPASS_BYTES, BYPASS_WAIT)
+            .await
+            .ok_or(Error::NoMemory)?;
+        let reply = inner
+            .origin
+            .read(
+                &self.version.object,
+                self.range.clone(),
+                Some(&self.version.etag),
+            )
+            .await;
+        let reply = reply.map_err(|error| match error {
+            origin::Error::VersionChanged => Error::VersionChanged,
+            error => Error::Origin(Arc::new(error)),
+        })?;
+        self.ahead.clear();
+        self.came_from(Source::Bypass);
+        self.now = Now::Bypass(Box::new(Bypass {
+            body: reply.body,
+            _charge: charge,
+        }));
+        Ok(())
+    }
+
+    /// The first bytes say where the answer comes from.
+    fn came_from(&mut self, source: Source) {
+        if self.source == Source::Memory {
+            self.source = source;
+        }
+    }
+}
