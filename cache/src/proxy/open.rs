@@ -100,7 +100,9 @@ impl Proxy {
     fn join(&self, question: Question, first: Option<Range<u64>>) -> Open {
         let (open, mine) = {
             let mut running = self.0.opens.running();
-            if let Some(open) = running.get(&question) {
+            // An error is for those who waited for it: who comes after it asks anew.
+            let failed = |open: &&Open| matches!(open.peek(), Some(Err(_)));
+            if let Some(open) = running.get(&question).filter(|open| !failed(open)) {
                 (open.clone(), false)
             } else {
                 let open = self.clone().find_detached(question.clone(), first);
