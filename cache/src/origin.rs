@@ -35,6 +35,9 @@ pub use write::Headers;
 use crate::metrics::Metrics;
 use credentials::Files;
 
+/// Pairs of keys that one request is signed with, one after the other, while each is refused and replaced.
+const PAIRS_TRIED: usize = 4;
+
 /// Where the origin is and how long to wait for it.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -106,7 +109,7 @@ impl Origin {
 
     /// Sends one request, made anew by `request` for each try, and waits at most `wait` for the answer.
     ///
-    /// Where S3 refuses the keys and the files hold others by now, it is sent once more.
+    /// Where S3 refuses the keys and the files hold others by now, it is sent again.
     async fn call<T, E, F>(
         &self,
         op: &'static str,
@@ -119,15 +122,19 @@ impl Origin {
     {
         let started = Instant::now();
         let tries = async {
-            let before = self.0.files.as_ref().map(Files::generation);
-            let first = Box::pin(request()).await;
-            let (Err(refusal), Some(files), Some(before)) = (&first, &self.0.files, before) else {
-                return first;
-            };
-            if error::refuses_keys(refusal) && files.changed_since(before).await {
-                return Box::pin(request()).await;
+            // Others may rotate the keys once more while a refused request is on its way back.
+            for _ in 1..PAIRS_TRIED {
+                let before = self.0.files.as_ref().map(Files::generation);
+                let answer = Box::pin(request()).await;
+                let (Err(refusal), Some(files), Some(before)) = (&answer, &self.0.files, before)
+                else {
+                    return answer;
+                };
+                if !error::refuses_keys(refusal) || !files.changed_since(before).await {
+                    return answer;
+                }
             }
-            first
+            Box::pin(request()).await
         };
         let result = match timeout(wait, tries).await {
             Ok(Ok(answer)) => Ok(answer),
