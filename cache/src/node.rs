@@ -91,7 +91,6 @@ pub struct Node {
     proxy: Proxy,
     members: Arc<Members>,
     origin: Origin,
-    metrics: Arc<Metrics>,
     ready: watch::Sender<Ready>,
     stop_main: CancellationToken,
     stop_all: CancellationToken,
@@ -166,7 +165,6 @@ impl Node {
             proxy,
             members,
             origin,
-            metrics,
             ready,
             stop_main,
             main: tokio::spawn(main),
@@ -188,11 +186,6 @@ impl Node {
     /// Who is known.
     pub fn members(&self) -> &Arc<Members> {
         &self.members
-    }
-
-    /// What is counted.
-    pub fn metrics(&self) -> &Arc<Metrics> {
-        &self.metrics
     }
 
     /// Whether it may be sent requests; changes as it starts and leaves.

@@ -53,14 +53,6 @@ impl Body {
         matches!(&self.0, Bytestream::Held(pieces) if pieces.is_empty())
     }
 
-    /// All the pieces, when nothing has to be waited for.
-    pub fn into_held(self) -> Result<VecDeque<Bytes>, Self> {
-        match self.0 {
-            Bytestream::Held(pieces) => Ok(pieces),
-            read @ Bytestream::Read(_) => Err(Self(read)),
-        }
-    }
-
     /// Reads `range` of a version; comes back with its first bytes and where they came from.
     pub(super) async fn start(
         proxy: Proxy,
