@@ -45,11 +45,11 @@ pub struct Run {
     /// Role that pods of caches are bound to: a ClusterRole, or with --watch-namespaces a Role in each of them.
     #[arg(
         long,
-        env = "FALCON_POD_ROLE",
+        env = "FALCON_CACHE_ROLE",
         value_name = "NAME",
         default_value = "falcon-cache"
     )]
-    pub pod_role: String,
+    pub cache_role: String,
 
     /// Port of /metrics, /healthz and /readyz.
     #[arg(

@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::observe::Observer;
 use crate::plan::{self, Defaults, Identity, Plan};
 use crate::resources::meta::OPERATOR;
-use crate::resources::{PodRole, monitoring, resources};
+use crate::resources::{CacheRole, monitoring, resources};
 use crate::status::rollout::{stuck, tokenless};
 use crate::status::{Facts, status};
 
@@ -49,7 +49,7 @@ pub struct Settings {
     /// What specs leave open.
     pub defaults: Defaults,
     /// What pods are bound to.
-    pub role: PodRole,
+    pub role: CacheRole,
     /// Caches worked on at once.
     pub concurrency: u16,
     /// Pause between two looks at a cache.

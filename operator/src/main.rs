@@ -14,7 +14,7 @@ use falcon_operator::health::{self, Stage};
 use falcon_operator::leader::Candidate;
 use falcon_operator::metrics::Metrics;
 use falcon_operator::plan::Defaults;
-use falcon_operator::resources::{PodRole, PodRoleKind};
+use falcon_operator::resources::{CacheRole, CacheRoleKind};
 use futures::FutureExt;
 use kube::{Client, Config};
 use tokio::net::TcpListener;
@@ -158,9 +158,9 @@ async fn lead(
 fn settings(run: &Run) -> anyhow::Result<Settings> {
     let namespaces = run.namespaces();
     let kind = if namespaces.is_empty() {
-        PodRoleKind::ClusterRole
+        CacheRoleKind::ClusterRole
     } else {
-        PodRoleKind::Role
+        CacheRoleKind::Role
     };
     let me = match &run.pod_name {
         Some(name) => name.clone(),
@@ -170,9 +170,9 @@ fn settings(run: &Run) -> anyhow::Result<Settings> {
         ),
     };
     Ok(Settings {
-        role: PodRole {
+        role: CacheRole {
             kind,
-            name: run.pod_role.clone(),
+            name: run.cache_role.clone(),
         },
         defaults: Defaults {
             image: run.cache_image.clone(),

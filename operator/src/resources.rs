@@ -22,16 +22,16 @@ use crate::plan::{Identity, Plan};
 
 /// What the cluster grants the pods: a role that the chart ships. The operator binds it and invents no rights.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct PodRole {
+pub struct CacheRole {
     /// `ClusterRole`, or `Role` where the operator is kept to some namespaces.
-    pub kind: PodRoleKind,
+    pub kind: CacheRoleKind,
     /// Its name.
     pub name: String,
 }
 
 /// Kind of the role that pods are bound to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum PodRoleKind {
+pub enum CacheRoleKind {
     /// One for the cluster.
     ClusterRole,
     /// One in each namespace.
@@ -66,7 +66,7 @@ pub struct Resources {
 }
 
 /// Makes the whole set.
-pub fn resources(plan: &Plan, role: &PodRole) -> Resources {
+pub fn resources(plan: &Plan, role: &CacheRole) -> Resources {
     let (pod_monitor, service_monitor) = monitoring::monitors(plan);
     Resources {
         identity: plan.identity.clone(),
@@ -103,8 +103,8 @@ mod tests {
             },
         )
         .unwrap();
-        let role = PodRole {
-            kind: PodRoleKind::ClusterRole,
+        let role = CacheRole {
+            kind: CacheRoleKind::ClusterRole,
             name: "falcon-cache".to_owned(),
         };
         let Resources {

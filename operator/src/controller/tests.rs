@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::controller::tests::model::{Model, Request};
-use crate::resources::PodRoleKind;
+use crate::resources::CacheRoleKind;
 
 const SET: &str = "statefulsets/media";
 const CACHE: &str = "falconcaches/media";
@@ -26,8 +26,8 @@ fn world() -> World {
         defaults: Defaults {
             image: "r/falcon-cache:0.1.0".to_owned(),
         },
-        role: PodRole {
-            kind: PodRoleKind::ClusterRole,
+        role: CacheRole {
+            kind: CacheRoleKind::ClusterRole,
             name: "falcon-cache".to_owned(),
         },
         concurrency: 4,

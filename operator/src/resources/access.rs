@@ -6,7 +6,7 @@ use kube::api::ObjectMeta;
 
 use crate::plan::{Account, Plan};
 use crate::resources::meta;
-use crate::resources::{PodRole, PodRoleKind};
+use crate::resources::{CacheRole, CacheRoleKind};
 
 /// Name of the pods' service account.
 pub(super) fn account_name(plan: &Plan) -> &str {
@@ -31,14 +31,14 @@ pub(super) fn service_account(plan: &Plan) -> Option<ServiceAccount> {
     }
 }
 
-pub(super) fn role_binding(plan: &Plan, role: &PodRole) -> RoleBinding {
+pub(super) fn role_binding(plan: &Plan, role: &CacheRole) -> RoleBinding {
     RoleBinding {
         metadata: meta::object(&plan.identity, &plan.identity.name),
         role_ref: RoleRef {
             api_group: "rbac.authorization.k8s.io".to_owned(),
             kind: match role.kind {
-                PodRoleKind::ClusterRole => "ClusterRole",
-                PodRoleKind::Role => "Role",
+                CacheRoleKind::ClusterRole => "ClusterRole",
+                CacheRoleKind::Role => "Role",
             }
             .to_owned(),
             name: role.name.clone(),

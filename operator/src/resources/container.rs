@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
-    ObjectFieldSelector, Probe, ResourceRequirements, SeccompProfile, SecurityContext, VolumeMount,
+    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, Lifecycle,
+    LifecycleHandler, ObjectFieldSelector, Probe, ResourceRequirements, SeccompProfile,
+    SecurityContext, SleepAction, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -25,6 +26,9 @@ const S3_PORT: i32 = 9000;
 pub(super) const HTTP: &str = "http";
 pub(super) const ADMIN: &str = "admin";
 pub(super) const S3: &str = "s3";
+
+/// How long a pod that is to go still takes new connections: until every node's rules have forgotten its address.
+pub(super) const PARTING_SECONDS: i64 = 5;
 
 /// Name of the container.
 pub(super) const NAME: &str = "cache";
@@ -54,6 +58,15 @@ pub(super) fn container(plan: &Plan) -> Container {
         startup_probe: Some(probe("/healthz", 2, 60)),
         liveness_probe: Some(probe("/healthz", 10, 6)),
         readiness_probe: Some(probe("/readyz", 2, 2)),
+        lifecycle: Some(Lifecycle {
+            pre_stop: Some(LifecycleHandler {
+                sleep: Some(SleepAction {
+                    seconds: PARTING_SECONDS,
+                }),
+                ..LifecycleHandler::default()
+            }),
+            ..Lifecycle::default()
+        }),
         resources: Some(resources(plan)),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),

@@ -17,7 +17,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::crd::pod::Spread;
 use crate::plan::{CaBundle, Plan};
-use crate::resources::container::{self, DOOR_KEYS, ORIGIN_CA, ORIGIN_KEYS, PEER_TOKEN};
+use crate::resources::container::{
+    self, DOOR_KEYS, ORIGIN_CA, ORIGIN_KEYS, PARTING_SECONDS, PEER_TOKEN,
+};
 use crate::resources::{access, meta};
 
 /// User and group of the image.
@@ -89,7 +91,9 @@ fn pod(plan: &Plan) -> PodSpec {
         // A hundred Services of the namespace are no business of the cache's environment.
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(
-            i64::try_from(plan.drain.as_secs()).unwrap_or(i64::MAX / 2) + GRACE_BEYOND_DRAIN,
+            i64::try_from(plan.drain.as_secs()).unwrap_or(i64::MAX / 2)
+                + PARTING_SECONDS
+                + GRACE_BEYOND_DRAIN,
         ),
         security_context: Some(security_context(plan)),
         image_pull_secrets: none_if_empty(plan.image.pull_secrets.iter().map(named).collect()),
