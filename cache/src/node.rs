@@ -11,7 +11,7 @@ use futures::stream::BoxStream;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -33,6 +33,8 @@ use crate::store::{Kind, Store};
 const HELLO_WAIT: Duration = Duration::from_secs(3);
 /// Between two looks at files that may have been changed under the node.
 const REREAD: Duration = Duration::from_secs(1);
+/// Pause before S3 is asked once more after it did not answer at the start: doubled each time, from the first to the last.
+const ASK_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
 
 /// What one node is made of.
 #[derive(Debug, Clone)]
@@ -193,19 +195,15 @@ impl Node {
         self.ready.subscribe()
     }
 
-    /// Asks S3 for the bucket, in a task of its own, and says what is wrong if anything is. The node serves meanwhile.
+    /// Asks S3 for the bucket until it answers, in a task of its own, and says what is wrong if anything is. The node
+    /// serves meanwhile.
     pub fn check_origin(&self, bucket: Option<&str>) {
         let (origin, Some(bucket)) = (self.origin.clone(), bucket.map(str::to_owned)) else {
             return;
         };
+        let stop = self.stop_all.clone();
         self.tasks.spawn(async move {
-            match origin.list(&bucket, "", 1, None).await {
-                Ok(_) => tracing::info!(bucket, "S3 answers"),
-                Err(error) => {
-                    let way_out = error.way_out();
-                    tracing::error!(bucket, %error, way_out, "S3 does not answer as it should");
-                }
-            }
+            tokio::select! { () = until_it_answers(&origin, &bucket) => {}, () = stop.cancelled() => {} }
         });
     }
 
@@ -255,13 +253,29 @@ impl Node {
         }));
         spawn(Box::pin(async move {
             loop {
-                tokio::time::sleep(REREAD).await;
+                sleep(REREAD).await;
                 if let Err(error) = token.reload() {
                     tracing::warn!(%error, "the peer token can't be read again: the last one stays in use");
                 }
             }
         }));
     }
+}
+
+async fn until_it_answers(origin: &Origin, bucket: &str) {
+    let (mut pause, longest) = ASK_AGAIN;
+    let mut told = String::new();
+    while let Err(error) = origin.list(bucket, "", 1, None).await {
+        let what = error.to_string();
+        if what != told {
+            let way_out = error.way_out();
+            tracing::error!(bucket, %error, way_out, "S3 does not answer as it should");
+            told = what;
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(longest);
+    }
+    tracing::info!(bucket, "S3 answers");
 }
 
 fn token(file: Option<PathBuf>) -> Result<Token, Error> {

@@ -22,7 +22,7 @@ use crate::crd::FalconCache;
 use crate::crd::status::FalconCacheStatus;
 use crate::events;
 use crate::metrics::Metrics;
-use crate::observe::Observer;
+use crate::observe::{self, Observer};
 use crate::plan::{self, Defaults, Identity, Plan};
 use crate::resources::meta::OPERATOR;
 use crate::resources::{CacheRole, monitoring, resources};
@@ -193,6 +193,7 @@ pub async fn reconcile(seen: Arc<Watched>, context: Arc<Context>) -> Result<Acti
             Action::await_change()
         }
         Next::Waiting => Action::requeue(SOON),
+        Next::Unsure => Action::requeue(backoff::around(observe::UNSURE)),
         Next::Done | Next::Refused => Action::requeue(backoff::around(context.settings.resync)),
     })
 }
@@ -209,6 +210,8 @@ pub fn try_again(seen: &Watched, error: &Error, context: &Context) -> Action {
 
 enum Next {
     Done,
+    /// As `Done`, but what S3 says is not known, or not good.
+    Unsure,
     Waiting,
     Refused,
     Gone,
@@ -276,6 +279,7 @@ async fn pass(
     match (outcome?, &plan) {
         (_, Err(_)) => Ok(Next::Refused),
         (Outcome::Waiting { .. }, _) => Ok(Next::Waiting),
+        (Outcome::Done(_), _) if context.observer.is_unsure(&identity) => Ok(Next::Unsure),
         (Outcome::Done(_), _) => Ok(Next::Done),
     }
 }

@@ -21,7 +21,7 @@ use kube::client::Client;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use crate::observe::figures::{Figures, Sample};
+use crate::observe::figures::{Figures, Origin, Sample};
 use crate::observe::pod::PodState;
 use crate::plan::Identity;
 use crate::resources::container::ADMIN_PORT;
@@ -29,6 +29,8 @@ use crate::resources::meta;
 
 /// A pod that takes longer is left out of the sum.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Figures are not believed for longer than this while S3 has not answered: what is wrong, or right again, is told soon.
+pub const UNSURE: Duration = Duration::from_secs(5);
 /// More than this is no page of metrics of ours.
 const PAGE_BYTES: usize = 1 << 20;
 /// Pods read at once, over all caches.
@@ -83,7 +85,7 @@ impl Observer {
     pub async fn figures(&self, identity: &Identity, pods: &[PodState]) -> Option<Figures> {
         let last = self.last(identity);
         if let Some((read, figures)) = &last
-            && read.elapsed() < self.every
+            && read.elapsed() < self.believed(figures)
         {
             return Some(figures.clone());
         }
@@ -106,6 +108,19 @@ impl Observer {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(identity.uid.clone(), (Instant::now(), figures.clone()));
         Some(figures)
+    }
+
+    /// Whether the figures of a cache are to be read again soon.
+    pub fn is_unsure(&self, identity: &Identity) -> bool {
+        self.last(identity)
+            .is_some_and(|(_, figures)| self.believed(&figures) < self.every)
+    }
+
+    fn believed(&self, figures: &Figures) -> Duration {
+        match figures.origin {
+            Origin::Answers => self.every,
+            Origin::NotAsked | Origin::Fails(_) => self.every.min(UNSURE),
+        }
     }
 
     /// Forgets a cache that is gone.

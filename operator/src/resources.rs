@@ -187,6 +187,7 @@ mod tests {
                 "--k8s-discovery-api=endpointslices",
                 "--k8s-namespace=prod",
                 "--node-name=$(POD_NAME)",
+                "--host=$(POD_IP)",
                 "--drain-timeout=30",
                 "--log-format=json",
                 "--log-level=info",
@@ -230,7 +231,7 @@ mod tests {
             );
         }
         let pod = &made["set"]["spec"]["template"]["spec"];
-        assert_eq!(pod["terminationGracePeriodSeconds"], 130);
+        assert_eq!(pod["terminationGracePeriodSeconds"], 135);
         assert_eq!(
             pod["volumes"][1]["projected"]["sources"],
             json!([
@@ -265,7 +266,7 @@ mod tests {
             "RuntimeDefault"
         );
         assert_eq!(pod["enableServiceLinks"], false);
-        assert_eq!(pod["terminationGracePeriodSeconds"], 40);
+        assert_eq!(pod["terminationGracePeriodSeconds"], 45);
         assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
         assert_eq!(
             container["securityContext"]["capabilities"],

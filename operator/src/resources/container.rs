@@ -133,6 +133,7 @@ fn args(plan: &Plan) -> Vec<String> {
     flag("k8s-discovery-api", discovery_api(plan.discovery_api));
     flag("k8s-namespace", &plan.identity.namespace);
     flag("node-name", "$(POD_NAME)");
+    flag("host", "$(POD_IP)");
     flag("drain-timeout", &plan.drain.as_secs().to_string());
     flag("log-format", log_format(plan.log_format));
     flag("log-level", log_level(plan.log_level));

@@ -131,7 +131,7 @@ fn a_whole_cache_is_ready() {
     assert_eq!(case.word("Available"), is("True", "MinimumPodsReady"));
     assert_eq!(case.word("Progressing"), is("False", "Settled"));
     assert_eq!(case.word("Degraded"), is("False", "AsExpected"));
-    assert_eq!(case.word("OriginReachable"), is("Unknown", "NotAsked"));
+    assert_eq!(case.word("OriginReachable"), is("Unknown", "NotKnown"));
     let status = case.at(at(0));
     assert_eq!(status.ready.as_deref(), Some("3/3"));
     assert_eq!(

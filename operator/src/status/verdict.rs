@@ -151,7 +151,7 @@ pub(super) fn ready(
         because(progressing)
     } else if rollout.desired == 0 {
         verdict("False", "ScaledToZero", "spec.replicas is 0")
-    } else if origin.is("False") {
+    } else if origin.is("False") || origin.reason == "NotAsked" {
         because(origin)
     } else {
         verdict(
@@ -195,7 +195,7 @@ pub(super) fn origin(facts: &Facts<'_>) -> Verdict {
             Some(condition) if condition.status == "False" => {
                 verdict("False", known(&condition.reason), condition.message.clone())
             }
-            _ => verdict("Unknown", "NotAsked", "no pod has asked the origin yet"),
+            _ => verdict("Unknown", "NotKnown", "no pod tells how the origin answers"),
         };
     };
     match &figures.origin {

@@ -3,6 +3,7 @@
 //	client get [flags] URL       one request; the body on stdout; exit 22 from status 400 on, 7 when there is no answer
 //	client load [flags] URL...   readers until -for is over or SIGTERM; counts as one line of JSON; exit 1 if any failed
 //	client stay                  nothing, until SIGTERM: a pod to run the others in
+//	client end                   SIGTERM to the container's first process: its log ends with the counts, and stays
 package main
 
 import (
@@ -38,8 +39,13 @@ func main() {
 		os.Exit(load(stop, args))
 	case "stay":
 		<-stop.Done()
+	case "end":
+		if err := syscall.Kill(1, syscall.SIGTERM); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	default:
-		fmt.Fprintln(os.Stderr, "client get|load|stay")
+		fmt.Fprintln(os.Stderr, "client get|load|stay|end")
 		os.Exit(2)
 	}
 }

@@ -1,0 +1,162 @@
+//! What goes wrong around a cache is told by its conditions, and heals when its cause is gone, without a hand on any pod.
+
+use serde_json::{Value, json};
+
+use crate::harness::cluster::{BUCKET, Cluster, operator};
+
+/// The condition of that name.
+fn condition<'a>(status: &'a Value, name: &str) -> &'a Value {
+    let conditions = status["conditions"].as_array();
+    let found = conditions.and_then(|all| all.iter().find(|one| one["type"] == name));
+    found.unwrap_or(&Value::Null)
+}
+
+async fn patch(cluster: &Cluster, name: &str, spec: &Value) {
+    let patch = json!({"spec": spec});
+    cluster
+        .sh(&format!(
+            "kubectl patch fcache {name} --type=merge -p '{patch}'"
+        ))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_image_is_named_and_a_good_one_heals_it() {
+    let Some(cluster) = Cluster::here().await else {
+        return;
+    };
+    let _operator = operator().await;
+    cluster.apply("pictures", &json!({"replicas": 2})).await;
+    cluster.ready("pictures").await;
+
+    patch(
+        &cluster,
+        "pictures",
+        &json!({"image": "registry.invalid/falcon-cache:none"}),
+    )
+    .await;
+    let status = cluster
+        .status("pictures", "names the image", |status| {
+            condition(status, "Degraded")["reason"] == "ImagePullFailed"
+        })
+        .await;
+    let message = condition(&status, "Degraded")["message"].as_str().unwrap();
+    assert!(
+        message.contains("pod pictures-") && message.contains("registry.invalid/falcon-cache:none"),
+        "{message}"
+    );
+    assert_eq!(condition(&status, "Ready")["status"], "False");
+    // One pod of the old image is still there and serves.
+    assert_eq!(condition(&status, "Available")["status"], "True");
+
+    patch(&cluster, "pictures", &json!({"image": null})).await;
+    cluster.ready("pictures").await;
+    cluster.ring_of("pictures", 2).await;
+
+    // Also from the very start, when no pod ever ran.
+    cluster
+        .apply(
+            "never",
+            &json!({"replicas": 2, "image": "registry.invalid/falcon-cache:none"}),
+        )
+        .await;
+    cluster
+        .status("never", "names the image", |status| {
+            condition(status, "Ready")["reason"] == "ImagePullFailed"
+        })
+        .await;
+    cluster
+        .apply(
+            "never",
+            &json!({"replicas": 2, "image": "falcon-cache:0.1.0"}),
+        )
+        .await;
+    cluster.ready("never").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_s3_is_told_apart() {
+    let Some(cluster) = Cluster::here().await else {
+        return;
+    };
+    let _operator = operator().await;
+    cluster
+        .sh("kubectl create secret generic wrong-keys --from-literal=access-key-id=nobody --from-literal=secret-access-key=nothing")
+        .await;
+    let wrongs = [
+        (
+            "bucket",
+            "OriginBucketNotFound",
+            json!({"buckets": ["no-such-bucket"]}),
+        ),
+        (
+            "keys",
+            "OriginAccessDenied",
+            json!({"credentialsSecretRef": {"name": "wrong-keys"}}),
+        ),
+        // Nobody listens there.
+        (
+            "away",
+            "OriginUnreachable",
+            json!({"endpoint": format!("http://{}:9", crate::harness::cluster::host())}),
+        ),
+    ];
+    for (name, _, origin) in &wrongs {
+        cluster
+            .apply(name, &json!({"replicas": 1, "origin": origin}))
+            .await;
+    }
+    for (name, reason, _) in &wrongs {
+        let status = cluster
+            .status(name, &format!("tells {reason}"), |status| {
+                condition(status, "OriginReachable")["reason"] == *reason
+            })
+            .await;
+        assert_eq!(condition(&status, "Ready")["reason"], *reason, "{name}");
+        println!(
+            "{name}: {}",
+            condition(&status, "OriginReachable")["message"]
+        );
+    }
+    for (name, _, _) in &wrongs {
+        let origin = json!({
+            "buckets": [BUCKET], "endpoint": cluster.s3.endpoint(), "credentialsSecretRef": {"name": "s3-keys"}
+        });
+        patch(&cluster, name, &json!({"origin": origin})).await;
+    }
+    for (name, _, _) in &wrongs {
+        cluster.ready(name).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_keys_in_the_secret_are_taken_without_a_restart() {
+    let Some(cluster) = Cluster::here().await else {
+        return;
+    };
+    let _operator = operator().await;
+    cluster
+        .sh("kubectl create secret generic keys --from-literal=access-key-id=nobody --from-literal=secret-access-key=nothing")
+        .await;
+    let origin = json!({"credentialsSecretRef": {"name": "keys"}});
+    cluster
+        .apply("rotated", &json!({"replicas": 1, "origin": origin}))
+        .await;
+    cluster
+        .status("rotated", "is refused", |status| {
+            condition(status, "OriginReachable")["reason"] == "OriginAccessDenied"
+        })
+        .await;
+    let before = cluster.get("pods").await["items"][0]["metadata"]["uid"].clone();
+    cluster
+        .sh("kubectl get secret s3-keys -o json | sed 's/\"name\": \"s3-keys\"/\"name\": \"keys\"/' | kubectl replace -f -")
+        .await;
+    // The kubelet looks after Secrets about once a minute.
+    cluster.ready("rotated").await;
+    let pods = cluster.get("pods").await;
+    assert_eq!(pods["items"][0]["metadata"]["uid"], before);
+    assert_eq!(
+        pods["items"][0]["status"]["containerStatuses"][0]["restartCount"],
+        0
+    );
+}
