@@ -107,21 +107,22 @@ async fn an_autoscaler_of_the_stateful_set_is_not_fought() {
     cluster
         .sh("kubectl patch fcache taken --type=merge -p '{\"spec\": {\"pod\": {\"annotations\": {\"changed\": \"yes\"}}}}'")
         .await;
-    let status = cluster
+    cluster
         .status("taken", "warns of the autoscaler", |status| {
             let conditions = status["conditions"].as_array();
-            conditions.is_some_and(|conditions| {
-                conditions.iter().any(|condition| {
-                    condition["type"] == "ConfigurationWarning"
-                        && condition["message"]
-                            .as_str()
-                            .unwrap()
-                            .contains("autoscaler")
+            let newest = status["observedGeneration"] == 2;
+            newest
+                && conditions.is_some_and(|conditions| {
+                    conditions.iter().any(|condition| {
+                        condition["type"] == "ConfigurationWarning"
+                            && condition["message"]
+                                .as_str()
+                                .unwrap()
+                                .contains("autoscaler")
+                    })
                 })
-            })
         })
         .await;
-    assert_eq!(status["observedGeneration"], 2);
     cluster.ring_of("taken", 2).await;
     let set = cluster.get("statefulset taken").await;
     assert_eq!(set["spec"]["replicas"], 2);

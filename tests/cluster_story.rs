@@ -65,7 +65,7 @@ async fn counted(cluster: &Cluster, name: &str, metric: &str, labels: &str) -> u
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 async fn the_story_of_the_readme_is_true_on_a_cluster() {
-    let Some(cluster) = Cluster::here().await else {
+    let Some(cluster) = Cluster::empty().await else {
         return;
     };
     let _operator = operator().await;
@@ -79,7 +79,7 @@ async fn the_story_of_the_readme_is_true_on_a_cluster() {
     );
     cluster.ring_of("models", 3).await;
     let told = as_the_readme_says(&cluster, "kubectl port-forward", "kill %1").await;
-    assert!(told.starts_with("HTTP/1.1 200"), "{told}");
+    assert!(told.contains("HTTP/1.1 200 OK"), "{told}");
     assert!(told.ends_with(TEXT), "{told}");
     assert_eq!(header(&told, "x-falcon-cache"), "origin");
 

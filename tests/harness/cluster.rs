@@ -31,8 +31,17 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// A new namespace with the Secret `s3-keys`, and an S3 with one bucket. `None`, said aloud, where there are no pods.
+    /// As [`Self::empty`], with the Secret `s3-keys`.
     pub(crate) async fn here() -> Option<Self> {
+        let cluster = Self::empty().await?;
+        cluster
+            .sh(&format!("kubectl create secret generic s3-keys --from-literal=access-key-id={KEY_ID} --from-literal=secret-access-key={SECRET}"))
+            .await;
+        Some(cluster)
+    }
+
+    /// A new namespace, and an S3 with one bucket. `None`, said aloud, where there are no pods.
+    pub(crate) async fn empty() -> Option<Self> {
         if std::env::var("FALCON_CLUSTER").as_deref() != Ok("pods") {
             println!(
                 "skipped: no cluster with pods here; tests/cluster/up -- COMMAND gives COMMAND one"
@@ -46,12 +55,7 @@ impl Cluster {
             namespace: format!("test-{number}"),
             s3,
         };
-        sh(&format!(
-            "kubectl create namespace {ns}
-             kubectl --namespace {ns} create secret generic s3-keys --from-literal=access-key-id={KEY_ID} --from-literal=secret-access-key={SECRET}",
-            ns = cluster.namespace
-        ))
-        .await;
+        sh(&format!("kubectl create namespace {}", cluster.namespace)).await;
         Some(cluster)
     }
 
