@@ -229,6 +229,14 @@ async fn caches_go_on_without_their_operator_and_are_known_to_the_next_one() {
         })
         .await;
     assert_eq!(pods_as_made(&cluster).await, before);
+
+    // The chart once more over itself, and its own test.
+    sh(
+        "helm upgrade falcon charts/falcon --namespace falcon-system --reuse-values --wait \
+          --set test.image=client:latest --set-json 'test.command=[\"/client\", \"get\"]'
+        helm test falcon --namespace falcon-system --timeout 1m",
+    )
+    .await;
 }
 
 /// The pods' identities and starts: a pod that was made or started again has others.

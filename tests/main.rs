@@ -13,6 +13,7 @@ mod cache_production;
 mod cache_read;
 mod cache_write;
 mod cluster_load;
+mod cluster_objects;
 mod cluster_story;
 mod cluster_troubles;
 mod contract;

