@@ -18,5 +18,8 @@ mod cluster_story;
 mod cluster_troubles;
 mod contract;
 mod dev;
+mod operator_crash;
+mod operator_fleet;
+mod operator_schema;
 mod origin;
 mod original;

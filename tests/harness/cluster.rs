@@ -229,7 +229,7 @@ pub(crate) async fn sh_with(variables: &[(&str, &str)], script: &str) -> String 
     text(&output.stdout)
 }
 
-fn merge(into: &mut Value, from: &Value) {
+pub(crate) fn merge(into: &mut Value, from: &Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
             for (key, value) in from {

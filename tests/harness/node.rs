@@ -334,11 +334,16 @@ pub(crate) fn command() -> Option<Command> {
 
 /// The binary beside the tests, built by the same command; none that is older than its sources.
 pub(crate) fn binary() -> Option<PathBuf> {
+    binary_of("cache")
+}
+
+/// As [`binary`], of the crate in that folder.
+pub(crate) fn binary_of(folder: &str) -> Option<PathBuf> {
     let tests = std::env::current_exe().unwrap();
-    let binary = tests.parent()?.parent()?.join("falcon-cache");
+    let binary = tests.parent()?.parent()?.join(format!("falcon-{folder}"));
     let built = binary.metadata().ok()?.modified().ok()?;
-    let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/../cache/src");
-    (newest(std::path::Path::new(sources)) <= built).then_some(binary)
+    let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../{folder}/src"));
+    (newest(&sources) <= built).then_some(binary)
 }
 
 fn newest(folder: &std::path::Path) -> std::time::SystemTime {

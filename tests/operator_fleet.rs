@@ -1,0 +1,162 @@
+//! Many caches: quiet when nothing happens, quick when all come at once, and none at another's mercy.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use falcon_operator::controller::watches;
+use falcon_operator::crd::FalconCache;
+use futures::StreamExt;
+use futures::stream;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use kube::Client;
+use kube::api::{Api, ListParams, PostParams};
+use serde_json::{Value, json};
+use tokio::process::Command;
+use tokio::sync::watch;
+
+use crate::harness::kubernetes::ControlPlane;
+use crate::harness::node::binary_of;
+use crate::harness::operator::{Line, Operator, cache};
+use crate::harness::{until, until_within};
+
+async fn create(client: &Client, namespace: &str, caches: impl IntoIterator<Item = Value>) {
+    let api: Api<FalconCache> = Api::namespaced(client.clone(), namespace);
+    stream::iter(caches)
+        .for_each_concurrent(16, async |cache| {
+            let cache = serde_json::from_value(cache).unwrap();
+            api.create(&PostParams::default(), &cache).await.unwrap();
+        })
+        .await;
+}
+
+async fn sets(client: &Client, namespace: &str) -> usize {
+    let api: Api<StatefulSet> = Api::namespaced(client.clone(), namespace);
+    let list = api.list_metadata(&ListParams::default()).await.unwrap();
+    list.items.len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_cluster_sees_no_write() {
+    let Some(cluster) = ControlPlane::shared().await else {
+        return;
+    };
+    let client = cluster.client().await;
+    cluster.namespace("quiet").await;
+    create(
+        &client,
+        "quiet",
+        (0..20).map(|number| cache(&format!("cache-{number}"), &json!({"replicas": 1}))),
+    )
+    .await;
+    // Twenty looks are what ten minutes bring at twice the default's pace.
+    let operator = Operator::start(
+        &cluster.config().await,
+        "quiet",
+        Duration::from_millis(250),
+        Line::default(),
+    );
+    let (stop, stopped) = watch::channel(false);
+    let ended = futures::FutureExt::shared(Box::pin(async move {
+        let mut stopped = stopped;
+        drop(stopped.wait_for(|stop| *stop).await.map(|stop| *stop));
+    }) as futures::future::BoxFuture<'static, ()>);
+    let working = tokio::spawn(watches::run(
+        std::sync::Arc::clone(&operator.context),
+        operator.client.clone(),
+        ended,
+    ));
+    until("all are applied", || async {
+        (sets(&client, "quiet").await == 20).then_some(())
+    })
+    .await;
+    // Quiet begins when Kubernetes has made the pods and every status tells of them.
+    let api: Api<FalconCache> = Api::namespaced(client.clone(), "quiet");
+    until("every status is settled", || async {
+        let caches = api.list(&ListParams::default()).await.unwrap();
+        let told = |cache: &FalconCache| cache.status.as_ref().is_some_and(|it| it.replicas == 1);
+        caches.iter().all(told).then_some(())
+    })
+    .await;
+    let looks = async |wanted: u64| {
+        let begin = reconciles(&operator);
+        until("so many looks", || async {
+            (reconciles(&operator) >= begin + wanted).then_some(())
+        })
+        .await;
+    };
+    // A look that began before may still report.
+    looks(40).await;
+    let before = operator.writes();
+    looks(400).await;
+    assert_eq!(operator.writes() - before, 0);
+    stop.send_replace(true);
+    working.await.unwrap();
+}
+
+/// Looks at caches so far.
+fn reconciles(operator: &Operator) -> u64 {
+    let page = operator.metrics.page().unwrap();
+    let lines = page.lines();
+    lines
+        .filter(|line| line.starts_with("falcon_operator_reconciles_total"))
+        .map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
+        .sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_caches_at_once_are_applied_and_poisoned_ones_stop_none() {
+    let Some(cluster) = ControlPlane::shared().await else {
+        return;
+    };
+    let Some(binary) = binary_of("operator") else {
+        println!(
+            "skipped: falcon-operator is not built beside the tests, or is older than its sources"
+        );
+        return;
+    };
+    let client = cluster.client().await;
+    cluster.namespace("fleet").await;
+    // A field that no pod has is a mistake that only the operator finds.
+    let poison = json!({"pod": {"overrides": {"spec": {"hostNetwrk": true}}}});
+    create(
+        &client,
+        "fleet",
+        (0..20).map(|number| cache(&format!("poisoned-{number}"), &poison)),
+    )
+    .await;
+    let mut operator = Command::new(binary)
+        .args([
+            "run",
+            "--watch-namespaces=fleet",
+            "--leader-election=false",
+            "--admin-port=0",
+        ])
+        .env("KUBECONFIG", cluster.kubeconfig())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let begin = tokio::time::Instant::now();
+    create(
+        &client,
+        "fleet",
+        (0..200).map(|number| cache(&format!("cache-{number}"), &json!({"replicas": 1}))),
+    )
+    .await;
+    let created = begin.elapsed();
+    until_within(Duration::from_mins(3), "all are applied", || async {
+        (sets(&client, "fleet").await == 200).then_some(())
+    })
+    .await;
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", operator.id().unwrap())).unwrap();
+    let memory = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM"))
+        .unwrap();
+    println!(
+        "200 caches: created in {created:.1?}, all applied after {:.1?}; the operator's memory: {memory}",
+        begin.elapsed()
+    );
+    operator.kill().await.unwrap();
+}
