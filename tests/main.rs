@@ -20,6 +20,7 @@ mod contract;
 mod dev;
 mod operator_crash;
 mod operator_fleet;
+mod operator_leader;
 mod operator_schema;
 mod origin;
 mod original;

@@ -10,10 +10,12 @@ use tokio::task::JoinSet;
 
 use crate::harness::kubernetes::ControlPlane;
 use crate::harness::operator::{Death, Line, Operator, cache, objects};
-use crate::harness::until;
+use crate::harness::until_within;
 
 const NAME: &str = "media";
 const RESYNC: Duration = Duration::from_mins(1);
+/// Kubernetes learns every half minute of new kinds whose children it is to collect.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What happens to a cache, in this order.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -103,7 +105,7 @@ impl Stage {
     /// Lets an operator look until its process dies or all is as in the picture; true if it died.
     async fn work(&self, operator: &Operator, picture: &Value) -> bool {
         let what = format!("{} comes to its end: {picture}", self.namespace);
-        until(&what, || async {
+        until_within(PATIENCE, &what, || async {
             if !self.look(operator).await {
                 return Some(true);
             }
@@ -123,7 +125,7 @@ impl Stage {
     /// Lets an operator look until it has nothing more to do, and Kubernetes neither; the picture then.
     async fn settle(&self, operator: &Operator, pods: u64) -> Value {
         let what = format!("{} settles", self.namespace);
-        until(&what, || async {
+        until_within(PATIENCE, &what, || async {
             let before = operator.writes();
             self.look(operator).await;
             let status = self.status().await;
