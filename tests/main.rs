@@ -21,6 +21,7 @@ mod dev;
 mod operator_crash;
 mod operator_fleet;
 mod operator_leader;
+mod operator_rights;
 mod operator_schema;
 mod origin;
 mod original;
