@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 const CACHE: &str = "
     config:
     metrics:
+    access:
     object:
     ring:       object
     store:      object
@@ -22,8 +23,9 @@ const CACHE: &str = "
     invalidate: object store peer members metrics
     discovery:  members peer
     server:     metrics
-    api:        metrics object ring store origin fill peer members proxy invalidate discovery server
-    node:       config metrics object ring store origin peer members proxy invalidate server api
+    api:        metrics access object ring store origin fill peer members proxy invalidate discovery server
+    gateway:    metrics access object store origin proxy invalidate api
+    node:       config metrics access object ring store origin peer members proxy invalidate server api gateway
     dev:        *
     main:       *
     lib:        *
@@ -34,7 +36,8 @@ const CACHE_FENCES: &str = "
     anyhow             = main
     aws_config         = origin*
     aws_sdk_s3         = origin*
-    axum               = api* server*
+    aws_runtime        = origin*
+    axum               = api* gateway* server*
     clap               = config*
     hyper_util::client = peer* origin*
     k8s_openapi        = discovery*
@@ -43,6 +46,7 @@ const CACHE_FENCES: &str = "
     prometheus_client  = metrics*
     s3s                = gateway* dev*
     s3s_fs             = dev*
+    serde_yaml         = access*
     xxhash_rust        = object ring store*
 ";
 

@@ -57,7 +57,7 @@ fn the_cache_understands_what_the_operator_tells_it() {
     assert_eq!(plain.buckets.default.as_deref(), Some("photos"));
     assert!(plain.buckets.allow("films") && !plain.buckets.allow("other"));
     assert_eq!(plain.memory.limit, 1024 * MIB);
-    assert_eq!(plain.doors.s3_port, None);
+    assert_eq!(plain.doors.s3, None);
     assert_eq!(plain.ring.host, "10.0.0.7");
     assert_eq!(plain.log.format, LogFormat::Json);
     assert_eq!(plain.warnings, Vec::<String>::new());
@@ -102,6 +102,23 @@ fn the_cache_understands_what_the_operator_tells_it() {
 }
 
 #[test]
+fn the_s3_door_opens_as_the_spec_says() {
+    let opened = |s3: Value| {
+        let spec = json!({"origin": {"buckets": ["photos"]}, "s3": s3});
+        understood(&spec, Ipv4Addr::LOCALHOST.into()).doors
+    };
+    let guarded =
+        opened(json!({"enabled": true, "auth": "Keys", "accessSecretRef": {"name": "door"}}));
+    assert_eq!(guarded.s3.unwrap().port, 9000);
+    assert_eq!(
+        guarded.access_file.as_deref(),
+        Some(Path::new("/etc/falcon/access/access.yaml"))
+    );
+    let open = opened(json!({"enabled": true}));
+    assert_eq!((open.s3.unwrap().port, open.access_file), (9000, None));
+}
+
+#[test]
 fn ports_are_those_that_the_operator_opens() {
     let spec = json!({"origin": {"buckets": ["photos"]}});
     let doors = understood(&spec, Ipv4Addr::LOCALHOST.into()).doors;
@@ -112,5 +129,5 @@ fn ports_are_those_that_the_operator_opens() {
     };
     assert_eq!(open("http"), Some(i32::from(doors.port)));
     assert_eq!(open("admin"), Some(i32::from(doors.admin_port)));
-    assert_eq!(open("s3"), doors.s3_port.map(i32::from));
+    assert_eq!(open("s3"), doors.s3.map(|s3| i32::from(s3.port)));
 }

@@ -18,6 +18,7 @@ mod cluster_story;
 mod cluster_troubles;
 mod contract;
 mod dev;
+mod gateway;
 mod operator_crash;
 mod operator_fleet;
 mod operator_leader;

@@ -199,7 +199,7 @@ async fn killed_at_any_write_the_operator_brings_all_to_the_same_end() {
         "nothing is left of a deleted cache"
     );
     let mut lives = JoinSet::new();
-    for place in 0..STEPS.len() {
+    for (place, step) in STEPS.into_iter().enumerate() {
         for death in [Death::Before, Death::After] {
             let pictures = std::sync::Arc::clone(&pictures);
             lives.spawn(async move {
@@ -207,7 +207,7 @@ async fn killed_at_any_write_the_operator_brings_all_to_the_same_end() {
                 while disturbed(cluster, &pictures, place, death, number).await {
                     number += 1;
                 }
-                (STEPS[place], death, number - 1)
+                (step, death, number - 1)
             });
         }
     }

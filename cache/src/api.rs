@@ -4,7 +4,7 @@
 mod access_log;
 mod admin;
 mod answer;
-mod barrier;
+pub(crate) mod barrier;
 mod blob;
 mod conditions;
 mod delete;
@@ -15,6 +15,7 @@ pub mod peer;
 mod prewarm;
 mod query;
 mod range;
+pub(crate) mod read;
 pub mod request_id;
 mod upload;
 
@@ -25,12 +26,14 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, delete as on_delete, get, post};
-use http::StatusCode;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::sync::{Semaphore, watch};
 
-pub use access_log::{Frame, Note};
+pub(crate) use access_log::frame;
+pub use access_log::{Errors, Frame, Note};
 pub use health::Ready;
 
+use crate::access::{Access, Caller, Target, Verb};
 use crate::invalidate::Invalidator;
 use crate::members::Members;
 use crate::metrics::Metrics;
@@ -39,6 +42,9 @@ use crate::origin::Origin;
 use crate::proxy::Proxy;
 use error::Failure;
 use query::Query;
+
+/// How a token is shown.
+const BEARER: &[u8] = b"Bearer ";
 
 /// What the routes may do.
 #[derive(Debug, Clone)]
@@ -72,6 +78,8 @@ pub struct Parts {
     pub members: Arc<Members>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Who may do what.
+    pub access: Access,
     /// Whether this node may be sent requests.
     pub ready: watch::Receiver<Ready>,
     /// What the routes may do.
@@ -181,7 +189,12 @@ const ADMIN_ROUTES: &[Route] = &[
 
 /// The main port: the blob API and the routes of `peers`, which check their callers themselves.
 pub fn router(api: &Arc<Api>, peers: Router) -> Router {
-    let frame = Frame::new("blob", &api.parts.settings.node, &api.parts.metrics);
+    let frame = Frame::new(
+        "blob",
+        Errors::Json,
+        &api.parts.settings.node,
+        &api.parts.metrics,
+    );
     framed(
         routes(ROUTES).with_state(Arc::clone(api)).merge(peers),
         ROUTES,
@@ -191,7 +204,12 @@ pub fn router(api: &Arc<Api>, peers: Router) -> Router {
 
 /// The admin port: metrics and health.
 pub fn admin_router(api: &Arc<Api>) -> Router {
-    let frame = Frame::new("admin", &api.parts.settings.node, &api.parts.metrics);
+    let frame = Frame::new(
+        "admin",
+        Errors::Json,
+        &api.parts.settings.node,
+        &api.parts.metrics,
+    );
     framed(
         routes(ADMIN_ROUTES).with_state(Arc::clone(api)),
         ADMIN_ROUTES,
@@ -236,15 +254,38 @@ impl Api {
         })
     }
 
-    /// The bucket of a request: `bucket=` where it may be named, else the default.
-    fn bucket(&self, query: &mut Query) -> Result<String, Failure> {
-        self.parts.settings.bucket(query.take("bucket"))
+    /// Who asks; `401` where nobody is known by what is shown.
+    fn caller(&self, headers: &HeaderMap) -> Result<Caller, Failure> {
+        let shown = headers
+            .get(header::AUTHORIZATION)
+            .map(HeaderValue::as_bytes);
+        let token = shown.and_then(|shown| {
+            let (scheme, token) = shown.split_at_checked(BEARER.len())?;
+            scheme.eq_ignore_ascii_case(BEARER).then_some(token)
+        });
+        self.parts.access.by_token(token).ok_or_else(|| {
+            Failure::new(
+                StatusCode::UNAUTHORIZED,
+                "Unauthorized",
+                "this cache wants a token of its access file: Authorization: Bearer TOKEN",
+            )
+            .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+        })
     }
 
-    /// The object that `key=` and `bucket=` name.
-    fn object(&self, query: &mut Query) -> Result<ObjectId, Failure> {
-        let bucket = self.bucket(query)?;
+    /// The bucket that is `named`, else the default, if the caller may do that there.
+    fn bucket(&self, who: &Caller, verb: Verb, named: Option<String>) -> Result<String, Failure> {
+        let bucket = self.parts.settings.named(named)?;
+        permit(who, verb, &bucket, Target::Bucket)?;
+        self.parts.settings.serves(&bucket)?;
+        Ok(bucket)
+    }
+
+    /// The object that `key=` and `bucket=` name, if the caller may do that with it.
+    fn object(&self, who: &Caller, verb: Verb, query: &mut Query) -> Result<ObjectId, Failure> {
+        let bucket = self.bucket(who, verb, query.take("bucket"))?;
         let key = query.need("key")?;
+        permit(who, verb, &bucket, Target::Key(&key))?;
         Ok(ObjectId::new(&bucket, &key)?)
     }
 
@@ -260,29 +301,61 @@ impl Api {
     }
 }
 
+/// Refuses what the caller may not do. It is the same answer whether or not anything is there.
+pub(crate) fn permit(
+    who: &Caller,
+    verb: Verb,
+    bucket: &str,
+    target: Target<'_>,
+) -> Result<(), Failure> {
+    if who.may(verb, bucket, target) {
+        return Ok(());
+    }
+    Err(denied(bucket))
+}
+
+/// `403`, and no word of what is there.
+pub(crate) fn denied(bucket: &str) -> Failure {
+    let failure = Failure::new(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied");
+    if bucket.is_empty() {
+        return failure;
+    }
+    failure.about(bucket, None)
+}
+
 impl Settings {
-    fn bucket(&self, named: Option<String>) -> Result<String, Failure> {
-        let Some(named) = named else {
-            return self.default_bucket.clone().ok_or_else(|| {
+    /// The bucket that a request means.
+    fn named(&self, named: Option<String>) -> Result<String, Failure> {
+        match named {
+            Some(named) if named.is_empty() => {
+                Err(Failure::bad("MissingBucket", "bucket= is empty"))
+            }
+            Some(named) => Ok(named),
+            None => self.default_bucket.clone().ok_or_else(|| {
                 Failure::bad(
                     "MissingBucket",
                     "bucket= is needed: this cache has no default",
                 )
-            });
-        };
-        if named.is_empty() {
-            return Err(Failure::bad("MissingBucket", "bucket= is empty"));
+            }),
         }
-        let listed = |allowed: &Vec<String>| allowed.contains(&named);
-        if self.allowed_buckets.as_ref().is_none_or(listed) {
-            return Ok(named);
+    }
+
+    /// True when that bucket may be named.
+    pub(crate) fn allows(&self, bucket: &str) -> bool {
+        let allowed = self.allowed_buckets.as_ref();
+        allowed.is_none_or(|allowed| allowed.iter().any(|name| name == bucket))
+    }
+
+    fn serves(&self, bucket: &str) -> Result<(), Failure> {
+        if self.allows(bucket) {
+            return Ok(());
         }
         let failure = Failure::new(
             StatusCode::FORBIDDEN,
             "BucketNotAllowed",
             "this cache does not serve that bucket",
         );
-        Err(failure.about(&named, None))
+        Err(failure.about(bucket, None))
     }
 }
 
@@ -311,7 +384,8 @@ mod tests {
     fn only_allowed_buckets_can_be_named() {
         let named = |settings: Settings, name: Option<&str>| {
             settings
-                .bucket(name.map(str::to_owned))
+                .named(name.map(str::to_owned))
+                .and_then(|bucket| settings.serves(&bucket).map(|()| bucket))
                 .map_err(|failure| failure.code().to_owned())
         };
         let (only_a, a_and_b): (&[&str], &[&str]) = (&["a"], &["a", "b"]);
@@ -337,12 +411,16 @@ mod tests {
         }
     }
 
-    async fn asked(method: &str, path: &str) -> (StatusCode, http::HeaderMap, String) {
+    async fn asked(method: &str, path: &str) -> (StatusCode, HeaderMap, String) {
         let metrics = Arc::new(Metrics::new());
         // A row of the table with a handler that needs no state.
         let other = || async { Failure::method("GET, HEAD") };
         let row = Router::new().route("/healthz", get(health::healthz).fallback(other));
-        let router = framed(row, ROUTES, Frame::new("blob", "node-1", &metrics));
+        let router = framed(
+            row,
+            ROUTES,
+            Frame::new("blob", Errors::Json, "node-1", &metrics),
+        );
         let request = Request::builder()
             .method(method)
             .uri(path)

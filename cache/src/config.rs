@@ -13,10 +13,11 @@ use std::time::Duration;
 use clap::FromArgMatches;
 use clap::error::ErrorKind;
 
-pub use self::args::{Args, Command, Dev, DiscoveryApi, LogFormat, Serve};
+pub use self::args::{Args, Command, Dev, DiscoveryApi, LogFormat, S3Auth, Serve};
 
 mod args;
 mod check;
+mod doors;
 mod size;
 
 const MB: u64 = 1 << 20;
@@ -194,20 +195,31 @@ pub enum Discovery {
 }
 
 /// Where the node listens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Doors {
     /// `None` is all addresses, of both families.
     pub listen: Option<IpAddr>,
     /// Of the HTTP API and the peers; 0 is any.
     pub port: u16,
-    /// Of the S3 API; `None` is off.
-    pub s3_port: Option<u16>,
+    /// The S3 API; `None` is off.
+    pub s3: Option<S3>,
+    /// The file that says who may do what; `None`: everybody may do everything.
+    pub access_file: Option<PathBuf>,
     /// Of metrics and health; 0 is any.
     pub admin_port: u16,
     /// Connections at once.
     pub max_connections: usize,
     /// From SIGTERM to the end.
     pub drain_timeout: Duration,
+}
+
+/// The S3 API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3 {
+    /// Its port; 0 is any.
+    pub port: u16,
+    /// Host names below which a name is a bucket's.
+    pub domains: Vec<String>,
 }
 
 /// What is logged.
@@ -332,6 +344,15 @@ impl fmt::Display for Config {
         let Memory {
             limit, hot, block, ..
         } = self.memory;
+        match &self.doors.s3 {
+            None => write!(f, " s3=off")?,
+            Some(s3) => write!(f, " s3_port={}", s3.port)?,
+        }
+        let access = self.doors.access_file.as_ref();
+        match access {
+            None => write!(f, " access=everybody")?,
+            Some(file) => write!(f, " access={}", file.display())?,
+        }
         write!(
             f,
             " host={} port={} admin_port={} cache_mb={} hot_mb={} block_kib={} max_blob_mb={} ttl={} timeout={:?} read_only={}",

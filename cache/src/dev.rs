@@ -32,8 +32,10 @@ use story::{Place, Story};
 const BUCKET: &str = "falcon";
 /// The object that is put.
 const SAMPLE: &str = "sample.txt";
-/// Where the S3 listens, if that is free: the port that S3 servers usually have.
-const S3_PORT: u16 = 9000;
+/// Where the S3 listens, if that is free.
+const S3_PORT: u16 = 9100;
+/// Where the nodes' own S3 doors listen, from the first on: the port that S3 servers usually have.
+const S3_DOOR: u16 = 9000;
 
 /// Why there is no ring to play with.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +88,7 @@ impl Dev {
             let discovery = stream::iter([found.clone()]).boxed();
             places.push(Place {
                 url: seat.me.url.clone(),
+                s3: format!("http://localhost:{}", seat.s3_port),
                 metrics: format!("http://localhost:{}/metrics", seat.admin_port),
             });
             let settings = Settings::new(&config, seat.me);
@@ -133,6 +136,7 @@ struct Seat {
     me: Contact,
     listeners: Listeners,
     admin_port: u16,
+    s3_port: u16,
     moved: bool,
 }
 
@@ -140,6 +144,7 @@ async fn seats(asked: &Asked) -> io::Result<Vec<Seat>> {
     let (mut seats, mut wanted) = (Vec::new(), asked.port);
     for _ in 0..asked.nodes {
         let (main, admin) = (port::bind(wanted).await?, port::bind(0).await?);
+        let s3 = port::bind(S3_DOOR).await?;
         wanted = main.port.saturating_add(1);
         let url = format!("http://localhost:{}", main.port);
         seats.push(Seat {
@@ -150,8 +155,10 @@ async fn seats(asked: &Asked) -> io::Result<Vec<Seat>> {
             listeners: Listeners {
                 main: main.listener,
                 admin: admin.listener,
+                s3: Some(s3.listener),
             },
             admin_port: admin.port,
+            s3_port: s3.port,
             moved: main.moved,
         });
     }
@@ -189,6 +196,7 @@ fn config(endpoint: &str, keys: &Path) -> Result<Config, config::Error> {
         format!("--s3-region={}", embedded::REGION),
         format!("--s3-credentials-dir={}", keys.display()),
         "--max-cache-size=256".to_owned(),
+        "--s3-auth=none".to_owned(),
     ];
     Config::from_args(flags)
 }

@@ -10,7 +10,9 @@ pub mod object;
 pub mod ring;
 
 // Doors.
+pub mod access;
 pub mod api;
+pub mod gateway;
 pub mod server;
 
 // The decision, and the barrier.

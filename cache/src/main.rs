@@ -57,18 +57,27 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let doors = config.doors;
+    let doors = &config.doors;
     let main = listen(doors.listen, doors.port).await.context("--port")?;
     let admin = listen(doors.listen, doors.admin_port)
         .await
         .context("--admin-port")?;
+    let s3 = match &doors.s3 {
+        Some(s3) => Some(listen(doors.listen, s3.port).await.context("--s3-port")?),
+        None => None,
+    };
     let port = main.local_addr()?.port();
     let (me, found) = discover(&config, port).await?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"), node = me.name, url = me.url, port, admin = %admin.local_addr()?, %config,
         "starting"
     );
-    let node = Node::start(Settings::new(&config, me), Listeners { main, admin }, found).await?;
+    let node = Node::start(
+        Settings::new(&config, me),
+        Listeners { main, admin, s3 },
+        found,
+    )
+    .await?;
     node.check_origin(config.buckets.default.as_deref());
     until_signal(node, async |node| {
         let cut = node.leave().await;

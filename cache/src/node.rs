@@ -15,8 +15,10 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use crate::access::{self, Access};
 use crate::api::peer::Peering;
 use crate::api::{self, Api, Parts, Ready};
+use crate::gateway;
 use crate::invalidate::Invalidator;
 use crate::members::heartbeat::{self, Caller};
 use crate::members::{Found, Members};
@@ -53,6 +55,10 @@ pub struct Settings {
     pub origin: origin::Settings,
     /// What the routes may do.
     pub api: api::Settings,
+    /// What the S3 door does.
+    pub gateway: gateway::Settings,
+    /// Who may do what; `None`: everybody everything.
+    pub access_file: Option<PathBuf>,
     /// What connections may cost.
     pub limits: Limits,
     /// The token shared by the nodes.
@@ -66,6 +72,8 @@ pub struct Listeners {
     pub main: TcpListener,
     /// For probes and metrics.
     pub admin: TcpListener,
+    /// For S3's clients, where that door is open.
+    pub s3: Option<TcpListener>,
 }
 
 /// Why a node can't start.
@@ -77,6 +85,9 @@ pub enum Error {
     /// There is no thread for the heartbeat.
     #[error("no thread for the heartbeat")]
     Heartbeat(#[source] std::io::Error),
+    /// Nobody could be told from anybody.
+    #[error(transparent)]
+    Access(#[from] access::Error),
     /// The peer token can't be read.
     #[error("the peer token in {} can't be used", path.display())]
     Token {
@@ -97,6 +108,7 @@ pub struct Node {
     stop_main: CancellationToken,
     stop_all: CancellationToken,
     main: JoinHandle<usize>,
+    s3: Option<JoinHandle<usize>>,
     admin: JoinHandle<usize>,
     caller: Arc<dyn Caller>,
     tasks: TaskTracker,
@@ -112,6 +124,10 @@ impl Node {
         discovery: BoxStream<'static, Vec<Found>>,
     ) -> Result<Self, Error> {
         let token = token(settings.peer_token_file)?;
+        let access = match settings.access_file {
+            Some(path) => Access::of_file(path)?,
+            None => Access::open(),
+        };
         let metrics = Arc::new(Metrics::new());
         let origin = Origin::new(settings.origin, metrics.clone()).await?;
         let store = Arc::new(Store::new(settings.cache_bytes, settings.hot_bytes));
@@ -141,8 +157,18 @@ impl Node {
             invalidator: invalidator.clone(),
             members: members.clone(),
             metrics: metrics.clone(),
+            access: access.clone(),
             ready: is_ready,
-            settings: settings.api,
+            settings: settings.api.clone(),
+        });
+        let gateway = gateway::router(gateway::Parts {
+            proxy: proxy.clone(),
+            origin: origin.clone(),
+            invalidator: invalidator.clone(),
+            access: access.clone(),
+            metrics: metrics.clone(),
+            api: settings.api,
+            settings: settings.gateway,
         });
         observe(&metrics, &proxy, &members, &invalidator);
         let stop_main = CancellationToken::new();
@@ -160,6 +186,10 @@ impl Node {
         });
         let (blob, probes) = (api::router(&api, peering), api::admin_router(&api));
         let main = server::serve(listeners.main, blob, door("blob", &stop_main));
+        let s3 = listeners.s3.map(|listener| {
+            let serving = server::serve(listener, gateway, door("s3", &stop_main));
+            tokio::spawn(serving)
+        });
         let admin = server::serve(listeners.admin, probes, door("admin", &stop_all));
         heartbeat::start(members.clone(), token.clone(), stop_all.clone())
             .map_err(Error::Heartbeat)?;
@@ -170,13 +200,14 @@ impl Node {
             ready,
             stop_main,
             main: tokio::spawn(main),
+            s3,
             admin: tokio::spawn(admin),
             caller: Arc::new(peers),
             tasks: TaskTracker::new(),
             _end: stop_all.clone().drop_guard(),
             stop_all,
         };
-        node.follow(discovery, token);
+        node.follow(discovery, token, access);
         Ok(node)
     }
 
@@ -215,7 +246,10 @@ impl Node {
         self.members.leave();
         heartbeat::farewell(&self.members, &self.caller).await;
         self.stop_main.cancel();
-        let cut = self.main.await.unwrap_or_default();
+        let mut cut = self.main.await.unwrap_or_default();
+        if let Some(s3) = self.s3 {
+            cut += s3.await.unwrap_or_default();
+        }
         self.origin.settled().await;
         self.stop_all.cancel();
         self.tasks.close();
@@ -225,7 +259,7 @@ impl Node {
     }
 
     /// The tasks that keep the node's picture of the others true.
-    fn follow(&self, mut discovery: BoxStream<'static, Vec<Found>>, token: Token) {
+    fn follow(&self, mut discovery: BoxStream<'static, Vec<Found>>, token: Token, access: Access) {
         let spawn = |task: futures::future::BoxFuture<'static, ()>| {
             let stop = self.stop_all.clone();
             self.tasks.spawn(async move {
@@ -254,6 +288,16 @@ impl Node {
         spawn(Box::pin(async move {
             loop {
                 sleep(REREAD).await;
+                match access.reload() {
+                    Ok(true) => tracing::info!("the access file was read again"),
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "the last rules stay in force"
+                        );
+                    }
+                }
                 if let Err(error) = token.reload() {
                     tracing::warn!(%error, "the peer token can't be read again: the last one stays in use");
                 }

@@ -1,5 +1,6 @@
 //! The words of the cache: an object, its head, a block of one version, a byte range. No I/O.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
@@ -176,15 +177,19 @@ pub struct Head {
     pub storage_class: Option<String>,
     /// `x-amz-meta-*` without the prefix, sorted by name.
     pub metadata: Vec<(String, String)>,
+    /// Further headers of S3's that belong to the object, as `(name, value)`: encryption, tags, locks.
+    pub others: Vec<(String, String)>,
+    /// Its checksums, as `(name, value)`; given to who asks for them with the whole object.
+    pub checksums: Vec<(String, String)>,
 }
 
 impl Head {
     /// Bytes that this head takes in memory, its strings included.
     pub fn memory_bytes(&self) -> u64 {
         let text = |s: &Option<String>| s.as_ref().map_or(0, String::capacity);
-        let metadata: usize = self
-            .metadata
-            .iter()
+        let pairs = self.metadata.iter().chain(&self.others);
+        let metadata: usize = pairs
+            .chain(&self.checksums)
             .map(|(name, value)| size_of::<(String, String)>() + name.capacity() + value.capacity())
             .sum();
         let strings = self.etag.as_str().len()
@@ -233,6 +238,13 @@ pub enum Scope {
         /// Its key, exactly.
         key: String,
     },
+    /// Several objects, deleted together.
+    Keys {
+        /// Their bucket.
+        bucket: String,
+        /// Their keys, exactly.
+        keys: BTreeSet<String>,
+    },
     /// Every object of the bucket whose key begins so.
     Prefix {
         /// The bucket.
@@ -249,6 +261,7 @@ impl Scope {
     pub fn covers(&self, object: &ObjectId) -> bool {
         match self {
             Self::Key { bucket, key } => object.bucket() == bucket && object.key() == key,
+            Self::Keys { bucket, keys } => object.bucket() == bucket && keys.contains(object.key()),
             Self::Prefix { bucket, prefix } => {
                 object.bucket() == bucket && object.key().starts_with(prefix.as_str())
             }
@@ -444,6 +457,12 @@ mod tests {
             }
             .covers(&object)
         );
+        let keys = |keys: &[&str]| Scope::Keys {
+            bucket: "b".into(),
+            keys: keys.iter().map(|&key| key.to_owned()).collect(),
+        };
+        assert!(keys(&["x", "models/a"]).covers(&object));
+        assert!(!keys(&["models"]).covers(&object));
         assert!(Scope::All.covers(&object));
         assert!(Scope::from(&object).covers(&object));
     }

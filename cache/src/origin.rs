@@ -8,6 +8,7 @@ mod client;
 mod connector;
 mod credentials;
 mod error;
+mod forward;
 mod list;
 mod read;
 mod upload;
@@ -27,7 +28,8 @@ use tokio_util::task::TaskTracker;
 
 pub use body::Body;
 pub use error::Error;
-pub use list::{Entry, Listed};
+pub use forward::{Answer, BodyFailed, Forward, Incoming, Payload};
+pub use list::{Buckets, Entry, Listed};
 pub use read::{Reply, Revalidation};
 pub use upload::Upload;
 pub use write::Headers;

@@ -204,7 +204,7 @@ pub struct S3Door {
     /// Port of the Service.
     pub port: i32,
     /// Secret with the door's keys; none: everybody may enter.
-    pub keys_secret: Option<String>,
+    pub access_secret: Option<String>,
 }
 
 /// Image of the cache.
@@ -412,7 +412,7 @@ mod tests {
         ("cache: {negativeTtl: 2h}", "spec.cache.negativeTtl"),
         ("service: {port: 9000}", "spec.service.s3Port"),
         ("service: {port: 70000}", "spec.service.port"),
-        ("s3: {auth: Keys}", "spec.s3.keysSecretRef"),
+        ("s3: {auth: Keys}", "spec.s3.accessSecretRef"),
         (
             "rollout: {maxUnavailable: 0}",
             "spec.rollout.maxUnavailable",

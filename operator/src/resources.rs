@@ -201,14 +201,14 @@ mod tests {
             "origin": {"buckets": ["photos"], "endpoint": "https://s3.lan:9000", "region": "lan-1", "credentialsSecretRef": {"name": "keys"},
                        "caBundleRef": {"configMapName": "ca"}},
             "cache": {"memory": "512Mi", "blockSize": "512Ki", "maxBlobSize": "64Mi", "ttl": "24h", "staleIfError": "10m", "timeout": "800ms"},
-            "s3": {"enabled": true, "auth": "Keys", "keysSecretRef": {"name": "door"}},
+            "s3": {"enabled": true, "auth": "Keys", "accessSecretRef": {"name": "door"}},
             "discovery": {"id": "shared", "api": "Endpoints"}, "rollout": {"drainTimeout": "2m"}, "logging": {"level": "debug", "format": "text"}
         }));
         let args = args(&made);
         for flag in [
             "--s3-port=9000",
             "--s3-auth=keys",
-            "--s3-auth-keys-dir=/etc/falcon/s3-auth",
+            "--access-file=/etc/falcon/access/access.yaml",
             "--s3-endpoint=https://s3.lan:9000",
             "--s3-region=lan-1",
             "--s3-force-path-style=true",

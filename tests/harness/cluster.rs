@@ -42,7 +42,7 @@ impl Cluster {
 
     /// A new namespace, and an S3 with one bucket. `None`, said aloud, where there are no pods.
     pub(crate) async fn empty() -> Option<Self> {
-        if std::env::var("FALCON_CLUSTER").as_deref() != Ok("pods") {
+        if told("FALCON_CLUSTER").as_deref() != Some("pods") {
             println!(
                 "skipped: no cluster with pods here; tests/cluster/up -- COMMAND gives COMMAND one"
             );
@@ -170,7 +170,16 @@ impl Cluster {
 
 /// Where pods reach what this process listens on.
 pub(crate) fn host() -> String {
-    std::env::var("FALCON_CLUSTER_HOST").expect("tests/cluster/up sets it")
+    told("FALCON_CLUSTER_HOST").expect("tests/cluster/up sets it")
+}
+
+/// What the cluster around this process tells it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "`tests/cluster/up` can tell it in no other way"
+)]
+fn told(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// Holds the operator in place, installed as the README says.

@@ -37,6 +37,8 @@ pub(crate) struct Ring {
 pub(crate) struct TestNode {
     pub(crate) url: String,
     pub(crate) admin: String,
+    /// Its S3 door, open where the flags say so.
+    pub(crate) s3: String,
     pub(crate) node: Node,
 }
 
@@ -50,9 +52,14 @@ impl Place {
     async fn bind() -> Self {
         let main = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let admin = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let s3 = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         Self {
             name: url(&main),
-            listeners: Listeners { main, admin },
+            listeners: Listeners {
+                main,
+                admin,
+                s3: Some(s3),
+            },
         }
     }
 
@@ -62,16 +69,20 @@ impl Place {
         found: Vec<Found>,
         change: impl Fn(&mut Settings),
     ) -> TestNode {
-        let (direct, admin) = (url(&self.listeners.main), url(&self.listeners.admin));
+        let mut listeners = self.listeners;
+        let (direct, admin) = (url(&listeners.main), url(&listeners.admin));
+        let s3 = listeners.s3.as_ref().map(url).unwrap_or_default();
+        if config.doors.s3.is_none() {
+            listeners.s3 = None;
+        }
         let mut settings = Settings::new(config, contact(&self.name));
         change(&mut settings);
         let discovery = stream::iter([found]).boxed();
         TestNode {
             url: direct,
             admin,
-            node: Node::start(settings, self.listeners, discovery)
-                .await
-                .unwrap(),
+            s3,
+            node: Node::start(settings, listeners, discovery).await.unwrap(),
         }
     }
 }

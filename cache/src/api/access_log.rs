@@ -21,6 +21,7 @@ use super::request_id;
 use crate::metrics::Metrics;
 
 const X_FALCON_NODE: HeaderName = HeaderName::from_static("x-falcon-node");
+const X_AMZ_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 
 /// The label of answers that were not read from anywhere.
 const NO_SOURCE: &str = "none";
@@ -28,9 +29,19 @@ const NO_SOURCE: &str = "none";
 /// Warnings in a second; what fails for one client often fails for all at the same moment.
 const WARNINGS: u64 = 10;
 
+/// How a port's failures look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Errors {
+    /// Falcon's own.
+    Json,
+    /// S3's.
+    Xml,
+}
+
 /// What one port's answers have in common.
 pub struct Frame {
     door: &'static str,
+    errors: Errors,
     node: HeaderValue,
     metrics: Arc<Metrics>,
     warnings: Limiter,
@@ -38,9 +49,10 @@ pub struct Frame {
 
 impl Frame {
     /// The frame of the port that metrics call `door`, at the node `node`.
-    pub fn new(door: &'static str, node: &str, metrics: &Arc<Metrics>) -> Self {
+    pub fn new(door: &'static str, errors: Errors, node: &str, metrics: &Arc<Metrics>) -> Self {
         Self {
             door,
+            errors,
             // A name that is no header's value is a static peer's mistake; the answer goes without it.
             node: HeaderValue::from_str(node).unwrap_or(HeaderValue::from_static("")),
             metrics: Arc::clone(metrics),
@@ -71,7 +83,7 @@ impl Note {
 }
 
 /// The layer around all routes.
-pub(super) async fn frame(
+pub(crate) async fn frame(
     State(frame): State<Arc<Frame>>,
     mut request: Request,
     next: Next,
@@ -103,8 +115,15 @@ pub(super) async fn frame(
     if !frame.node.is_empty() {
         headers.insert(X_FALCON_NODE, frame.node.clone());
     }
-    if let Some(failure) = failure.as_ref().filter(|_| method != Method::HEAD) {
-        *response.body_mut() = Body::from(failure.render(request_id::text(&id)));
+    if frame.errors == Errors::Xml {
+        headers.entry(X_AMZ_REQUEST_ID).or_insert(id.clone());
+    }
+    if let Some(failure) = failure.as_ref() {
+        let (media, text) = failure.render(frame.errors, request_id::text(&id));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+        if method != Method::HEAD {
+            *response.body_mut() = Body::from(text);
+        }
     }
     let wanting = failure.as_ref().filter(|_| status.is_server_error());
     // A probe asks every few seconds, and gets what it asks for.
@@ -297,7 +316,7 @@ mod tests {
         let router = axum::Router::new()
             .route("/", axum::routing::get(|| async { "text" }))
             .layer(axum::middleware::from_fn_with_state(
-                Arc::new(Frame::new("blob", "n", &metrics)),
+                Arc::new(Frame::new("blob", Errors::Json, "n", &metrics)),
                 frame,
             ));
         let mut response = tower::ServiceExt::oneshot(router, Request::new(Body::empty()))
@@ -323,7 +342,7 @@ mod tests {
         let metrics = Arc::new(Metrics::new());
         let account = |expected| Account {
             started: Instant::now(),
-            frame: Arc::new(Frame::new("blob", "n", &metrics)),
+            frame: Arc::new(Frame::new("blob", Errors::Json, "n", &metrics)),
             door: "blob",
             source: "memory",
             status: StatusCode::OK,

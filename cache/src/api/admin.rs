@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::error::Failure;
 use super::query::Query;
-use super::{Api, Note, barrier};
+use super::{Api, Note, barrier, denied, permit};
+use crate::access::{Caller, Target, Verb};
 use crate::object::{ObjectId, RUN_BLOCKS, Scope};
 use crate::ring::Ring;
 
@@ -26,13 +27,14 @@ pub(super) async fn invalidate(
     State(api): State<Arc<Api>>,
     request: Request,
 ) -> Result<Response, Failure> {
+    let who = api.caller(request.headers())?;
     let mut query = Query::parse(request.uri().query(), &["key", "prefix", "all", "bucket"])?;
     drop(request);
-    let scope = scope(&api, &mut query)?;
+    let scope = scope(&api, &who, &mut query)?;
     let about = match &scope {
         Scope::Key { key, .. } => key.clone(),
         Scope::Prefix { prefix, .. } => prefix.clone(),
-        Scope::All => String::new(),
+        Scope::Keys { .. } | Scope::All => String::new(),
     };
     // To its end even when the client hangs up: half a barrier helps nobody.
     let report =
@@ -41,23 +43,32 @@ pub(super) async fn invalidate(
     Ok(Note::about(about, (status, Json(body)).into_response()))
 }
 
-fn scope(api: &Api, query: &mut Query) -> Result<Scope, Failure> {
+fn scope(api: &Api, who: &Caller, query: &mut Query) -> Result<Scope, Failure> {
     let named = Named::of(query)?;
-    if let Named::All = named {
-        return match query.take("bucket") {
-            None => Ok(Scope::All),
-            Some(bucket) => {
-                let bucket = api.parts.settings.bucket(Some(bucket))?;
-                let prefix = String::new();
-                Ok(Scope::Prefix { bucket, prefix })
-            }
+    let Some(given) = query.take("bucket").map(Some).or_else(|| {
+        // Without a bucket, all is more than the default one.
+        (named != Named::All).then_some(None)
+    }) else {
+        return if who.may_everywhere(Verb::Invalidate) {
+            Ok(Scope::All)
+        } else {
+            Err(denied("every bucket"))
         };
-    }
-    let bucket = api.bucket(query)?;
+    };
+    let bucket = api.bucket(who, Verb::Invalidate, given)?;
+    let target = match &named {
+        Named::Key(key) => Target::Key(key),
+        Named::Prefix(prefix) => Target::Prefix(prefix),
+        Named::All => Target::Prefix(""),
+    };
+    permit(who, Verb::Invalidate, &bucket, target)?;
     Ok(match named {
         Named::Key(key) => Scope::from(&ObjectId::new(&bucket, &key)?),
         Named::Prefix(prefix) => Scope::Prefix { bucket, prefix },
-        Named::All => Scope::All,
+        Named::All => Scope::Prefix {
+            bucket,
+            prefix: String::new(),
+        },
     })
 }
 
@@ -99,7 +110,10 @@ pub(super) async fn ring(
 ) -> Result<Response, Failure> {
     let mut query = Query::parse(request.uri().query(), &["key", "bucket"])?;
     let object = match query.take("key") {
-        Some(key) => Some(ObjectId::new(&api.bucket(&mut query)?, &key)?),
+        Some(key) => {
+            let bucket = api.parts.settings.named(query.take("bucket"))?;
+            Some(ObjectId::new(&bucket, &key)?)
+        }
         None => None,
     };
     let ring = Arc::clone(&api.parts.members.ring().borrow());

@@ -43,6 +43,16 @@ pub(super) fn describe(head: &Head, headers: &mut HeaderMap) {
     for (name, content) in &head.metadata {
         headers.append(metadata_name(name), value(content));
     }
+    stated(&head.others, headers);
+}
+
+/// Headers whose names S3 gave.
+pub(crate) fn stated(pairs: &[(String, String)], headers: &mut HeaderMap) {
+    for (name, content) in pairs {
+        if let Ok(name) = HeaderName::try_from(name) {
+            headers.insert(name, value(content));
+        }
+    }
 }
 
 /// How many bytes follow, and which of the object they are.
@@ -117,6 +127,8 @@ pub(super) fn sample() -> Head {
             ("a".into(), "1".into()),
             ("naïve name".into(), "line\nbreak".into()),
         ],
+        others: vec![("x-amz-tagging-count".into(), "2".into())],
+        checksums: vec![("x-amz-checksum-crc32".into(), "AAAAAA==".into())],
     }
 }
 
@@ -144,6 +156,7 @@ mod tests {
             ("x-amz-version-id", "3"),
             ("x-amz-storage-class", "STANDARD_IA"),
             ("x-amz-meta-a", "1"),
+            ("x-amz-tagging-count", "2"),
         ] {
             assert_eq!(headers[name].as_bytes(), want.as_bytes(), "{name}");
         }

@@ -12,14 +12,14 @@ use crate::origin;
 
 /// The reports of one request's writes, taken together.
 #[derive(Default)]
-pub(super) struct Barriers {
+pub(crate) struct Barriers {
     raised: bool,
     unanswered: BTreeMap<String, Option<String>>,
 }
 
 impl Barriers {
     /// One more write's report.
-    pub(super) fn add(&mut self, report: Report) {
+    pub(crate) fn add(&mut self, report: Report) {
         self.raised = true;
         let missing = report.nodes.into_iter().filter(|node| !node.answered);
         self.unanswered
@@ -29,6 +29,12 @@ impl Barriers {
     /// True when every node has dropped what was written over.
     pub(super) fn complete(&self) -> bool {
         self.unanswered.is_empty()
+    }
+
+    /// The nodes that did not answer, comma separated; `None` when all did.
+    pub(crate) fn unanswered(&self) -> Option<String> {
+        let names: Vec<&str> = self.unanswered.keys().map(String::as_str).collect();
+        (!names.is_empty()).then(|| names.join(", "))
     }
 
     /// The member `invalidation` of an answer.
@@ -80,12 +86,12 @@ fn message<'a>(unanswered: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// True when the write may have happened although it failed: then the barrier is raised all the same.
-pub(super) fn may_have_happened(error: &origin::Error) -> bool {
+pub(crate) fn may_have_happened(error: &origin::Error) -> bool {
     error.is_outage() || matches!(error, origin::Error::Broken(_))
 }
 
 /// Runs `write` to its end even when the client hangs up: what S3 has begun to take must be followed by its barrier.
-pub(super) async fn to_the_end<T: Send + 'static>(
+pub(crate) async fn to_the_end<T: Send + 'static>(
     write: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Failure> {
     tokio::spawn(write).await.map_err(|_| {

@@ -178,6 +178,8 @@ mod tests {
             version_id: None,
             storage_class: None,
             metadata: vec![],
+            others: vec![],
+            checksums: vec![],
         }
     }
 

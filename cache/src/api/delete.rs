@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::barrier::{Barriers, may_have_happened, to_the_end};
 use super::error::Failure;
 use super::query::Query;
-use super::{Api, Note};
+use super::{Api, Note, permit};
+use crate::access::{Target, Verb};
 use crate::object::{ObjectId, Scope};
 
 /// S3 lists and deletes at most so many in one request.
@@ -37,12 +38,14 @@ pub(super) async fn delete(
     State(api): State<Arc<Api>>,
     request: Request,
 ) -> Result<Response, Failure> {
+    let who = api.caller(request.headers())?;
     api.writable()?;
     let mut query = Query::parse(request.uri().query(), &["key", "prefix", "bucket"])?;
     drop(request);
-    let bucket = api.bucket(&mut query)?;
+    let bucket = api.bucket(&who, Verb::Write, query.take("bucket"))?;
     let (about, done) = match (query.take("key"), query.take("prefix")) {
         (Some(key), None) => {
+            permit(&who, Verb::Write, &bucket, Target::Key(&key))?;
             let object = ObjectId::new(&bucket, &key)?;
             (key, to_the_end(one(api, object)).await?)
         }
@@ -53,6 +56,7 @@ pub(super) async fn delete(
             ));
         }
         (None, Some(prefix)) => {
+            permit(&who, Verb::Write, &bucket, Target::Prefix(&prefix))?;
             // A client that hangs up ends it after the page that runs; the barrier follows all the same.
             let gone = CancellationToken::new();
             let _guard = gone.clone().drop_guard();

@@ -4,10 +4,11 @@ use std::error::Error as StdError;
 use std::fmt::Display;
 
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_RANGE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
+use super::Errors;
 use crate::object::{InvalidName, ObjectId};
 use crate::server::BodyStalled;
 use crate::{origin, proxy};
@@ -149,8 +150,34 @@ impl Failure {
         self.0.key.as_deref()
     }
 
-    /// The JSON of the answer's body.
-    pub(super) fn render(&self, request_id: &str) -> Vec<u8> {
+    /// The body of the answer, and what kind of text it is.
+    pub(super) fn render(&self, errors: Errors, request_id: &str) -> (&'static str, Vec<u8>) {
+        match errors {
+            Errors::Json => ("application/json", self.json(request_id)),
+            Errors::Xml => ("application/xml", self.xml(request_id)),
+        }
+    }
+
+    /// As S3 shows an error.
+    fn xml(&self, request_id: &str) -> Vec<u8> {
+        let mut text = r#"<?xml version="1.0" encoding="UTF-8"?><Error>"#.to_owned();
+        let shown = [
+            ("Code", Some(self.code())),
+            ("Message", Some(self.message())),
+            ("BucketName", self.bucket()),
+            ("Key", self.key()),
+            ("RequestId", Some(request_id)),
+        ];
+        for (name, value) in shown {
+            if let Some(value) = value {
+                text.push_str(&format!("<{name}>{}</{name}>", escaped(value)));
+            }
+        }
+        text.push_str("</Error>");
+        text.into_bytes()
+    }
+
+    fn json(&self, request_id: &str) -> Vec<u8> {
         let detail = self
             .0
             .detail
@@ -168,11 +195,28 @@ impl Failure {
     }
 }
 
+/// Text as XML's content. What XML can't hold at all is left out: it can only stand in a key that was asked for.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&apos;"),
+            '\t' | '\n' | '\r' => escaped.push_str(&format!("&#{};", u32::from(c))),
+            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => {}
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let mut response = self.0.status.into_response();
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         for (name, value) in &self.0.headers {
             headers.insert(name, value.clone());
         }
@@ -204,6 +248,7 @@ impl From<&origin::Error> for Failure {
             }
             E::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             E::Unreachable { .. } | E::Broken(_) => StatusCode::BAD_GATEWAY,
+            E::Body(_) => return Self::body(error, StatusCode::BAD_REQUEST),
             // A fault of S3's is not one of this node; a refusal is the client's to know.
             E::Refused { status, .. } => match StatusCode::from_u16(*status) {
                 Ok(status) if status.is_client_error() => status,
@@ -277,7 +322,7 @@ mod tests {
     fn the_json_names_everything_and_is_json_for_any_key() {
         let object = ObjectId::new("b", "a\"\n#ü").unwrap();
         let failure = Failure::later("SlowDown", "S3 asks for time").at(&object);
-        let json: serde_json::Value = serde_json::from_slice(&failure.render("id-1")).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&failure.json("id-1")).unwrap();
         assert_eq!(
             json,
             serde_json::json!({
@@ -310,6 +355,19 @@ mod tests {
                 (ours, "Theirs")
             );
         }
+    }
+
+    #[test]
+    fn the_xml_is_s3s_and_holds_any_key() {
+        let failure = Failure::bad("InvalidArgument", "a < b & \u{1}c").about("b", Some("k\n\"'"));
+        let (media, xml) = failure.render(Errors::Xml, "id-1");
+        assert_eq!(media, "application/xml");
+        assert_eq!(
+            String::from_utf8(xml).unwrap(),
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>InvalidArgument</Code>\
+             <Message>a &lt; b &amp; c</Message><BucketName>b</BucketName><Key>k&#10;&quot;&apos;</Key>\
+             <RequestId>id-1</RequestId></Error>"
+        );
     }
 
     #[test]

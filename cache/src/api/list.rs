@@ -13,9 +13,10 @@ use futures::Stream;
 use http::{HeaderMap, HeaderValue, header};
 use serde::Serialize;
 
-use super::Api;
 use super::error::Failure;
 use super::query::Query;
+use super::{Api, permit};
+use crate::access::{Target, Verb};
 use crate::object::ETag;
 use crate::origin::{self, Entry, Listed, Origin};
 
@@ -44,12 +45,14 @@ pub(super) async fn get(
     State(api): State<Arc<Api>>,
     request: Request,
 ) -> Result<Response, Failure> {
+    let who = api.caller(request.headers())?;
     let mut query = Query::parse(
         request.uri().query(),
         &["prefix", "limit", "cursor", "bucket"],
     )?;
-    let bucket = api.bucket(&mut query)?;
+    let bucket = api.bucket(&who, Verb::Read, query.take("bucket"))?;
     let prefix = query.take("prefix").unwrap_or_default();
+    permit(&who, Verb::Read, &bucket, Target::Prefix(&prefix))?;
     let limit = limit(query.take("limit").as_deref())?;
     let cursor = query.take("cursor").filter(|cursor| !cursor.is_empty());
     let as_lines = wants_lines(request.headers());

@@ -24,6 +24,9 @@ use crate::peer::{
 };
 use crate::proxy::{self, Ask, Freshness, Hop, Proxy};
 
+/// An order that names a thousand keys of 1,024 bytes, each of which JSON may have to escape.
+const ORDER_BYTES: usize = 8 << 20;
+
 /// What the routes of peers work with.
 #[derive(Clone)]
 pub struct Peering {
@@ -42,7 +45,10 @@ pub fn router(peering: Peering) -> Router {
     let block_bytes = usize::try_from(peering.proxy.blocks().size).unwrap_or(usize::MAX);
     Router::new()
         .route("/_falcon/hello", post(hello))
-        .route("/_falcon/invalidate", post(invalidate))
+        .route(
+            "/_falcon/invalidate",
+            post(invalidate).layer(DefaultBodyLimit::max(ORDER_BYTES)),
+        )
         .route("/_falcon/read", post(read))
         .route("/_falcon/warm", post(warm))
         .route(

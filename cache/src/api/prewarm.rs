@@ -10,12 +10,12 @@ use axum::Json;
 use axum::body::to_bytes;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
-use super::Api;
 use super::error::Failure;
 use super::query::Query;
-use super::request_id;
+use super::{Api, permit, request_id};
+use crate::access::{Target, Verb};
 use job::{Job, Work};
 
 /// Jobs that run at one time.
@@ -38,13 +38,9 @@ impl Board {
     }
 
     fn find(&self, id: &str) -> Result<Arc<Job>, Failure> {
-        self.jobs().iter().find(|job| job.id() == id).cloned().ok_or_else(|| {
-            Failure::new(
-                StatusCode::NOT_FOUND,
-                "NoSuchPrewarm",
-                "this node knows no such prewarm: ask the node that took it; a restart forgets them",
-            )
-        })
+        let jobs = self.jobs();
+        let found = jobs.iter().find(|job| job.id() == id);
+        found.cloned().ok_or_else(unknown)
     }
 
     /// Takes the job in; the oldest that has ended makes room.
@@ -70,14 +66,23 @@ pub(super) async fn post(
     State(api): State<Arc<Api>>,
     request: Request,
 ) -> Result<Response, Failure> {
+    let who = api.caller(request.headers())?;
     let mut query = Query::parse(request.uri().query(), &["prefix", "bucket"])?;
-    let bucket = api.bucket(&mut query)?;
+    let bucket = api.bucket(&who, Verb::Read, query.take("bucket"))?;
     let body = to_bytes(request.into_body(), BODY)
         .await
         .map_err(|error| Failure::body(&error, StatusCode::PAYLOAD_TOO_LARGE))?;
     let work = work(query.take("prefix"), &body)?;
+    match &work {
+        Work::Prefix(prefix) => permit(&who, Verb::Read, &bucket, Target::Prefix(prefix))?,
+        Work::Keys(keys) => {
+            for key in keys {
+                permit(&who, Verb::Read, &bucket, Target::Key(key))?;
+            }
+        }
+    }
     // The id is of the kind that requests have: unique over all nodes.
-    let id = request_id::of(&http::HeaderMap::new());
+    let id = request_id::of(&HeaderMap::new());
     let job = Arc::new(Job::new(request_id::text(&id), bucket, &work));
     api.prewarms.add(&job)?;
     tokio::spawn(job::run(
@@ -111,18 +116,40 @@ fn work(prefix: Option<String>, body: &[u8]) -> Result<Work, Failure> {
 pub(super) async fn get(
     State(api): State<Arc<Api>>,
     Path(id): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    Ok(Json(api.prewarms.find(&id)?.shown()).into_response())
+    Ok(Json(api.prewarm(&id, &headers)?.shown()).into_response())
 }
 
 /// `DELETE /prewarm/ID`: no further object is begun.
 pub(super) async fn delete(
     State(api): State<Arc<Api>>,
     Path(id): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let job = api.prewarms.find(&id)?;
+    let job = api.prewarm(&id, &headers)?;
     job.cancel();
     Ok(Json(job.shown()).into_response())
+}
+
+impl Api {
+    /// The job, for those who may read in its bucket; for others there is none.
+    fn prewarm(&self, id: &str, headers: &HeaderMap) -> Result<Arc<Job>, Failure> {
+        let who = self.caller(headers)?;
+        let job = self.prewarms.find(id)?;
+        if who.may(Verb::Read, job.bucket(), Target::Bucket) {
+            return Ok(job);
+        }
+        Err(unknown())
+    }
+}
+
+fn unknown() -> Failure {
+    Failure::new(
+        StatusCode::NOT_FOUND,
+        "NoSuchPrewarm",
+        "this node knows no such prewarm: ask the node that took it; a restart forgets them",
+    )
 }
 
 #[cfg(test)]

@@ -16,7 +16,8 @@ use tokio::time::timeout;
 use super::barrier::Barriers;
 use super::error::Failure;
 use super::query::Query;
-use super::{Api, Note};
+use super::{Api, Note, permit};
+use crate::access::{Target, Verb};
 use crate::object::ObjectId;
 use crate::origin::Headers;
 use crate::store::{Charge, Kind};
@@ -50,10 +51,12 @@ pub(super) async fn post(
     State(api): State<Arc<Api>>,
     request: Request,
 ) -> Result<Response, Failure> {
+    let who = api.caller(request.headers())?;
     api.writable()?;
     let mut query = Query::parse(request.uri().query(), &["path", "bucket"])?;
-    let bucket = api.bucket(&mut query)?;
+    let bucket = api.bucket(&who, Verb::Write, query.take("bucket"))?;
     let path = query.take("path").unwrap_or_default();
+    permit(&who, Verb::Write, &bucket, Target::Prefix(&path))?;
     let size = buffer_size(&request);
     let allowance = Allowance::default();
     let request = request.map(|body| form::bounded(body, &allowance));
@@ -220,6 +223,7 @@ impl Fate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Errors;
     use crate::invalidate::{NodeReport, Report};
 
     fn stored() -> Fate {
@@ -267,7 +271,7 @@ mod tests {
         assert_eq!(status(vec![stored(), failed()]).unwrap(), 207);
         let none = status(vec![failed(), failed()]).unwrap_err();
         assert_eq!(none.status().as_u16(), 503);
-        let json: Value = serde_json::from_slice(&none.render("r")).unwrap();
+        let json: Value = serde_json::from_slice(&none.render(Errors::Json, "r").1).unwrap();
         assert_eq!(json["files"][1]["code"], "SlowDown");
     }
 

@@ -198,9 +198,23 @@ pub(super) struct Doors {
     /// Port of the HTTP API, and of the peers; 0 is any
     #[arg(long, env = "FALCON_PORT", value_name = "PORT", default_value = "8080")]
     pub port: Port,
-    /// Port of the S3 API; 0 is off [default: 9000; off with several --peers on this host]
+    /// Who may use the S3 API: keys (whoever signs with a key of --access-file) or none (everybody who reaches the port) [default: the S3 API is off]
+    #[arg(long, env = "FALCON_S3_AUTH", value_name = "AUTH", value_enum)]
+    pub s3_auth: Option<S3Auth>,
+    /// File that says who may do what, for both APIs: a list of principals in YAML, read again when it changes
+    #[arg(long, env = "FALCON_ACCESS_FILE", value_name = "FILE")]
+    pub access_file: Option<PathBuf>,
+    /// Port of the S3 API; 0 is any [default: 9000; any with several --peers on this host]
     #[arg(long, env = "FALCON_S3_PORT", value_name = "PORT")]
     pub s3_port: Option<Port>,
+    /// Host names below which the S3 API takes a name for a bucket's, comma separated: BUCKET.DOMAIN
+    #[arg(
+        long,
+        env = "FALCON_S3_DOMAIN",
+        value_name = "DOMAINS",
+        value_delimiter = ','
+    )]
+    pub s3_domain: Vec<String>,
     /// Port of metrics and health; 0 is any [default: 9095; any with several --peers on this host]
     #[arg(long, env = "FALCON_ADMIN_PORT", value_name = "PORT")]
     pub admin_port: Option<Port>,
@@ -258,6 +272,17 @@ pub enum DiscoveryApi {
         help = "v1 Endpoints, deprecated since Kubernetes 1.33"
     )]
     Endpoints,
+}
+
+/// Who may use the S3 API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum S3Auth {
+    /// Whoever signs with a key of the access file.
+    #[value(help = "whoever signs with a key of --access-file")]
+    Keys,
+    /// Everybody.
+    #[value(help = "everybody who reaches the port")]
+    None,
 }
 
 /// How a log line looks.

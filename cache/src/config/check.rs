@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::args::{self, DiscoveryApi, Serve};
+use super::doors::doors;
 use super::{
-    Buckets, Config, DEFAULT_ADMIN_PORT, DEFAULT_CACHE_MB, DEFAULT_PORT, DEFAULT_S3_PORT,
-    Discovery, Doors, Error, Freshness, KIB, Log, MB, MIN_BLOCKS, Memory, Origin, Ring,
-    SAFE_SHARE_PERCENT, Surroundings, Writes,
+    Buckets, Config, DEFAULT_CACHE_MB, Discovery, Error, Freshness, KIB, Log, MB, MIN_BLOCKS,
+    Memory, Origin, Ring, SAFE_SHARE_PERCENT, Surroundings, Writes,
 };
 
 pub(super) fn refused(message: impl Into<String>) -> Error {
@@ -26,7 +26,7 @@ impl Serve {
             memory,
             freshness: freshness(&self.freshness),
             writes: writes(&self.writes)?,
-            doors: doors(&self.doors, &ring)?,
+            doors: doors(&self.doors, &ring, &mut warnings)?,
             ring,
             log: log(&self.log)?,
             warnings,
@@ -40,7 +40,7 @@ fn given(text: Option<String>) -> Option<String> {
         .filter(|text| !text.is_empty())
 }
 
-fn list(entries: &[String]) -> Vec<String> {
+pub(super) fn list(entries: &[String]) -> Vec<String> {
     let entries = entries.iter().map(|entry| entry.trim().to_owned());
     entries.filter(|entry| !entry.is_empty()).collect()
 }
@@ -292,41 +292,6 @@ fn kubernetes(
     })
 }
 
-fn doors(typed: &args::Doors, ring: &Ring) -> Result<Doors, Error> {
-    // Several nodes of one host, as the original is tried: the ports that it did not have must not be fought for.
-    let shared = match &ring.discovery {
-        Discovery::Fixed { peers } => {
-            let same = |peer: &&String| same_host(peer, &ring.host);
-            peers.iter().filter(same).count() > 1
-        }
-        Discovery::Kubernetes { .. } => false,
-    };
-    let default = |port: u16| if shared { 0 } else { port };
-    let given = |port: Option<args::Port>| port.and_then(|port| port.0);
-    let doors = Doors {
-        listen: typed.listen,
-        port: typed.port.0.unwrap_or(DEFAULT_PORT),
-        s3_port: Some(given(typed.s3_port).unwrap_or(default(DEFAULT_S3_PORT)))
-            .filter(|port| *port != 0),
-        admin_port: given(typed.admin_port).unwrap_or(default(DEFAULT_ADMIN_PORT)),
-        max_connections: usize::try_from(typed.max_connections).unwrap_or(usize::MAX),
-        drain_timeout: Duration::from_secs(typed.drain_timeout),
-    };
-    let ports = [
-        ("--port", doors.port),
-        ("--s3-port", doors.s3_port.unwrap_or(0)),
-        ("--admin-port", doors.admin_port),
-    ];
-    for (at, (second, port)) in ports.iter().enumerate() {
-        if let Some((first, _)) = ports[..at].iter().find(|(_, it)| it == port && *port != 0) {
-            return Err(refused(format!(
-                "{first} and {second} are both {port}: give one of them another port"
-            )));
-        }
-    }
-    Ok(doors)
-}
-
 fn log(typed: &args::Logging) -> Result<Log, Error> {
     let default = if typed.verbose { "debug" } else { "info" };
     let level = given(typed.log_level.clone()).unwrap_or_else(|| default.to_owned());
@@ -338,7 +303,10 @@ fn log(typed: &args::Logging) -> Result<Log, Error> {
     let filter = if is_level(&level) {
         match level.to_ascii_lowercase().as_str() {
             // What the libraries say of each retry, discovery says once.
-            level @ ("warn" | "info") => format!("{level},kube_client=error,kube_runtime=error"),
+            // And what s3s says of each request that it refuses, the access log says.
+            level @ ("warn" | "info") => {
+                format!("{level},kube_client=error,kube_runtime=error,s3s=off")
+            }
             level => level.to_owned(),
         }
     } else if level
@@ -367,7 +335,7 @@ fn bare(host: &str) -> &str {
 }
 
 /// True when the peer, typed as a URL or as `HOST:PORT`, is on `host`.
-fn same_host(peer: &str, host: &str) -> bool {
+pub(super) fn same_host(peer: &str, host: &str) -> bool {
     let place = peer.split_once("://").map_or(peer, |(_, place)| place);
     let place = place.trim_end_matches('/');
     let name = place.rsplit_once(':').map_or(place, |(name, _)| name);

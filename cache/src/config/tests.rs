@@ -64,7 +64,7 @@ fn the_originals_command_line_means_what_it_meant() {
     assert_eq!(config.log.filter, "debug");
     assert!(config.origin.force_path_style);
     // Two nodes of one host must not fight for ports that the original did not have.
-    assert_eq!((config.doors.admin_port, config.doors.s3_port), (0, None));
+    assert_eq!((config.doors.admin_port, config.doors.s3), (0, None));
 }
 
 #[test]
@@ -210,10 +210,7 @@ fn kubernetes_knows_the_pod() {
         }
     );
     assert_eq!(typed.ring.host, "10.0.0.7");
-    assert_eq!(
-        (typed.doors.admin_port, typed.doors.s3_port),
-        (9095, Some(9000))
-    );
+    assert_eq!((typed.doors.admin_port, typed.doors.s3), (9095, None));
     assert_eq!(typed.warnings, [""; 0]);
     let typed = config(
         "--bucket b --k8s-discovery-id main --k8s-discovery-api endpoints --k8s-namespace n --node-name p --host fd00::1",
@@ -286,7 +283,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "another port",
     ),
     (
-        "--bucket b --s3-port 8080",
+        "--bucket b --s3-auth none --s3-port 8080",
         "--port and --s3-port",
         "another port",
     ),
@@ -366,8 +363,43 @@ fn what_is_probably_not_meant_is_warned_of() {
 
 #[test]
 fn a_port_of_zero_clashes_with_none() {
-    let doors = config("--bucket b --port 0 --admin-port 0 --s3-port 0").doors;
-    assert_eq!((doors.port, doors.admin_port, doors.s3_port), (0, 0, None));
+    let doors = config("--bucket b --port 0 --admin-port 0 --s3-port 0 --s3-auth none").doors;
+    let s3_port = doors.s3.map(|s3| s3.port);
+    assert_eq!((doors.port, doors.admin_port, s3_port), (0, 0, Some(0)));
+}
+
+#[test]
+fn the_s3_door_opens_only_to_those_who_are_named() {
+    assert_eq!(config("--bucket b").doors.s3, None);
+    assert_eq!(config("--bucket b --s3-port 0").doors.s3, None);
+    let open = config("--bucket b --s3-auth none --s3-domain s3.lan,s3.example");
+    assert!(open.warnings[0].contains("--s3-auth none"));
+    assert_eq!(
+        open.doors.s3,
+        Some(S3 {
+            port: 9000,
+            domains: vec!["s3.lan".into(), "s3.example".into()]
+        })
+    );
+    let kept = config("--bucket b --s3-auth keys --access-file /etc/a.yaml").doors;
+    assert_eq!(kept.access_file.as_deref(), Some(Path::new("/etc/a.yaml")));
+    assert_eq!(kept.s3.unwrap().port, 9000);
+    for (line, fix) in [
+        ("--bucket b --s3-port 9001", "--s3-auth"),
+        ("--bucket b --s3-domain s3.lan", "--s3-auth"),
+        ("--bucket b --s3-auth keys", "--access-file"),
+        (
+            "--bucket b --s3-auth none --access-file a",
+            "--s3-auth keys",
+        ),
+        (
+            "--bucket b --s3-auth none --s3-domain http://s3",
+            "--s3-domain",
+        ),
+    ] {
+        let refusal = refusal(line);
+        assert!(refusal.contains(fix), "{line}: {refusal}");
+    }
 }
 
 #[test]
@@ -405,7 +437,7 @@ fn the_line_for_the_log_says_what_is_meant() {
     let line = config("--buckets b,c --k8s-discovery-id main --ttl 0 --max-cache-size 800 --peer-token-file /secret").to_string();
     assert_eq!(
         line,
-        "buckets=b,c endpoint=AWS discovery=apps/main node=falcon-1 host=10.0.0.7 port=8080 admin_port=9095 cache_mb=800 hot_mb=96 block_kib=1024 max_blob_mb=128 ttl=never timeout=5s read_only=false"
+        "buckets=b,c endpoint=AWS discovery=apps/main node=falcon-1 s3=off access=everybody host=10.0.0.7 port=8080 admin_port=9095 cache_mb=800 hot_mb=96 block_kib=1024 max_blob_mb=128 ttl=never timeout=5s read_only=false"
     );
     assert!(
         config("--bucket b")

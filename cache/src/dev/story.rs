@@ -6,6 +6,8 @@ use std::path::PathBuf;
 /// A node.
 pub(super) struct Place {
     pub(super) url: String,
+    /// Its S3 door.
+    pub(super) s3: String,
     pub(super) metrics: String,
 }
 
@@ -33,7 +35,11 @@ impl Story {
             if count == 1 { "" } else { "s" }
         )?;
         for place in &self.places {
-            writeln!(out, "  node  {}  (metrics: {})", place.url, place.metrics)?;
+            writeln!(
+                out,
+                "  node  {}  (for S3's clients: {}, metrics: {})",
+                place.url, place.s3, place.metrics
+            )?;
         }
         if self.moved {
             writeln!(
@@ -68,6 +74,7 @@ impl Story {
         let Some(first) = self.places.first() else {
             return Vec::new();
         };
+        let (s3, bucket) = (&first.s3, self.bucket);
         let (first, sample) = (&first.url, self.sample);
         let get = |url: &str| format!("curl -si '{url}/get?key={sample}'");
         let mut lines = vec![
@@ -108,6 +115,10 @@ impl Story {
         lines.push((
             "a part of it".to_owned(),
             format!("curl -s -r 0-11 '{first}/get?key={sample}'; echo"),
+        ));
+        lines.push((
+            format!("as S3's clients do: AWS_ENDPOINT_URL={s3} is all that they need to be told"),
+            format!("curl -si '{s3}/{bucket}/{sample}'"),
         ));
         lines.push((
             "who owns it".to_owned(),

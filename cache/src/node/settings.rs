@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::object::Blocks;
 use crate::peer::Contact;
 use crate::server::Limits;
-use crate::{api, origin, proxy};
+use crate::{api, gateway, origin, proxy};
 
 /// The largest single read from S3. AWS advises 8 to 16 MiB; 8 leaves more of them to run at once.
 const PART_BYTES: u64 = 8 << 20;
@@ -57,6 +57,14 @@ impl Settings {
                 uploads: UPLOADS,
                 upload_wait: UPLOAD_WAIT,
             },
+            gateway: gateway::Settings {
+                domains: config
+                    .doors
+                    .s3
+                    .as_ref()
+                    .map_or_else(Vec::new, |s3| s3.domains.clone()),
+            },
+            access_file: config.doors.access_file.clone(),
             limits: Limits {
                 connections: config.doors.max_connections,
                 drain: config.doors.drain_timeout,

@@ -63,6 +63,9 @@ pub enum Error {
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
+    /// The client's bytes broke off on their way to S3.
+    #[error("the request's body broke off")]
+    Body(#[source] Box<dyn StdError + Send + Sync>),
     /// Any other refusal by S3.
     #[error("the origin answered {status}: {message} ({code})")]
     Refused {
@@ -91,6 +94,7 @@ impl Error {
             Self::Timeout { .. } => "OriginTimeout",
             Self::Unreachable { .. } => "OriginUnreachable",
             Self::Broken(_) => "OriginBroken",
+            Self::Body(_) => "IncompleteBody",
         }
     }
 
@@ -179,7 +183,7 @@ impl Error {
     }
 }
 
-fn implied(status: u16) -> &'static str {
+pub(super) fn implied(status: u16) -> &'static str {
     match status {
         401 | 403 => "AccessDenied",
         404 => "NoSuchKey",
@@ -259,6 +263,13 @@ fn chain<'a>(
         Some(io) => io.get_ref().map(|inner| inner as &(dyn StdError + 'static)),
         None => e.source(),
     })
+}
+
+/// The error of that type among the causes.
+pub(super) fn find<'a, E: StdError + 'static>(
+    error: &'a (dyn StdError + 'static),
+) -> Option<&'a E> {
+    chain(error).find_map(|error| error.downcast_ref())
 }
 
 #[cfg(test)]

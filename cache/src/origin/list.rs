@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use aws_sdk_s3::primitives::DateTimeFormat as Format;
 use aws_sdk_s3::types::{EncodingType, Object};
 use percent_encoding::percent_decode_str;
 
@@ -31,7 +32,39 @@ pub struct Entry {
     pub last_modified: Option<SystemTime>,
 }
 
+/// The origin's buckets, all of them.
+#[derive(Debug)]
+pub struct Buckets {
+    /// The account's id.
+    pub owner_id: Option<String>,
+    /// The account's name.
+    pub owner_name: Option<String>,
+    /// Names, each with the time it was made at, as RFC 3339 writes it.
+    pub buckets: Vec<(String, String)>,
+}
+
 impl Origin {
+    /// The buckets that the node's keys may list.
+    pub async fn buckets(&self) -> Result<Buckets, Error> {
+        let answer = self
+            .call("ListBuckets", self.0.timeout, || {
+                self.0.client.list_buckets().send()
+            })
+            .await?;
+        let text = |said: Option<&str>| said.map(str::to_owned);
+        let owner = answer.owner();
+        let buckets = answer.buckets().iter().filter_map(|bucket| {
+            let made = bucket.creation_date();
+            let made = made.and_then(|time| time.fmt(Format::DateTime).ok());
+            Some((bucket.name()?.to_owned(), made.unwrap_or_default()))
+        });
+        Ok(Buckets {
+            owner_id: owner.and_then(|owner| text(owner.id())),
+            owner_name: owner.and_then(|owner| text(owner.display_name())),
+            buckets: buckets.collect(),
+        })
+    }
+
     /// The first `limit` objects, or the next after `cursor`, whose keys begin with `prefix`. S3 gives at most 1,000.
     pub async fn list(
         &self,

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use aws_sdk_s3::config::http::HttpRequest;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::DateTime;
@@ -61,11 +62,13 @@ impl Origin {
                     .key(object.key())
                     .range(&asked)
                     .set_if_match(if_match.map(|etag| etag.as_str().to_owned()))
+                    .customize()
+                    .mutate_request(with_checksums)
                     .send()
             })
             .await?;
         let (got, size) = check_range(&range, answer.content_range(), answer.content_length())?;
-        let head = head_of_get(&answer, size)?;
+        let head = head_of_get(&answer, size, got == (0..size))?;
         // Whether or not the origin heeds If-Match: the tag in the answer decides.
         if if_match.is_some_and(|wanted| *wanted != head.etag) {
             return Err(Error::VersionChanged);
@@ -93,6 +96,8 @@ impl Origin {
                     .head_object()
                     .bucket(object.bucket())
                     .key(object.key())
+                    .customize()
+                    .mutate_request(with_checksums)
                     .send()
             })
             .await?;
@@ -111,6 +116,8 @@ impl Origin {
                     .bucket(object.bucket())
                     .key(object.key())
                     .if_none_match(known.etag.as_str())
+                    .customize()
+                    .mutate_request(with_checksums)
                     .send()
             })
             .await;
@@ -126,6 +133,14 @@ impl Origin {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Asks for the object's checksums, to hand them on. Not by the SDK's own setting: that one also verifies them, against
+/// a part of the object.
+fn with_checksums(request: &mut HttpRequest) {
+    request
+        .headers_mut()
+        .insert("x-amz-checksum-mode", "ENABLED");
 }
 
 fn range_header(range: &Range<u64>) -> String {
@@ -185,7 +200,83 @@ fn number(digits: &str) -> Option<u64> {
     plain.then(|| digits.parse().ok()).flatten()
 }
 
-fn head_of_get(answer: &GetObjectOutput, size: u64) -> Result<Head, Error> {
+/// The headers that an answer of either type may have. The SDK gives each of its types the same methods, and no trait.
+macro_rules! others {
+    ($answer:ident) => {
+        pairs([
+            (
+                "x-amz-server-side-encryption",
+                $answer.server_side_encryption().map(ToString::to_string),
+            ),
+            (
+                "x-amz-server-side-encryption-aws-kms-key-id",
+                owned($answer.ssekms_key_id()),
+            ),
+            (
+                "x-amz-server-side-encryption-bucket-key-enabled",
+                $answer.bucket_key_enabled().map(|it| it.to_string()),
+            ),
+            (
+                "x-amz-tagging-count",
+                $answer.tag_count().map(|it| it.to_string()),
+            ),
+            (
+                "x-amz-website-redirect-location",
+                owned($answer.website_redirect_location()),
+            ),
+            (
+                "x-amz-object-lock-mode",
+                $answer.object_lock_mode().map(ToString::to_string),
+            ),
+            (
+                "x-amz-object-lock-retain-until-date",
+                $answer
+                    .object_lock_retain_until_date()
+                    .map(ToString::to_string),
+            ),
+            (
+                "x-amz-object-lock-legal-hold",
+                $answer
+                    .object_lock_legal_hold_status()
+                    .map(ToString::to_string),
+            ),
+            (
+                "x-amz-replication-status",
+                $answer.replication_status().map(ToString::to_string),
+            ),
+            ("x-amz-restore", owned($answer.restore())),
+            ("x-amz-expiration", owned($answer.expiration())),
+        ])
+    };
+}
+
+macro_rules! checksums {
+    ($answer:ident) => {
+        pairs([
+            ("x-amz-checksum-crc32", owned($answer.checksum_crc32())),
+            ("x-amz-checksum-crc32c", owned($answer.checksum_crc32_c())),
+            (
+                "x-amz-checksum-crc64nvme",
+                owned($answer.checksum_crc64_nvme()),
+            ),
+            ("x-amz-checksum-sha1", owned($answer.checksum_sha1())),
+            ("x-amz-checksum-sha256", owned($answer.checksum_sha256())),
+            (
+                "x-amz-checksum-type",
+                $answer.checksum_type().map(ToString::to_string),
+            ),
+        ])
+    };
+}
+
+fn pairs<const N: usize>(said: [(&str, Option<String>); N]) -> Vec<(String, String)> {
+    let given = said.into_iter();
+    given
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
+}
+
+fn head_of_get(answer: &GetObjectOutput, size: u64, whole: bool) -> Result<Head, Error> {
     Ok(Head {
         etag: etag(answer.e_tag())?,
         size,
@@ -203,6 +294,13 @@ fn head_of_get(answer: &GetObjectOutput, size: u64) -> Result<Head, Error> {
                 .map(aws_sdk_s3::types::StorageClass::as_str),
         ),
         metadata: metadata(answer.metadata()),
+        others: others!(answer),
+        // A part's checksum is not the object's.
+        checksums: if whole {
+            checksums!(answer)
+        } else {
+            Vec::new()
+        },
     })
 }
 
@@ -228,6 +326,8 @@ fn head_of_head(answer: &HeadObjectOutput) -> Result<Head, Error> {
                 .map(aws_sdk_s3::types::StorageClass::as_str),
         ),
         metadata: metadata(answer.metadata()),
+        others: others!(answer),
+        checksums: checksums!(answer),
     })
 }
 

@@ -38,6 +38,8 @@ fn record(etag: &str) -> Record {
         version_id: None,
         storage_class: None,
         metadata: vec![("name".into(), "value".into())],
+        others: vec![],
+        checksums: vec![],
     };
     Record {
         known: Known::Present(Arc::new(head)),

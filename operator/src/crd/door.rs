@@ -77,21 +77,22 @@ pub enum TrafficDistribution {
 #[derive(JsonSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "self.auth != 'Keys' || has(self.keysSecretRef)",
-     "message": "auth: Keys needs keysSecretRef"},
-    {"rule": "self.auth == 'Keys' || !has(self.keysSecretRef)",
-     "message": "keysSecretRef is for auth: Keys"}
+    {"rule": "self.auth != 'Keys' || has(self.accessSecretRef)",
+     "message": "auth: Keys needs accessSecretRef"},
+    {"rule": "self.auth == 'Keys' || !has(self.accessSecretRef)",
+     "message": "accessSecretRef is for auth: Keys"}
 ]))]
 pub struct S3 {
     /// Whether the door is open. Default false.
     pub enabled: bool,
 
-    /// Who may enter: `Keys` checks signatures with the keys of a Secret, `None` lets everybody in that can reach the port. Default `None`.
+    /// Who may enter: `Keys` lets in whoever signs with a key of the access file, `None` everybody that can reach the port. Default `None`.
     pub auth: S3Auth,
 
-    /// Secret whose entries are the door's keys: each entry's name is an access key id, its value the secret access key. They are not the origin's keys.
+    /// Secret whose entry `access.yaml` says who may do what, at the S3 door with a key and at the blob API with a token: a list of
+    /// `{name, accessKeyId, secretAccessKey, token, buckets, prefixes, verbs}`. Read again when it changes. They are not the origin's keys.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub keys_secret_ref: Option<KeysSecretRef>,
+    pub access_secret_ref: Option<AccessSecretRef>,
 }
 
 /// Who may enter through the S3 door.
@@ -100,13 +101,13 @@ pub enum S3Auth {
     /// Everybody that can reach the port.
     #[default]
     None,
-    /// Whoever signs with one of the keys of a Secret.
+    /// Whoever signs with a key of the access file.
     Keys,
 }
 
 /// A Secret, by name.
 #[derive(JsonSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct KeysSecretRef {
+pub struct AccessSecretRef {
     /// Name of a Secret in the namespace of the cache.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,

@@ -192,15 +192,20 @@ pub(super) fn s3(spec: &door::S3, service: &door::Service) -> Result<Option<S3Do
     if port == service.port {
         return Err(wrong("spec.service.s3Port", "must differ from port"));
     }
-    let keys_secret = match (spec.auth, &spec.keys_secret_ref) {
+    let access_secret = match (spec.auth, &spec.access_secret_ref) {
         (S3Auth::Keys, Some(secret)) => Some(secret.name.clone()),
         (S3Auth::None, None) => None,
         (S3Auth::Keys, None) => {
-            return Err(wrong("spec.s3.keysSecretRef", "is needed for auth: Keys"));
+            return Err(wrong("spec.s3.accessSecretRef", "is needed for auth: Keys"));
         }
-        (S3Auth::None, Some(_)) => return Err(wrong("spec.s3.keysSecretRef", "is for auth: Keys")),
+        (S3Auth::None, Some(_)) => {
+            return Err(wrong("spec.s3.accessSecretRef", "is for auth: Keys"));
+        }
     };
-    Ok(spec.enabled.then_some(S3Door { port, keys_secret }))
+    Ok(spec.enabled.then_some(S3Door {
+        port,
+        access_secret,
+    }))
 }
 
 pub(super) fn pod(spec: &pod::Pod) -> Result<Pod, Error> {

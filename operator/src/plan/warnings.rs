@@ -32,7 +32,7 @@ pub(super) fn of(plan: &Plan) -> Vec<String> {
     note(
         plan.s3
             .as_ref()
-            .is_some_and(|door| door.keys_secret.is_none()),
+            .is_some_and(|door| door.access_secret.is_none()),
         "s3.auth is None: whoever reaches the port reads and writes with the cache's rights",
     );
     note(

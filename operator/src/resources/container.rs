@@ -36,7 +36,7 @@ pub(super) const NAME: &str = "cache";
 /// Volumes, and where each is seen by the cache.
 pub(super) const PEER_TOKEN: (&str, &str) = ("peer-token", "/etc/falcon/peer");
 pub(super) const ORIGIN_KEYS: (&str, &str) = ("origin-keys", "/etc/falcon/s3");
-pub(super) const DOOR_KEYS: (&str, &str) = ("s3-keys", "/etc/falcon/s3-auth");
+pub(super) const DOOR_ACCESS: (&str, &str) = ("access", "/etc/falcon/access");
 pub(super) const ORIGIN_CA: (&str, &str) = ("origin-ca", "/etc/falcon/ca");
 
 pub(super) fn container(plan: &Plan) -> Container {
@@ -96,14 +96,11 @@ fn args(plan: &Plan) -> Vec<String> {
     flag("buckets", &origin.buckets.join(","));
     flag("port", &HTTP_PORT.to_string());
     flag("admin-port", &ADMIN_PORT.to_string());
-    flag(
-        "s3-port",
-        &plan.s3.as_ref().map_or(0, |_| S3_PORT).to_string(),
-    );
     if let Some(door) = &plan.s3 {
-        if door.keys_secret.is_some() {
+        flag("s3-port", &S3_PORT.to_string());
+        if door.access_secret.is_some() {
             flag("s3-auth", "keys");
-            flag("s3-auth-keys-dir", DOOR_KEYS.1);
+            flag("access-file", &format!("{}/access.yaml", DOOR_ACCESS.1));
         } else {
             flag("s3-auth", "none");
         }
@@ -272,8 +269,8 @@ fn mounts(plan: &Plan) -> Vec<VolumeMount> {
     mounts.extend(
         plan.s3
             .as_ref()
-            .and_then(|door| door.keys_secret.as_ref())
-            .map(|_| mount(DOOR_KEYS)),
+            .and_then(|door| door.access_secret.as_ref())
+            .map(|_| mount(DOOR_ACCESS)),
     );
     mounts.extend(plan.origin.ca_bundle.as_ref().map(|_| mount(ORIGIN_CA)));
     mounts

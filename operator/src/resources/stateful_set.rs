@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::crd::pod::Spread;
 use crate::plan::{CaBundle, Plan};
 use crate::resources::container::{
-    self, DOOR_KEYS, ORIGIN_CA, ORIGIN_KEYS, PARTING_SECONDS, PEER_TOKEN,
+    self, DOOR_ACCESS, ORIGIN_CA, ORIGIN_KEYS, PARTING_SECONDS, PEER_TOKEN,
 };
 use crate::resources::{access, meta};
 
@@ -185,8 +185,8 @@ fn volumes(plan: &Plan) -> Vec<Volume> {
             ..Volume::default()
         });
     }
-    if let Some(secret) = plan.s3.as_ref().and_then(|door| door.keys_secret.clone()) {
-        volumes.push(secret_volume(DOOR_KEYS.0, secret, Vec::new()));
+    if let Some(secret) = plan.s3.as_ref().and_then(|door| door.access_secret.clone()) {
+        volumes.push(secret_volume(DOOR_ACCESS.0, secret, Vec::new()));
     }
     volumes.extend(plan.origin.ca_bundle.as_ref().map(ca_volume));
     volumes

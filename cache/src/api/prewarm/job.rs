@@ -98,6 +98,11 @@ impl Job {
         }
     }
 
+    /// Where its objects are.
+    pub(super) fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
     /// Its name.
     pub(super) fn id(&self) -> &str {
         &self.id

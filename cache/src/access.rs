@@ -1,0 +1,270 @@
+//! Who may do what: the principals of the access file, and the one function that decides, the same for both doors,
+//! before every look-up, warm or cold.
+//!
+//! Nobody is told whether what he may not read exists. The file is read again when it changes; one that can't be read
+//! changes nothing.
+
+mod file;
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use serde::Deserialize;
+use subtle::ConstantTimeEq;
+
+pub use file::Error;
+
+/// What a principal may be allowed to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verb {
+    /// Get, head and list; prewarm.
+    Read,
+    /// Put, delete, copy to; uploads.
+    Write,
+    /// Have the cache forget.
+    Invalidate,
+}
+
+/// What is to be done something with, in a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// The bucket itself, and nothing that is in it.
+    Bucket,
+    /// One key.
+    Key(&'a str),
+    /// All keys that begin so.
+    Prefix(&'a str),
+}
+
+/// One entry of the access file.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Principal {
+    /// How logs call it.
+    pub name: String,
+    /// Its access key at the S3 door.
+    access_key_id: Option<String>,
+    secret_access_key: Option<String>,
+    /// What it shows at the blob API, as `Authorization: Bearer`.
+    token: Option<String>,
+    /// The buckets that it may name; not given: all that the cache serves.
+    buckets: Option<Vec<String>>,
+    /// How the keys begin that it may name; not given: any.
+    prefixes: Option<Vec<String>>,
+    /// What it may do; not given: read.
+    verbs: Option<Vec<Verb>>,
+}
+
+impl std::fmt::Debug for Principal {
+    /// Without its secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Principal({})", self.name)
+    }
+}
+
+impl Principal {
+    /// The decision.
+    fn may(&self, verb: Verb, bucket: &str, target: Target<'_>) -> bool {
+        let verbs = self.verbs.as_deref().unwrap_or(&[Verb::Read]);
+        let buckets = self.buckets.as_ref();
+        let within = |name: &str| {
+            let prefixes = self.prefixes.as_ref();
+            prefixes.is_none_or(|all| all.iter().any(|prefix| name.starts_with(prefix.as_str())))
+        };
+        verbs.contains(&verb)
+            && buckets.is_none_or(|all| all.iter().any(|name| name == bucket))
+            && match target {
+                Target::Bucket => true,
+                Target::Key(name) | Target::Prefix(name) => within(name),
+            }
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub enum Caller {
+    /// The doors are open.
+    Anybody,
+    /// A principal, known by key or token.
+    Known(Arc<Principal>),
+}
+
+impl Caller {
+    /// True when the caller may do that there.
+    pub fn may(&self, verb: Verb, bucket: &str, target: Target<'_>) -> bool {
+        match self {
+            Self::Anybody => true,
+            Self::Known(principal) => principal.may(verb, bucket, target),
+        }
+    }
+
+    /// True when the caller may do that with everything.
+    pub fn may_everywhere(&self, verb: Verb) -> bool {
+        match self {
+            Self::Anybody => true,
+            Self::Known(it) => it.buckets.is_none() && it.may(verb, "", Target::Prefix("")),
+        }
+    }
+}
+
+/// The rules in force. A clone is another handle to the same.
+#[derive(Debug, Clone)]
+pub struct Access(Option<Arc<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    rules: RwLock<Rules>,
+}
+
+#[derive(Debug, Default)]
+struct Rules {
+    text: String,
+    principals: Vec<Arc<Principal>>,
+}
+
+impl Access {
+    /// Everybody may do everything.
+    pub fn open() -> Self {
+        Self(None)
+    }
+
+    /// The rules of a file; [`Access::reload`] reads it again.
+    pub fn of_file(path: PathBuf) -> Result<Self, Error> {
+        let text = file::read(&path)?;
+        let principals = file::parse(&path, &text)?;
+        let rules = RwLock::new(Rules { text, principals });
+        Ok(Self(Some(Arc::new(Inner { path, rules }))))
+    }
+
+    /// True when callers have to say who they are.
+    pub fn is_guarded(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The principal with this access key, and its secret.
+    pub fn by_key(&self, id: &str) -> Option<(Arc<Principal>, String)> {
+        self.find(|principal| principal.access_key_id.as_deref() == Some(id))
+            .and_then(|found| {
+                let secret = found.secret_access_key.clone()?;
+                Some((found, secret))
+            })
+    }
+
+    /// Who shows this token; `None`: nobody. Where the doors are open, anybody.
+    pub fn by_token(&self, shown: Option<&[u8]>) -> Option<Caller> {
+        if self.0.is_none() {
+            return Some(Caller::Anybody);
+        }
+        let shown = shown?;
+        self.find(|principal| {
+            let token = principal.token.as_deref().map(str::as_bytes);
+            token.is_some_and(|token| token.ct_eq(shown).into())
+        })
+        .map(Caller::Known)
+    }
+
+    /// Takes over what the file says by now; true when that is something else.
+    pub fn reload(&self) -> Result<bool, Error> {
+        let Some(inner) = &self.0 else {
+            return Ok(false);
+        };
+        let text = file::read(&inner.path)?;
+        if inner.rules().text == text {
+            return Ok(false);
+        }
+        let principals = file::parse(&inner.path, &text)?;
+        *inner.rules.write().unwrap_or_else(PoisonError::into_inner) = Rules { text, principals };
+        Ok(true)
+    }
+
+    fn find(&self, is_it: impl Fn(&Principal) -> bool) -> Option<Arc<Principal>> {
+        let rules = self.0.as_ref()?.rules();
+        rules.principals.iter().find(|it| is_it(it)).cloned()
+    }
+}
+
+impl Inner {
+    fn rules(&self) -> std::sync::RwLockReadGuard<'_, Rules> {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: &str = "
+- name: trainers
+  accessKeyId: TRAIN
+  secretAccessKey: t-secret
+  token: t-token
+  buckets: [models]
+  prefixes: [llm/, vision/]
+- name: admin
+  accessKeyId: ADMIN
+  secretAccessKey: a-secret
+  verbs: [read, write, invalidate]
+";
+
+    fn rules(text: &str) -> (tempfile::NamedTempFile, Access) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let access = Access::of_file(file.path().to_owned()).unwrap();
+        (file, access)
+    }
+
+    #[test]
+    fn a_principal_may_what_its_entry_says_and_nothing_else() {
+        let (_file, access) = rules(RULES);
+        let trainers = Caller::Known(access.by_key("TRAIN").unwrap().0);
+        for (verb, bucket, target, may) in [
+            (Verb::Read, "models", Target::Key("llm/a"), true),
+            (Verb::Read, "models", Target::Prefix("vision/b"), true),
+            (Verb::Read, "models", Target::Bucket, true),
+            (Verb::Read, "models", Target::Key("llm"), false),
+            (Verb::Read, "models", Target::Prefix(""), false),
+            (Verb::Read, "other", Target::Key("llm/a"), false),
+            (Verb::Write, "models", Target::Key("llm/a"), false),
+            (Verb::Invalidate, "models", Target::Key("llm/a"), false),
+        ] {
+            assert_eq!(
+                trainers.may(verb, bucket, target),
+                may,
+                "{verb:?} {bucket} {target:?}"
+            );
+        }
+        let admin = Caller::Known(access.by_key("ADMIN").unwrap().0);
+        assert!(admin.may(Verb::Invalidate, "any", Target::Prefix("")));
+    }
+
+    #[test]
+    fn a_token_names_its_principal_and_a_wrong_one_nobody() {
+        let (_file, access) = rules(RULES);
+        let named = |token: &str| match access.by_token(Some(token.as_bytes())) {
+            Some(Caller::Known(principal)) => Some(principal.name.clone()),
+            _ => None,
+        };
+        assert_eq!(named("t-token").as_deref(), Some("trainers"));
+        assert_eq!(named("t-toke"), None);
+        assert_eq!(named(""), None);
+        assert!(access.by_token(None).is_none());
+        assert!(matches!(
+            Access::open().by_token(None),
+            Some(Caller::Anybody)
+        ));
+    }
+
+    #[test]
+    fn a_key_that_is_taken_out_is_unknown_and_a_broken_file_changes_nothing() {
+        let (file, access) = rules(RULES);
+        std::fs::write(file.path(), "- name: [").unwrap();
+        assert!(access.reload().is_err());
+        assert_eq!(access.by_key("TRAIN").unwrap().1, "t-secret");
+        std::fs::write(file.path(), "[]").unwrap();
+        assert!(access.reload().unwrap());
+        assert!(access.by_key("TRAIN").is_none());
+        assert!(!access.reload().unwrap());
+    }
+}

@@ -1,0 +1,249 @@
+//! One read of an object with HTTP's meaning, the same for both doors: range, conditions, freshness; headers and bytes.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use super::conditions::{Conditions, Verdict};
+use super::error::Failure;
+use super::{Note, answer, range};
+use crate::object::{ByteRange, Head, ObjectId, Source};
+use crate::proxy::{self, Answer, Ask, Freshness, Hop, Proxy};
+
+/// How often a conditional read begins again because the object changes under it.
+const ATTEMPTS: usize = 4;
+
+/// What is asked for.
+pub(crate) struct Asked {
+    object: ObjectId,
+    range: Option<ByteRange>,
+    conditions: Conditions,
+    freshness: Freshness,
+    body: bool,
+    checksums: bool,
+}
+
+impl Asked {
+    /// What these headers ask of an object; `body`: its bytes too.
+    pub(crate) fn of(object: ObjectId, headers: &HeaderMap, body: bool) -> Self {
+        Self {
+            range: range::of(headers),
+            conditions: Conditions::of(headers),
+            freshness: freshness(headers),
+            body,
+            checksums: false,
+            object,
+        }
+    }
+
+    /// The same, of the whole object whatever range is asked for.
+    #[must_use]
+    pub(crate) fn whole(self) -> Self {
+        Self {
+            range: None,
+            ..self
+        }
+    }
+
+    /// The same, of these bytes.
+    #[must_use]
+    pub(crate) fn within(self, range: ByteRange) -> Self {
+        Self {
+            range: Some(range),
+            ..self
+        }
+    }
+
+    /// The same; `checksums`: those of the object, with all of it.
+    #[must_use]
+    pub(crate) fn with_checksums(self, checksums: bool) -> Self {
+        Self { checksums, ..self }
+    }
+
+    /// The answer, or why there is none.
+    pub(crate) async fn answer(&self, proxy: &Proxy) -> Result<Response, Failure> {
+        let answered = if self.conditions.any() {
+            conditional(proxy, self).await
+        } else {
+            plain(proxy, self).await
+        };
+        let mut response = answered.map_err(|failure| failure.at(&self.object))?;
+        if let Some(note) = response.extensions_mut().get_mut::<Note>() {
+            note.key = Some(self.object.key().to_owned());
+        }
+        Ok(response)
+    }
+
+    fn ask(&self, range: Option<ByteRange>, freshness: Freshness, body: bool) -> Ask {
+        Ask {
+            object: self.object.clone(),
+            range,
+            freshness,
+            hop: Hop::First,
+            body,
+        }
+    }
+}
+
+/// `no-cache` (or `max-age=0`, or the older `Pragma`): the client wants S3 to be asked.
+fn freshness(headers: &HeaderMap) -> Freshness {
+    let has = |name: header::HeaderName, words: &[&str]| {
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|word| {
+                words
+                    .iter()
+                    .any(|known| word.trim().eq_ignore_ascii_case(known))
+            })
+    };
+    // Pragma counts only where Cache-Control is not there (RFC 9111, 5.4).
+    let pragma = !headers.contains_key(header::CACHE_CONTROL) && has(header::PRAGMA, &["no-cache"]);
+    if pragma || has(header::CACHE_CONTROL, &["no-cache", "max-age=0"]) {
+        Freshness::Revalidate
+    } else {
+        Freshness::Stored
+    }
+}
+
+/// One question to the proxy, and its answer sent on.
+async fn plain(proxy: &Proxy, asked: &Asked) -> Result<Response, Failure> {
+    let ask = asked.ask(asked.range, asked.freshness.clone(), asked.body);
+    let answer = proxy.read(ask).await?;
+    let source = answer.source;
+    Ok(found(answer, asked.range.is_some(), source, asked))
+}
+
+/// The head first: no byte of the object is read for a `304` or `412`. The verdict must hold for the version that is sent in
+/// the end, so when the object changes in between, it is judged anew.
+async fn conditional(proxy: &Proxy, asked: &Asked) -> Result<Response, Failure> {
+    let first = proxy
+        .read(asked.ask(None, asked.freshness.clone(), false))
+        .await?;
+    let (verified, mut judged) = (first.source, first);
+    for _ in 0..ATTEMPTS {
+        let verdict = asked.conditions.judge(&judged.head);
+        match verdict {
+            Verdict::NotModified => return Ok(not_modified(&judged)),
+            Verdict::Failed => return Err(failed(&judged.head)),
+            Verdict::Send | Verdict::SendWhole => {}
+        }
+        let range = asked.range.filter(|_| verdict == Verdict::Send);
+        if range.is_none() && !asked.body {
+            let source = judged.source;
+            return Ok(found(judged, false, source, asked));
+        }
+        // S3 was asked for the head already, if that was wanted.
+        let ask = asked.ask(range, Freshness::Stored, asked.body);
+        match proxy.read(ask).await {
+            Ok(answer) if asked.conditions.judge(&answer.head) == verdict => {
+                let source = source_of(verified, answer.source);
+                return Ok(found(answer, range.is_some(), source, asked));
+            }
+            Ok(answer) => judged = answer,
+            // The range was meant for the version that was judged.
+            Err(proxy::Error::Unsatisfiable { head }) if head.etag != judged.head.etag => {
+                judged = proxy
+                    .read(asked.ask(None, Freshness::Stored, false))
+                    .await?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(proxy::Error::VersionChanged.into())
+}
+
+/// A read from memory right after S3 confirmed the head is a confirmed read.
+fn source_of(head: Source, body: Source) -> Source {
+    match (head, body) {
+        (Source::Revalidated, Source::Memory) => Source::Revalidated,
+        (_, body) => body,
+    }
+}
+
+fn found(answer: Answer, partial: bool, source: Source, asked: &Asked) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = if partial {
+        StatusCode::PARTIAL_CONTENT
+    } else {
+        StatusCode::OK
+    };
+    let headers = response.headers_mut();
+    answer::describe(&answer.head, headers);
+    answer::provenance(&answer, source.as_str(), headers);
+    answer::extent(&answer.range, answer.head.size, partial, headers);
+    if asked.checksums && !partial {
+        answer::stated(&answer.head.checksums, headers);
+    }
+    if asked.body {
+        // An error of this stream ends the connection before the announced length: never a clean end.
+        *response.body_mut() = Body::from_stream(answer.body);
+    }
+    noted(response, source)
+}
+
+fn not_modified(answer: &Answer) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    answer::validators(&answer.head, response.headers_mut());
+    answer::provenance(answer, answer.source.as_str(), response.headers_mut());
+    noted(response, answer.source)
+}
+
+fn noted(mut response: Response, source: Source) -> Response {
+    response.extensions_mut().insert(Note {
+        key: None,
+        source: source.as_str(),
+    });
+    response
+}
+
+fn failed(head: &Head) -> Failure {
+    let failure = Failure::new(
+        StatusCode::PRECONDITION_FAILED,
+        "PreconditionFailed",
+        "the object is not the version that the request's conditions name",
+    );
+    match HeaderValue::from_str(head.etag.as_str()) {
+        Ok(etag) => failure.with(header::ETAG, etag),
+        Err(_) => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_can_demand_that_s3_is_asked() {
+        for (name, value, want) in [
+            ("cache-control", "no-cache", true),
+            ("cache-control", "max-stale, NO-CACHE", true),
+            ("cache-control", "max-age=0", true),
+            ("cache-control", "max-age=01", false),
+            ("cache-control", "no-store", false),
+            ("pragma", "no-cache", true),
+            ("pragma", "other", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, value.parse().unwrap());
+            let revalidates = freshness(&headers) == Freshness::Revalidate;
+            assert_eq!(revalidates, want, "{name}: {value}");
+        }
+        let mut both = HeaderMap::new();
+        both.insert("pragma", "no-cache".parse().unwrap());
+        both.insert("cache-control", "max-age=60".parse().unwrap());
+        assert_eq!(freshness(&both), Freshness::Stored);
+    }
+
+    #[test]
+    fn a_failed_condition_names_the_version_that_is_there() {
+        let failure = failed(&answer::sample());
+        assert_eq!(
+            (failure.status().as_u16(), failure.code()),
+            (412, "PreconditionFailed")
+        );
+    }
+}

@@ -1,0 +1,191 @@
+//! The S3 door: stock SDKs, only the endpoint changed.
+//!
+//! ```text
+//! request ─► who ─► operation ─► read   (through the cache)
+//!                             └► send   (to S3 as it is; after a write, every node forgets) ─► answer
+//! ```
+//!
+//! Signatures are s3s's to verify, and the streaming encoding with them. No operation's body or answer is read that does not
+//! have to be: what S3 says, in whatever words, is what the client gets.
+
+mod address;
+mod buckets;
+mod chunked;
+mod operation;
+mod payload;
+mod read;
+mod send;
+mod signature;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use http::request::Parts as Head;
+use http::{Method, StatusCode};
+
+use crate::access::{Access, Caller, Target, Verb};
+use crate::api::error::Failure;
+use crate::api::{self, Errors, Frame, denied, frame, permit};
+use crate::invalidate::Invalidator;
+use crate::metrics::Metrics;
+use crate::origin::{Incoming, Origin};
+use crate::proxy::Proxy;
+use address::{Address, Parameters};
+use operation::{Level, Operation, Way};
+use signature::Signatures;
+
+/// What the door is told at start.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Host names below which a name is a bucket's: `bucket.DOMAIN`.
+    pub domains: Vec<String>,
+}
+
+/// The parts of the node that the door uses.
+pub struct Parts {
+    /// Reads.
+    pub proxy: Proxy,
+    /// Everything else.
+    pub origin: Origin,
+    /// The barrier after each write.
+    pub invalidator: Invalidator,
+    /// Who may do what.
+    pub access: Access,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What all doors may do.
+    pub api: api::Settings,
+    /// What this one is told.
+    pub settings: Settings,
+}
+
+/// The state of the door.
+struct Door {
+    parts: Parts,
+}
+
+/// A request that was let in, and what it is.
+struct Asked {
+    who: Caller,
+    operation: &'static Operation,
+    bucket: String,
+    key: String,
+    parameters: Parameters,
+    head: Head,
+    body: Incoming,
+}
+
+/// The S3 port.
+pub fn router(parts: Parts) -> Router {
+    let shown = Frame::new("s3", Errors::Xml, &parts.api.node, &parts.metrics);
+    let door = Arc::new(Door { parts });
+    let entrance: Router = if door.parts.access.is_guarded() {
+        let signatures = Signatures::new(Arc::clone(&door));
+        Router::new()
+            .fallback(signature::verified)
+            .with_state(signatures)
+    } else {
+        Router::new().fallback(unsigned).with_state(door)
+    };
+    entrance.layer(from_fn_with_state(Arc::new(shown), frame))
+}
+
+/// The way in where nobody has to say who he is: whatever signature there is, it is not looked at.
+async fn unsigned(State(door): State<Arc<Door>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let body = payload::plain(&head.headers, body);
+    let answered = match body {
+        Ok(body) => door.answer(Caller::Anybody, head, body).await,
+        Err(failure) => Err(failure),
+    };
+    answered.into_response()
+}
+
+impl Door {
+    /// The answer to a request whose signature holds and whose encoding is off.
+    async fn answer(&self, who: Caller, head: Head, body: Incoming) -> Result<Response, Failure> {
+        let host = Address::host(&head.uri, &head.headers);
+        let address = Address::of(&head.uri, host, &self.parts.settings.domains)?;
+        let parameters = Parameters::of(head.uri.query().unwrap_or_default());
+        let Some(operation) = Operation::of(&head.method, &address, &parameters) else {
+            return Err(not_implemented(&head.method, &address));
+        };
+        let (bucket, key) = (
+            address.bucket.unwrap_or_default(),
+            address.key.unwrap_or_default(),
+        );
+        self.admit(&who, operation, &bucket, &key, &parameters)?;
+        let asked = Asked {
+            who,
+            operation,
+            bucket,
+            key,
+            parameters,
+            head,
+            body,
+        };
+        match operation.way {
+            Way::Cached => self.read(asked).await,
+            Way::Forwarded => self.forwarded(asked).await,
+            Way::Written => self.written(asked).await,
+            Way::DeletedMany => self.deleted_many(asked).await,
+            Way::Buckets => self.buckets(&asked.who).await,
+        }
+    }
+
+    /// Refuses what the caller may not do, before anything is looked up.
+    fn admit(
+        &self,
+        who: &Caller,
+        operation: &Operation,
+        bucket: &str,
+        key: &str,
+        parameters: &Parameters,
+    ) -> Result<(), Failure> {
+        if operation.level == Level::Service {
+            return Ok(()); // each bucket is looked at for itself
+        }
+        let lists = matches!(
+            operation.name,
+            "ListObjects" | "ListObjectVersions" | "ListMultipartUploads"
+        );
+        let target = match operation.level {
+            Level::Object => Target::Key(key),
+            _ if lists => Target::Prefix(parameters.get("prefix").unwrap_or_default()),
+            _ => Target::Bucket,
+        };
+        permit(who, operation.verb, bucket, target)?;
+        if !self.parts.api.allows(bucket) {
+            return Err(denied(bucket));
+        }
+        if operation.verb == Verb::Write && self.parts.api.read_only {
+            return Err(Failure::new(
+                StatusCode::FORBIDDEN,
+                "AccessDenied",
+                "this cache is read-only: write to S3 itself, then invalidate here",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn not_implemented(method: &Method, address: &Address) -> Failure {
+    let failure = Failure::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "NotImplemented",
+        format_args!(
+            "this door reads and writes objects; {method} of this is not among what it does: ask S3 itself"
+        ),
+    );
+    match &address.bucket {
+        Some(bucket) => failure.about(bucket, address.key.as_deref()),
+        None => failure,
+    }
+}
+
+/// How long S3 may take to put an object together from parts or from another one.
+const ASSEMBLY: Duration = Duration::from_mins(5);

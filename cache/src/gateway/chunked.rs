@@ -1,0 +1,203 @@
+//! `aws-chunked`: the encoding in which SDKs stream an upload, and its trailers. Taken off here where nobody verifies its
+//! signatures; where they are verified, s3s takes it off.
+
+use async_stream::try_stream;
+use axum::body::{Body, BodyDataStream};
+use bytes::{Buf, Bytes, BytesMut};
+use futures::{Stream, StreamExt};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+
+use crate::origin::Incoming;
+
+/// The longest line between two chunks: a length and a signature, or a trailer.
+const LINE_BYTES: usize = 4096;
+
+/// Says nothing of the object.
+const TRAILER_SIGNATURE: &str = "x-amz-trailer-signature";
+
+/// Why a body is none of that encoding.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Malformed {
+    #[error(transparent)]
+    Body(#[from] axum::Error),
+    #[error("the aws-chunked body ended in the middle of a chunk")]
+    Short,
+    #[error("the aws-chunked body has no length where a chunk begins")]
+    Length,
+    #[error("the aws-chunked body has a chunk that does not end where it should")]
+    End,
+    #[error("the aws-chunked body has a trailer that is no header")]
+    Trailer,
+    #[error("the aws-chunked body holds {came} bytes; x-amz-decoded-content-length says {said}")]
+    Total { came: u64, said: u64 },
+}
+
+/// The `length` bytes that an encoded body holds, and its trailers.
+pub(super) fn decoded(body: Body, length: u64) -> Incoming {
+    let body = StreamBody::new(frames(body.into_data_stream(), length));
+    body.map_err(Into::into).boxed_unsync()
+}
+
+fn frames(
+    body: BodyDataStream,
+    said: u64,
+) -> impl Stream<Item = Result<Frame<Bytes>, Malformed>> + Send + 'static {
+    try_stream! {
+        let mut reader = Reader { body, buffer: BytesMut::new() };
+        let mut came = 0;
+        loop {
+            let mut left = chunk_length(&reader.line().await?)?;
+            if left == 0 {
+                break;
+            }
+            came += left;
+            if came > said {
+                Err(Malformed::Total { came, said })?;
+            }
+            while left > 0 {
+                let piece = reader.piece(left).await?;
+                left -= piece.len() as u64;
+                yield Frame::data(piece);
+            }
+            if !reader.line().await?.is_empty() {
+                Err(Malformed::End)?;
+            }
+        }
+        if came != said {
+            Err(Malformed::Total { came, said })?;
+        }
+        let mut trailers = HeaderMap::new();
+        // The last chunk was there: a body that ends without the empty line is whole all the same.
+        while let Ok(line) = reader.line().await && !line.is_empty() {
+            let (name, value) = trailer(&line).ok_or(Malformed::Trailer)?;
+            if name != TRAILER_SIGNATURE {
+                trailers.append(name, value);
+            }
+        }
+        if !trailers.is_empty() {
+            yield Frame::trailers(trailers);
+        }
+    }
+}
+
+/// The length that begins a chunk; what follows it, its signature, is not looked at.
+fn chunk_length(line: &[u8]) -> Result<u64, Malformed> {
+    let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
+    let digits = std::str::from_utf8(digits).map_err(|_| Malformed::Length)?;
+    // from_str_radix would take a sign.
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(Malformed::Length);
+    }
+    u64::from_str_radix(digits, 16).map_err(|_| Malformed::Length)
+}
+
+fn trailer(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
+    let colon = line.iter().position(|byte| *byte == b':')?;
+    let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+    Some((
+        HeaderName::from_bytes(name.trim_ascii()).ok()?,
+        HeaderValue::from_bytes(value).ok()?,
+    ))
+}
+
+struct Reader {
+    body: BodyDataStream,
+    buffer: BytesMut,
+}
+
+impl Reader {
+    async fn more(&mut self) -> Result<(), Malformed> {
+        let bytes = self.body.next().await.ok_or(Malformed::Short)??;
+        self.buffer.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    /// The bytes up to the next end of a line, without it.
+    async fn line(&mut self) -> Result<BytesMut, Malformed> {
+        loop {
+            if let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\r\n") {
+                let line = self.buffer.split_to(end);
+                self.buffer.advance(2);
+                return Ok(line);
+            }
+            if self.buffer.len() > LINE_BYTES {
+                return Err(Malformed::Length);
+            }
+            self.more().await?;
+        }
+    }
+
+    /// Some bytes of a chunk, at most `left`.
+    async fn piece(&mut self, left: u64) -> Result<Bytes, Malformed> {
+        if !self.buffer.is_empty() {
+            let length = usize::try_from(left).unwrap_or(usize::MAX);
+            let length = length.min(self.buffer.len());
+            return Ok(self.buffer.split_to(length).freeze());
+        }
+        // Straight through: a chunk's inside is not copied.
+        let mut bytes = self.body.next().await.ok_or(Malformed::Short)??;
+        let length = usize::try_from(left).unwrap_or(usize::MAX);
+        if bytes.len() > length {
+            self.buffer.extend_from_slice(&bytes.split_off(length));
+        }
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+
+    /// What comes out of `encoded` when it arrives in pieces of `size` bytes.
+    async fn decode(
+        encoded: &[u8],
+        length: u64,
+        size: usize,
+    ) -> Result<(Vec<u8>, HeaderMap), String> {
+        let pieces: Vec<_> = encoded
+            .chunks(size)
+            .map(|piece| Ok::<_, std::io::Error>(Bytes::copy_from_slice(piece)))
+            .collect();
+        let body = decoded(Body::from_stream(stream::iter(pieces)), length);
+        let collected = body.collect().await.map_err(|error| error.to_string())?;
+        let trailers = collected.trailers().cloned().unwrap_or_default();
+        Ok((collected.to_bytes().to_vec(), trailers))
+    }
+
+    #[tokio::test]
+    async fn a_body_is_the_same_in_whatever_pieces_it_arrives() {
+        let signed = b"5;chunk-signature=aa\r\nhello\r\n6;chunk-signature=bb\r\n world\r\n0;chunk-signature=cc\r\n\r\n";
+        let unsigned = b"b\r\nhello world\r\n0\r\nx-amz-checksum-crc32:DUoRhQ==\r\nx-amz-trailer-signature:0\r\n\r\n";
+        for size in 1..signed.len() {
+            let (bytes, trailers) = decode(signed, 11, size).await.unwrap();
+            assert_eq!((bytes.as_slice(), trailers.len()), (&b"hello world"[..], 0));
+            let (bytes, trailers) = decode(unsigned, 11, size).await.unwrap();
+            assert_eq!(bytes, b"hello world");
+            assert_eq!(trailers.len(), 1);
+            assert_eq!(trailers["x-amz-checksum-crc32"], "DUoRhQ==");
+        }
+        assert_eq!(decode(b"0\r\n\r\n", 0, 9).await.unwrap().0, b"");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_not_what_it_says_is_an_error() {
+        for (encoded, length, words) in [
+            (&b"5\r\nhel"[..], 5, "middle of a chunk"),
+            (b"5\r\nhello\r\n", 5, "middle of a chunk"),
+            (b"5\r\nhelloX\r\n0\r\n\r\n", 5, "should"),
+            (b"x\r\nhello\r\n", 5, "no length"),
+            (b"+5\r\nhello\r\n0\r\n\r\n", 5, "no length"),
+            (b"fffffffffffffffff\r\n", 5, "no length"),
+            (b"5\r\nhello\r\n0\r\n\r\n", 6, "holds 5 bytes"),
+            (b"5\r\nhello\r\n0\r\n\r\n", 4, "holds 5 bytes"),
+            (b"5\r\nhello\r\n0\r\nodd\r\n\r\n", 5, "no header"),
+        ] {
+            let error = decode(encoded, length, 3).await.unwrap_err();
+            assert!(error.contains(words), "{error}: {encoded:?}");
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! What is sent on to S3 as it is, and what follows a write: every node forgets, then the client hears of it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures::TryStreamExt;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use s3s::dto::Delete;
+use s3s::xml::{Deserialize, Deserializer};
+
+use super::address::decoded;
+use super::operation::Operation;
+use super::{ASSEMBLY, Asked, Door, payload};
+use crate::access::{Target, Verb};
+use crate::api::barrier::{Barriers, may_have_happened, to_the_end};
+use crate::api::error::Failure;
+use crate::api::{Note, denied, permit};
+use crate::object::{ObjectId, Scope, Source};
+use crate::origin::{self, Forward, Origin, Payload};
+use crate::store::Kind;
+
+/// The answer to a write is a few lines of XML; the parts of 10,000 fit.
+const ANSWER_BYTES: usize = 4 * 1024 * 1024;
+
+/// A thousand keys of 1,024 bytes, each of which may be escaped.
+const DELETE_BYTES: u64 = 8 * 1024 * 1024;
+
+const X_FALCON_CACHE: HeaderName = HeaderName::from_static("x-falcon-cache");
+
+/// Says that not every node has forgotten yet, and which have not.
+const X_FALCON_UNANSWERED: HeaderName = HeaderName::from_static("x-falcon-unanswered");
+
+const COPY_SOURCE: &str = "x-amz-copy-source";
+
+/// Of the connection, of the client's signature and encoding, or the SDK's own: not sent on.
+const NOT_SENT: &[&str] = &[
+    "accept-encoding",
+    "amz-sdk-invocation-id",
+    "amz-sdk-request",
+    "authorization",
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "x-amz-content-sha256",
+    "x-amz-date",
+    "x-amz-decoded-content-length",
+    "x-amz-security-token",
+    "x-amz-trailer",
+    "x-request-id",
+];
+
+/// Of the origin's connection: not handed on.
+const NOT_ANSWERED: &[&str] = &["connection", "keep-alive", "server", "transfer-encoding"];
+
+impl Door {
+    /// Sent on, and the answer as it comes.
+    pub(super) async fn forwarded(&self, asked: Asked) -> Result<Response, Failure> {
+        let about = asked.key.clone();
+        self.admit_source(&asked)?;
+        let (forward, wait) = outgoing(&self.parts.origin, asked).await?;
+        let answer = self.parts.origin.forward(forward, wait).await?;
+        let (head, body) = answer.into_parts();
+        let mut response = Response::new(Body::from_stream(body));
+        *response.status_mut() = head.status;
+        *response.headers_mut() = handed_on(head.headers);
+        Ok(noted(response, about))
+    }
+
+    /// Sent on; then the object is forgotten everywhere, whether or not the client still waits.
+    pub(super) async fn written(&self, asked: Asked) -> Result<Response, Failure> {
+        let scope = Scope::Key {
+            bucket: asked.bucket.clone(),
+            key: asked.key.clone(),
+        };
+        let about = asked.key.clone();
+        self.admit_source(&asked)?;
+        let (forward, wait) = outgoing(&self.parts.origin, asked).await?;
+        self.write(forward, wait, scope)
+            .await
+            .map(|response| noted(response, about))
+    }
+
+    /// DeleteObjects: the keys are in the body.
+    pub(super) async fn deleted_many(&self, mut asked: Asked) -> Result<Response, Failure> {
+        let length = payload::length(&asked.head.headers).unwrap_or_default();
+        if length > DELETE_BYTES {
+            return Err(Failure::bad("MalformedXML", "the list of keys is too long"));
+        }
+        let wait = self.parts.api.upload_wait;
+        let store = self.parts.proxy.store();
+        let Some(_charge) = store.reserve(Kind::Uploads, length, wait).await else {
+            return Err(Failure::later(
+                "SlowDown",
+                "there is no memory for the list now",
+            ));
+        };
+        let body = std::mem::replace(&mut asked.body, payload::none());
+        let list = payload::held(body, length).await?;
+        let keys = keys_of(&list)?;
+        for key in &keys {
+            permit(&asked.who, Verb::Write, &asked.bucket, Target::Key(key))?;
+        }
+        let scope = Scope::Keys {
+            bucket: asked.bucket.clone(),
+            keys,
+        };
+        let (forward, wait) = addressed(&self.parts.origin, asked, Payload::Held(list));
+        self.write(forward, wait, scope).await
+    }
+
+    async fn write(
+        &self,
+        forward: Forward,
+        wait: Duration,
+        scope: Scope,
+    ) -> Result<Response, Failure> {
+        let (origin, invalidator) = (self.parts.origin.clone(), self.parts.invalidator.clone());
+        let (answered, barriers) = to_the_end(async move {
+            let answered = whole(&origin, forward, wait).await;
+            let happened = match &answered {
+                Ok((head, _)) => head.status.is_success() || head.status.is_server_error(),
+                Err(error) => may_have_happened(error),
+            };
+            let mut barriers = Barriers::default();
+            if happened {
+                barriers.add(invalidator.invalidate(scope).await);
+            }
+            (answered, barriers)
+        })
+        .await?;
+        let (head, body) = answered?;
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = head.status;
+        *response.headers_mut() = handed_on(head.headers);
+        if let Some(names) = barriers.unanswered()
+            && let Ok(names) = HeaderValue::try_from(names)
+        {
+            response.headers_mut().insert(X_FALCON_UNANSWERED, names);
+        }
+        Ok(response)
+    }
+
+    /// The head that S3 gives of a part; `None` where it gives none.
+    pub(super) async fn head_of_part(
+        &self,
+        object: &ObjectId,
+        query: &str,
+    ) -> Result<Option<HeaderMap>, Failure> {
+        let forward = Forward {
+            op: "HeadObject",
+            method: Method::HEAD,
+            bucket: object.bucket().to_owned(),
+            key: Some(object.key().to_owned()),
+            query: query.to_owned(),
+            headers: HeaderMap::new(),
+            payload: Payload::Held(Bytes::new()),
+        };
+        let wait = self.parts.origin.forward_wait(0);
+        let answer = self.parts.origin.forward(forward, wait).await?;
+        Ok((answer.status() == StatusCode::PARTIAL_CONTENT).then(|| answer.headers().clone()))
+    }
+
+    /// What is copied from must be readable for the caller, too.
+    fn admit_source(&self, asked: &Asked) -> Result<(), Failure> {
+        if !Operation::copies(&asked.head.headers) {
+            return Ok(());
+        }
+        let named = asked.head.headers.get(COPY_SOURCE);
+        let named = named
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let path = named.split('?').next().unwrap_or_default();
+        let path = decoded(path)?;
+        let (bucket, key) = path
+            .trim_start_matches('/')
+            .split_once('/')
+            .ok_or_else(|| {
+                Failure::bad("InvalidArgument", "x-amz-copy-source is not BUCKET/KEY")
+            })?;
+        permit(&asked.who, Verb::Read, bucket, Target::Key(key))?;
+        if !self.parts.api.allows(bucket) {
+            return Err(denied(bucket));
+        }
+        Ok(())
+    }
+}
+
+/// What goes to S3, and how long it may take there.
+async fn outgoing(origin: &Origin, mut asked: Asked) -> Result<(Forward, Duration), Failure> {
+    let body = std::mem::replace(&mut asked.body, payload::none());
+    let payload = payload::of(&asked.head.headers, body).await?;
+    Ok(addressed(origin, asked, payload))
+}
+
+fn addressed(origin: &Origin, asked: Asked, payload: Payload) -> (Forward, Duration) {
+    let Asked {
+        operation,
+        bucket,
+        key,
+        parameters,
+        head,
+        ..
+    } = asked;
+    let wait = match (&payload, operation.name) {
+        (_, "CompleteMultipartUpload") => ASSEMBLY,
+        _ if Operation::copies(&head.headers) => ASSEMBLY,
+        (Payload::Streamed { length, .. }, _) => origin.forward_wait(*length),
+        (Payload::Held(bytes), _) => origin.forward_wait(bytes.len() as u64),
+    };
+    let forward = Forward {
+        op: operation.name,
+        method: head.method,
+        bucket,
+        key: Some(key).filter(|key| !key.is_empty()),
+        query: parameters.raw().to_owned(),
+        headers: sent_on(&head.headers),
+        payload,
+    };
+    (forward, wait)
+}
+
+/// The answer with all its bytes.
+async fn whole(
+    origin: &Origin,
+    forward: Forward,
+    wait: Duration,
+) -> Result<(http::response::Parts, Bytes), origin::Error> {
+    let (head, body) = origin.forward(forward, wait).await?.into_parts();
+    let whole = body
+        .try_fold(Vec::new(), |mut whole: Vec<u8>, bytes| async move {
+            if whole.len() + bytes.len() > ANSWER_BYTES {
+                return Err(origin::Error::Broken(
+                    "it is too long for an answer to a write".to_owned(),
+                ));
+            }
+            whole.extend_from_slice(&bytes);
+            Ok(whole)
+        })
+        .await?;
+    Ok((head, whole.into()))
+}
+
+fn sent_on(headers: &HeaderMap) -> HeaderMap {
+    let mut sent = HeaderMap::new();
+    for (name, value) in headers {
+        if NOT_SENT.contains(&name.as_str()) || name.as_str().starts_with("x-falcon-") {
+            continue;
+        }
+        if name == header::CONTENT_ENCODING {
+            // What is left is the object's own.
+            let said = value.to_str().unwrap_or_default().split(',').map(str::trim);
+            let own: Vec<&str> = said
+                .filter(|it| !it.eq_ignore_ascii_case("aws-chunked") && !it.is_empty())
+                .collect();
+            if let Ok(value) = HeaderValue::try_from(own.join(","))
+                && !own.is_empty()
+            {
+                sent.append(name, value);
+            }
+            continue;
+        }
+        sent.append(name, value.clone());
+    }
+    sent
+}
+
+fn handed_on(mut headers: HeaderMap) -> HeaderMap {
+    for name in NOT_ANSWERED {
+        headers.remove(*name);
+    }
+    headers.insert(
+        X_FALCON_CACHE,
+        HeaderValue::from_static(Source::Bypass.as_str()),
+    );
+    headers
+}
+
+fn noted(mut response: Response, key: String) -> Response {
+    response.extensions_mut().insert(Note {
+        key: Some(key),
+        source: Source::Bypass.as_str(),
+    });
+    response
+}
+
+fn keys_of(list: &[u8]) -> Result<BTreeSet<String>, Failure> {
+    let mut xml = Deserializer::new(list);
+    let delete = Delete::deserialize(&mut xml).map_err(|_| {
+        Failure::bad(
+            "MalformedXML",
+            "The XML you provided was not well-formed or did not validate against our published schema",
+        )
+    })?;
+    Ok(delete
+        .objects
+        .into_iter()
+        .map(|object| object.key)
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_belongs_to_the_connection_or_the_signature_stays_here() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("authorization", "AWS4"),
+            ("host", "falcon"),
+            ("content-encoding", "aws-chunked, gzip"),
+            ("x-amz-meta-a", "1"),
+            ("if-none-match", "*"),
+            ("x-amz-content-sha256", "UNSIGNED-PAYLOAD"),
+        ] {
+            headers.append(name, value.parse().unwrap());
+        }
+        let sent = sent_on(&headers);
+        assert_eq!(sent.len(), 3);
+        assert_eq!(sent["content-encoding"], "gzip");
+        assert_eq!(sent["x-amz-meta-a"], "1");
+        assert_eq!(sent["if-none-match"], "*");
+    }
+
+    #[test]
+    fn the_keys_of_a_list_are_exact() {
+        let list = b"<Delete><Object><Key>a b&amp;c</Key></Object><Object><Key>&lt;x&gt;</Key><VersionId>3</VersionId></Object><Quiet>true</Quiet></Delete>";
+        let keys = keys_of(list).unwrap();
+        assert_eq!(keys.iter().collect::<Vec<_>>(), ["<x>", "a b&c"]);
+        assert_eq!(keys_of(b"<Delete>").unwrap_err().code(), "MalformedXML");
+    }
+}

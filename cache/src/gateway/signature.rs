@@ -1,0 +1,141 @@
+//! The way in where callers sign: s3s verifies the signature and the body as it streams, and knows the rules for clocks and
+//! for URLs that were signed ahead.
+
+use std::sync::Arc;
+
+use async_stream::try_stream;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{Extensions, HeaderMap, Method, StatusCode, Uri};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use s3s::auth::{S3Auth, SecretKey};
+use s3s::route::S3Route;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::validation::NameValidation;
+use s3s::{S3, S3Request, S3Response, S3Result, TrailingHeaders, s3_error};
+
+use super::Door;
+use crate::access::{Access, Caller};
+use crate::api::denied;
+use crate::api::error::Failure;
+use crate::origin::Incoming;
+
+/// The verifier, before the door.
+#[derive(Clone)]
+pub(super) struct Signatures(S3Service);
+
+impl Signatures {
+    pub(super) fn new(door: Arc<Door>) -> Self {
+        let mut service = S3ServiceBuilder::new(Nothing);
+        service.set_auth(Keys(door.parts.access.clone()));
+        service.set_validation(AnyName);
+        service.set_route(Within(door));
+        Self(service.build())
+    }
+}
+
+/// Lets a request in if its signature holds.
+pub(super) async fn verified(
+    State(Signatures(service)): State<Signatures>,
+    request: Request,
+) -> Response {
+    match service.call(request.map(s3s::Body::http_body_unsync)).await {
+        Ok(response) => response.map(Body::new).into_response(),
+        Err(_) => Failure::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "InternalError",
+            "the request could not be read",
+        )
+        .into_response(),
+    }
+}
+
+/// No operation of its own: the route takes all.
+struct Nothing;
+
+impl S3 for Nothing {}
+
+/// Names are the origin's to judge.
+struct AnyName;
+
+impl NameValidation for AnyName {
+    fn validate_bucket_name(&self, name: &str) -> bool {
+        !name.is_empty()
+    }
+}
+
+struct Keys(Access);
+
+#[async_trait::async_trait]
+impl S3Auth for Keys {
+    async fn get_secret_key(&self, id: &str) -> S3Result<SecretKey> {
+        match self.0.by_key(id) {
+            Some((_, secret)) => Ok(SecretKey::from(secret)),
+            None => Err(s3_error!(
+                InvalidAccessKeyId,
+                "The AWS Access Key Id you provided does not exist in our records."
+            )),
+        }
+    }
+}
+
+/// The door behind the verifier.
+struct Within(Arc<Door>);
+
+#[async_trait::async_trait]
+impl S3Route for Within {
+    fn is_match(&self, _: &Method, _: &Uri, _: &HeaderMap, _: &mut Extensions) -> bool {
+        true
+    }
+
+    /// The door itself decides.
+    async fn check_access(&self, _: &mut S3Request<s3s::Body>) -> S3Result<()> {
+        Ok(())
+    }
+
+    async fn call(&self, request: S3Request<s3s::Body>) -> S3Result<S3Response<s3s::Body>> {
+        let response = self.answer(request).await.into_response();
+        let (head, body) = response.into_parts();
+        Ok(S3Response {
+            output: s3s::Body::http_body_unsync(body),
+            status: Some(head.status),
+            headers: head.headers,
+            extensions: head.extensions,
+        })
+    }
+}
+
+impl Within {
+    async fn answer(&self, request: S3Request<s3s::Body>) -> Result<Response, Failure> {
+        let credentials = request.credentials.as_ref();
+        let known = credentials.and_then(|shown| self.0.parts.access.by_key(&shown.access_key));
+        let Some((principal, _)) = known else {
+            return Err(denied(""));
+        };
+        let body = body(request.input, request.trailing_headers);
+        let mut head = http::Request::new(()).into_parts().0;
+        head.method = request.method;
+        head.uri = request.uri;
+        head.headers = request.headers;
+        self.0.answer(Caller::Known(principal), head, body).await
+    }
+}
+
+/// A verified body; its trailers, known when it has ended, after it.
+fn body(mut body: s3s::Body, trailing: Option<TrailingHeaders>) -> Incoming {
+    let Some(trailing) = trailing else {
+        return body.boxed_unsync();
+    };
+    let frames = try_stream! {
+        while let Some(frame) = body.frame().await {
+            yield frame?;
+        }
+        if let Some(trailers) = trailing.take() {
+            yield Frame::<Bytes>::trailers(trailers);
+        }
+    };
+    StreamBody::new(frames).boxed_unsync()
+}

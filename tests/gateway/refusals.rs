@@ -1,0 +1,85 @@
+//! What the door does not do, and what it says then.
+
+use http::Method;
+
+use super::{client, everything_file};
+use crate::harness::http as plain;
+use crate::harness::node::Ring;
+use crate::harness::s3::S3;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_buckets_is_not_implemented_and_never_sent_on() {
+    let s3 = S3::start().await;
+    let ring = Ring::start(&s3.endpoint(), 1, &["--s3-auth=none"]).await;
+    s3.forget_requests();
+    for (method, target) in [
+        (Method::PUT, "/bucket"),
+        (Method::DELETE, "/bucket"),
+        (Method::PUT, "/bucket?policy"),
+        (Method::GET, "/bucket?lifecycle"),
+        (Method::POST, "/bucket"),
+        (Method::POST, "/bucket/key?select&select-type=2"),
+    ] {
+        let url = format!("{}{target}", ring.nodes[0].s3);
+        let answer = plain::whole(plain::request(method, &url, &[]))
+            .await
+            .unwrap();
+        assert_eq!(answer.status, 501, "{target}");
+        let text = answer.text();
+        assert!(text.contains("<Code>NotImplemented</Code>"), "{text}");
+        assert!(text.contains("<RequestId>"), "{text}");
+        assert_eq!(answer.header("content-type"), "application/xml");
+    }
+    assert_eq!(s3.counts().into_iter().collect::<Vec<_>>(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_signature_is_refused_as_s3_refuses_it() {
+    let s3 = S3::start().await;
+    s3.put("bucket", "key", "secret bytes");
+    let file = everything_file();
+    let access = format!("--access-file={}", file.path().display());
+    let ring = Ring::start(&s3.endpoint(), 1, &["--s3-auth=keys", &access]).await;
+    let door = &ring.nodes[0].s3;
+    let code = |error: aws_sdk_s3::operation::get_object::GetObjectError| {
+        error.meta().code().map(str::to_owned)
+    };
+    for (id, secret, why) in [
+        ("ALL", "wrong", "SignatureDoesNotMatch"),
+        ("NOBODY", "all-secret", "InvalidAccessKeyId"),
+    ] {
+        let get = client(door, id, secret)
+            .get_object()
+            .bucket("bucket")
+            .key("key");
+        let refused = get.send().await.unwrap_err().into_service_error();
+        assert_eq!(code(refused).as_deref(), Some(why));
+    }
+    let unsigned = plain::get(&format!("{door}/bucket/key")).await;
+    assert_eq!(unsigned.status, 403);
+    assert!(
+        unsigned.text().contains("<Code>AccessDenied</Code>"),
+        "{}",
+        unsigned.text()
+    );
+    let blob = plain::get(&format!("{}/get?key=key", ring.nodes[0].url)).await;
+    assert_eq!(
+        (blob.status.as_u16(), &blob.json()["code"]),
+        (401, &"Unauthorized".into())
+    );
+    let token = [("authorization", "Bearer all-token")];
+    let blob = plain::get_with(&format!("{}/get?key=key", ring.nodes[0].url), &token).await;
+    assert_eq!(blob.text(), "secret bytes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_cache_takes_no_write_at_its_s3_door() {
+    let s3 = S3::start().await;
+    let ring = Ring::start(&s3.endpoint(), 1, &["--s3-auth=none", "--read-only"]).await;
+    let url = format!("{}/bucket/key", ring.nodes[0].s3);
+    let answer = plain::whole(plain::request(Method::DELETE, &url, &[]))
+        .await
+        .unwrap();
+    assert_eq!(answer.status, 403);
+    assert!(answer.text().contains("read-only"), "{}", answer.text());
+}
