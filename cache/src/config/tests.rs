@@ -288,7 +288,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "another port",
     ),
     (
-        "--bucket b --s3-port 9095",
+        "--bucket b --s3-auth none --s3-port 9095",
         "--s3-port and --admin-port",
         "another port",
     ),
