@@ -109,16 +109,18 @@ def first_byte(bench):
                 gets[server.name] += origin.stats()["Gets"]
     table = Table("ms to the first byte of the body; requests that the origin had got by then",
                   ["", "median", "p90", "p99", "requests each", "added in the median, ms", "Falcon's median"])
-    direct = times_of["direct"]
     for server in servers:
-        values = sorted(times_of[server.name])
+        samples = times_of[server.name]
+        values = sorted(samples)
         at = [values[min(len(values) - 1, int(len(values) * share))] for share in (0.5, 0.9, 0.99)]
+        added = None
         if server.whole:
             at[1:] = [None, None]
-        # Pairs of the same delay: what is left of the difference is the cache's own.
-        added = interval([mine - theirs for mine, theirs in zip(values, sorted(direct), strict=False)]) if not server.whole else None
+        elif server.name != "direct":
+            # Each sample has the same delay for all: what is left of the difference is the cache's own.
+            added = interval(mine - theirs for mine, theirs in zip(samples, times_of["direct"], strict=True))
         table.rows.append([server.label, *("" if value is None else number(value) for value in at), number(gets[server.name] / len(values)),
-                           "" if server.name == "direct" or not added else f"{added[0]:.2f} ({added[1]:.2f}–{added[2]:.2f})",
+                           "" if not added else f"{added[0]:.2f} ({added[1]:.2f}–{added[2]:.2f})",
                            "" if server.name == "falcon" else f"**{at[0] / sorted(times_of['falcon'])[len(times_of['falcon']) // 2]:.2f}×**"])
     notes = [f"The groupcache server reads whole objects before it answers; {few} sample{'s' * (few > 1)} of it."]
     return Result(f"An object of 1 GiB that is in no cache yet, from the origin like S3: {count} samples, one client that hangs up at the first byte. {UNPINNED}",
