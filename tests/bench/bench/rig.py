@@ -1,5 +1,6 @@
 """What a line gets: how long to measure, servers that end with it, keys that nobody has asked for."""
 
+import os
 import shutil
 import signal
 import tempfile
@@ -11,6 +12,7 @@ from typing import Callable
 
 from . import machine
 
+TMPFS, PREFIX = Path("/dev/shm"), "falcon-bench."
 BUILT = machine.ROOT / "target/bench"
 MOST_MINUTES = {False: 60, True: 15}  # a run that hangs ends by itself
 
@@ -44,6 +46,13 @@ class Line:
     measure: Callable
 
 
+def sweep():
+    """Removes the folders of runs that were killed and could not."""
+    for folder in TMPFS.glob(PREFIX + "*"):
+        if not Path("/proc", folder.name.removeprefix(PREFIX).partition(".")[0]).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 class Bench:
     """One run."""
 
@@ -52,7 +61,8 @@ class Bench:
         self.built, self.logs = BUILT / "bin", BUILT / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
         # On tmpfs, so that nginx and SeaweedFS keep their files in memory like the others.
-        self.folder = Path(tempfile.mkdtemp(prefix="falcon-bench.", dir="/dev/shm"))
+        sweep()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}.", dir=TMPFS))
         self.running, self._up, self._fresh = [], [], 0
 
     def pick(self, full, quick):
@@ -109,9 +119,9 @@ def ending(bench):
     """However the run ends, by itself, by ^C, by SIGTERM or by its time, nothing of it stays."""
 
     def stop(number, _frame):
-        raise SystemExit("the time is up" if number == signal.SIGALRM else 128 + number)
+        raise SystemExit(f"ended by {signal.Signals(number).name}" + " after its longest time" * (number == signal.SIGALRM))
 
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, stop)
     signal.alarm(MOST_MINUTES[bench.quick] * 60)
     began = time.monotonic()

@@ -4,6 +4,8 @@ import random
 from statistics import median
 
 RESAMPLES = 2000
+MORE_IS_BETTER = ("rate", "gb_s", "server_busy")
+FIGURES = ("cpu_us", "cpu_s_gb", "rate", "gb_s", "server_busy", "client_busy")
 
 
 def interval(values):
@@ -35,16 +37,21 @@ def of(results, name, metric):
     return [leg[metric] for leg in results[name]]
 
 
-def best_of(results, names, name, metric):
-    """Adds a contender that is, in each round, the best (least) of these: the limit is its modes' best."""
+def best_of(results, names, name):
+    """Replaces contenders by one that is, in each round and figure, their best: the limit is its modes' best."""
     legs = zip(*(results.pop(each) for each in names), strict=True)
-    results[name] = [min(choice, key=lambda leg: leg[metric]) for choice in legs]
+    results[name] = [{figure: (max if figure in MORE_IS_BETTER else min)(leg[figure] for leg in choice) for figure in FIGURES} for choice in legs]
 
 
 def spread(values):
     """A median and its interval, as text."""
     middle, low, high = interval(values)
     return f"{number(middle)} ({number(low)}–{number(high)})"
+
+
+def share(values):
+    """The median of shares, in percent."""
+    return f"{100 * median(values):.0f} %"
 
 
 def times(triple):

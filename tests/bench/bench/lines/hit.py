@@ -2,12 +2,13 @@
 
 from ..load import leg, load, warm
 from ..rig import Line, Result, Table
-from ..rounds import best_of, in_rounds, of, ratio, spread, times
+from ..rounds import best_of, in_rounds, of, ratio, share, spread, times
 from ..servers import Falcon, Groupcache, Limit, Nginx, Origin, Seaweed, Varnish
 
 KIB, MIB = 1 << 10, 1 << 20
 SIZES = (4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB, 4 * MIB, 16 * MIB, 64 * MIB)
 LABELS = {"limit": "the limit, its better mode"}
+BUSY = "Where the server was not busy all the time, the rate is the client's and not the server's."
 
 
 def everyone(up, size, keys):
@@ -30,13 +31,15 @@ def everyone(up, size, keys):
     return [*caches, store, *limits]
 
 
-def rows(results, contenders, metric, better, more=()):
-    """A row for each contender: the metric, further ones, and Falcon's ratio to it."""
+def rows(results, contenders, cost, speed):
+    """A row for each contender: what it costs, how fast it was, how busy both sides were, and Falcon's ratios to it."""
     labels = {server.name: server.label for server in contenders} | LABELS
-    ours = of(results, "falcon", metric)
     for name in results:
-        against = "" if name == "falcon" else times(ratio(ours, of(results, name, metric), better))
-        yield [labels[name], spread(of(results, name, metric)), *(spread(of(results, name, other)) for other in more), against]
+        row = [labels[name], spread(of(results, name, cost)), spread(of(results, name, speed)),
+               share(of(results, name, "server_busy")), share(of(results, name, "client_busy"))]
+        for metric, better in ((cost, "less"), (speed, "more")):
+            row.append("" if name == "falcon" else times(ratio(of(results, "falcon", metric), of(results, name, metric), better)))
+        yield row
 
 
 def small(bench):
@@ -45,11 +48,10 @@ def small(bench):
         contenders = everyone(up, 4 * KIB, keys)
         results = in_rounds(bench.rounds, contenders, lambda server, number: leg(
             server, f"{4 * KIB}/%ld", keys=keys, order="uniform", conns=64, seconds=bench.seconds, seed=number + 1))
-        best_of(results, ["limit-writev", "limit-sendfile"], "limit", "cpu_us")
-    table = Table("CPU of the server in µs a request; requests a second with the server on one core and the client on the other; how busy both were",
-                  ["", "CPU µs", "requests/s", "server busy", "client busy", "Falcon's CPU"],
-                  list(rows(results, contenders, "cpu_us", "less", ("rate", "server_busy", "client_busy"))))
-    return Result("1,000 objects of 4 KiB in memory, 64 connections that ask for one after the other.", [table])
+    best_of(results, ["limit-writev", "limit-sendfile"], "limit")
+    table = Table("CPU of the server in µs a request; requests a second", ["", "CPU µs", "requests/s", "server busy", "client busy", "Falcon's CPU", "Falcon's rate"],
+                  list(rows(results, contenders, "cpu_us", "rate")))
+    return Result("1,000 objects of 4 KiB in memory, 64 connections that ask for one after the other.", [table], [BUSY])
 
 
 def large(bench):
@@ -59,18 +61,13 @@ def large(bench):
         for receive, streams in (("copy", 1), ("copy", 8), ("trunc", 1), ("trunc", 8)):
             results = in_rounds(bench.rounds, contenders, lambda server, _: leg(
                 server, f"{64 * MIB}/0", conns=streams, seconds=bench.seconds / 2, receive=receive))
-            best_of(results, ["limit-writev", "limit-sendfile"], "limit", "cpu_s_gb")
+            best_of(results, ["limit-writev", "limit-sendfile"], "limit")
             how = {"copy": "a client that copies the bytes out", "trunc": "a client that drops them in the kernel"}[receive]
-            labels = {server.name: server.label for server in contenders} | LABELS
-            table = Table(f"{how}, {streams} stream{'s' * (streams > 1)}",
-                          ["", "CPU s/GB", "GB/s", "client busy", "Falcon's CPU", "Falcon's GB/s"])
-            for name in results:
-                table.rows.append([labels[name], *(spread(of(results, name, metric)) for metric in ("cpu_s_gb", "gb_s", "client_busy")),
-                                   *("" if name == "falcon" else times(ratio(of(results, "falcon", metric), of(results, name, metric), better))
-                                     for metric, better in (("cpu_s_gb", "less"), ("gb_s", "more")))])
-            tables.append(table)
+            tables.append(Table(f"{how}, {streams} stream{'s' * (streams > 1)}",
+                                ["", "CPU s/GB", "GB/s", "server busy", "client busy", "Falcon's CPU", "Falcon's GB/s"],
+                                list(rows(results, contenders, "cpu_s_gb", "gb_s"))))
     return Result("One object of 64 MiB in memory. A client that copies costs more than any server here, so its rate makes all look alike; "
-                  "one that drops the bytes unread shows what the servers can do.", tables)
+                  "one that drops the bytes unread shows what the servers can do.", tables, [BUSY])
 
 
 def sizes(bench):
@@ -80,7 +77,7 @@ def sizes(bench):
         with bench.servers() as up:
             contenders = everyone(up, size, 1)
             results = in_rounds(3, contenders, lambda server, _: leg(server, f"{size}/0", conns=16, seconds=bench.seconds / 4))
-            best_of(results, ["limit-writev", "limit-sendfile"], "limit", "cpu_us")
+            best_of(results, ["limit-writev", "limit-sendfile"], "limit")
             labels |= {server.name: server.label for server in contenders} | LABELS
         for name in results:
             middle = sorted(of(results, name, "cpu_us"))[1]

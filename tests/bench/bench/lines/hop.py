@@ -1,9 +1,9 @@
-"""The way through a peer: what a hit costs at a node that doesn't own it, and what hot copies save of that."""
+"""The way through a peer: what a hit costs at a node that doesn't own it, without hot copies."""
 
 from ..load import leg, load, warm
 from ..rig import Line, Result, Table
 from ..rounds import in_rounds, interval, of, spread, times
-from ..servers import Falcon, Groupcache, Limit, Origin
+from ..servers import Falcon, Limit, Origin, until
 
 KIB, MIB = 1 << 10, 1 << 20
 RUN = 16 * MIB
@@ -36,6 +36,7 @@ def owned_by_one(ring, size):
 def hop(bench):
     table = Table("CPU of both nodes; without hot copies, so that each request goes the whole way", ["", "CPU µs, at the owner", "CPU µs, at the other", "the hop"])
     waits = Table("one connection, µs to the whole answer in the median", ["", "at the owner", "at the other", "added", "one round trip to the limit"])
+    past = []
     with bench.servers() as up:
         origin = up(Origin)
         ring = up(Falcon, origin, nodes=2, more=("--hot-share", 0))
@@ -43,8 +44,9 @@ def hop(bench):
             key, owner = owned_by_one(ring, size)
             near, far = At(ring, "near", "at the owner", owner), At(ring, "far", "at the other", 1 - owner)
             warm(near, key)
-            if warm(far, key)["sources"]["peer"] != 1:
-                raise RuntimeError("the answer did not come from the peer")
+            # A peer that is slow to answer is passed over, and the origin asked: not on a machine that is quiet.
+            until("the answer comes from the peer", lambda key=key, far=far: warm(far, key)["sources"]["peer"] == 1)
+            origin.set()
             results = in_rounds(bench.rounds, [near, far], lambda server, _: leg(server, key, conns=conns, seconds=bench.seconds, receive="trunc"))
             pairs = zip(of(results, "far", "cpu_us"), of(results, "near", "cpu_us"), strict=True)
             table.rows.append([f"**Falcon**, {name}", spread(of(results, "near", "cpu_us")), spread(of(results, "far", "cpu_us")),
@@ -55,26 +57,10 @@ def hop(bench):
                 p50 = {who: [said["whole"]["p50"] for said in legs] for who, legs in alone.items()}
                 waits.rows.append([f"**Falcon**, {name}", spread(p50["near"]), spread(p50["far"]),
                                    spread([a - b for a, b in zip(p50["far"], p50["near"], strict=True)]), spread(p50["limit-writev"])])
+            past.append(origin.stats()["Gets"])
+    notes = [f"Reads that went past the peer to the origin meanwhile: {sum(past)}."]
     return Result("A ring of two. A hit at the node that owns the object, and at the other one, which asks the owner. nginx and Varnish have no ring; "
-                  "groupcache keeps a copy of all that passes, so its hop is seen in the mix below only.", [table, waits])
+                  "groupcache keeps a copy of all that passes, so its hop is seen in the mix of “More nodes” only.", [table, waits], notes)
 
 
-def mix(bench):
-    keys, nodes = 20000, 4
-    table = Table(f"CPU of all nodes in µs a request, {keys:,} objects of 4 KiB, Zipf 0.99, asked at random nodes", ["", "one node", f"{nodes} nodes", "the ring's price"])
-    with bench.servers() as up:
-        origin = up(Origin)
-        for kind in (Falcon, Groupcache):
-            alone, ring = up(kind, origin, mb=512), up(kind, origin, mb=512 // nodes, nodes=nodes)
-            ring.name = "ring"
-            for server in (alone, ring):
-                load(server, f"{4 * KIB}/%ld", keys=keys, requests=keys * 2, conns=16, receive="check")
-                load(server, f"{4 * KIB}/%ld", keys=keys, requests=bench.pick(200000, 20000), conns=16, order="zipf")
-            results = in_rounds(bench.rounds, [alone, ring], lambda server, number: leg(
-                server, f"{4 * KIB}/%ld", keys=keys, order="zipf", conns=64, seconds=bench.seconds, seed=number + 1))
-            pairs = zip(of(results, "ring", "cpu_us"), of(results, alone.name, "cpu_us"), strict=True)
-            table.rows.append([alone.label, spread(of(results, alone.name, "cpu_us")), spread(of(results, "ring", "cpu_us")), times(interval(a / b for a, b in pairs))])
-    return Result("The same with hot copies, which each node keeps of what it hands through. The ring has no more memory than the node alone.", [table])
-
-
-LINES = [Line("hop", "6", "A hop to a peer", hop), Line("hot-copies", "6", "A mix at a ring, with hot copies", mix)]
+LINES = [Line("hop", "6", "A hop to a peer", hop)]
