@@ -7,10 +7,12 @@ from . import machine
 from .rig import BUILT
 
 WIDTH, HEIGHT = 760, 400
-LEFT, RIGHT, TOP, BOTTOM = 74, 190, 44, 52
+LEFT, RIGHT, TOP, BOTTOM = 84, 190, 44, 52
 # Told apart also by those who see no red or green (Okabe and Ito); the limit in grey.
 COLOURS = {"falcon": "#d55e00", "nginx": "#009e73", "nginx-sliced": "#56b4e9", "varnish": "#0072b2", "groupcache": "#cc79a7",
-           "seaweedfs": "#e69f00", "limit": "#888888", "direct": "#888888", "direct-ranges": "#aaaaaa", "no copies": "#f0a35e"}
+           "seaweedfs": "#e69f00", "limit": "#888888", "direct": "#888888", "direct-ranges": "#aaaaaa"}
+NAMES = {"falcon": "Falcon", "nginx-sliced": "nginx, sliced", "varnish": "Varnish", "groupcache": "groupcache server", "seaweedfs": "SeaweedFS",
+         "limit": "the limit", "direct": "no cache", "direct-ranges": "no cache, in parts"}
 STYLE = """<style>
 text { font: 13px system-ui, sans-serif; fill: #24292f } .title { font-weight: 600; font-size: 15px } .small { font-size: 12px; fill: #57606a }
 .grid { stroke: #d0d7de; stroke-width: 1 } .line { fill: none; stroke-width: 2 } .falcon { stroke-width: 3.5 }
@@ -73,7 +75,7 @@ def chart(title, x_title, y_title, series, x_label=str):
     for y, name, colour in sorted(labels):
         floor = max(y, floor + 17)
         out.append(f'<circle cx="{WIDTH - RIGHT + 16}" cy="{floor:.1f}" r="4" fill="{colour}"/>')
-        out.append(f'<text x="{WIDTH - RIGHT + 26}" y="{floor + 4:.1f}">{name}</text>')
+        out.append(f'<text x="{WIDTH - RIGHT + 26}" y="{floor + 4:.1f}">{NAMES.get(name, name)}</text>')
     return "\n".join([*out, "</svg>", ""])
 
 
@@ -84,6 +86,7 @@ def draw(quick, beside=None):
     for path in sorted((BUILT / ("quick" if quick else "full")).glob("*.json")):
         data = json.loads(path.read_text())["data"]
         for name, wanted in data.get("draw", {}).items():
-            label = size if wanted.pop("sizes", False) else str
+            names = wanted.pop("names", None)
+            label = size if wanted.pop("sizes", False) else names.__getitem__ if names else str
             series = {who: [tuple(point) for point in points] for who, points in wanted.pop("series").items()}
             (folder / f"{name}.svg").write_text(chart(series=series, x_label=label, **wanted))

@@ -41,7 +41,7 @@ def herd(bench):
             table.rows.append([label, f"{stats['Bytes'] / size:.3f}", f"{stats['Gets']}", f"{said['failed']}",
                                number(said["whole"]["p50"] / 1e6), number(said["seconds"]), f"{said['seconds'] / bound:.2f}×", f"{(after - before) / MIB:.0f} MiB"])
 
-    one(lambda up, origin: up(Falcon, origin, mb=1024, nodes=NODES), f"**Falcon**, {NODES} nodes", bench.pick(3, 1))
+    one(lambda up, origin: up(Falcon, origin, mb=1024, nodes=NODES), f"**Falcon**, {NODES} nodes", bench.pick(2, 1))
     one(lambda up, origin: up(Groupcache, origin, mb=1024, nodes=NODES), f"groupcache server, {NODES} nodes")
     one(lambda up, origin: up(Nginx, origin).in_slices(), "nginx, slices of 1 MiB, one node")
     one(lambda up, origin: up(Nginx, origin), "nginx, one node")

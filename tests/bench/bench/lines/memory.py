@@ -23,7 +23,7 @@ def settled(server):
 
 
 def overhead(bench):
-    small, large = bench.pick((300_000, 64), (20_000, 8))
+    small, large = bench.pick((200_000, 64), (20_000, 8))
     # A key of 48 bytes, as they are in buckets.
     kinds = [(f"{4 * KIB}/" + "k" * 33 + "%010ld", small, 4 * KIB), (f"{64 * MIB}/%ld", large, 64 * MIB)]
     table = Table("memory of the process, files on tmpfs included, less what it took when it was empty and less the objects' bytes",

@@ -34,7 +34,7 @@ class Peak:
 
 
 def storm(bench):
-    calm, wild = bench.pick((10, 25), (3, 4))
+    calm, wild = bench.pick((8, 20), (3, 4))
     slow_clients = bench.pick(1000, 200)
     table = Table(f"budget {BUDGET} MiB; rate of the 64 streams without and with the slow clients", [
         "", "peak memory", "of the budget", "kernel's buffers", "calm, GB/s", "stormy, GB/s", "kept", "failed, of the streams"])
