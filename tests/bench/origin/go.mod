@@ -1,0 +1,3 @@
+module falcon.bench/origin
+
+go 1.23
