@@ -15,6 +15,9 @@ NAMED = {
 OF_THE_REQUEST = {"x-amz-request-id", "x-amz-id-2"}
 
 
+VERSIONS = {"VersionId", "DeleteMarkerVersionId", "CopySourceVersionId"}
+
+
 @dataclass
 class Answer:
     """One answer: the call that it answers, and the parts to compare by name."""
@@ -52,6 +55,8 @@ class Normal:
     def value(self, value):
         """Of a parsed body."""
         if isinstance(value, dict):
+            for member in VERSIONS & value.keys():
+                self.learn("version", value[member])
             return {name: self.value(inner) for name, inner in value.items()}
         if isinstance(value, list):
             return [self.value(inner) for inner in value]

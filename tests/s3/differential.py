@@ -124,6 +124,7 @@ class Report:
         self._show, self._lock = show, threading.Lock()
 
     def of(self, case, suite, seen, allowed):
+        began = time.monotonic()
         try:
             if isinstance(seen, Exception):
                 raise seen
@@ -134,6 +135,7 @@ class Report:
             direct, wrong = [], [f"{case.name}: {traceback.format_exc()}"]
         with self._lock:
             if self._show:
+                print(f"{case.name}: {time.monotonic() - began:.2f} s")
                 for answer in direct:
                     print(f"{case.name}: {answer.call}: {answer.parts}")
             for line in wrong:

@@ -8,7 +8,7 @@ import boto3
 import botocore.config
 import botocore.exceptions
 
-from answer import Answer, Normal, body_of, code_of, xml_of
+from answer import VERSIONS, Answer, Normal, body_of, code_of, xml_of
 from sign import EMPTY, Signer, path_of, quoted, send
 
 SOURCES = {"memory", "peer", "origin", "revalidated", "stale", "bypass"}
@@ -82,9 +82,9 @@ class Leg:
         except (botocore.exceptions.BotoCoreError, OSError) as error:
             answer.parts["exception"] = type(error).__name__
             return answer, {}
-        for kind, names in {"upload": ["UploadId"], "version": ["VersionId", "CopySourceVersionId"]}.items():
-            for name_in in names:
-                self.normal.learn(kind, parsed.get(name_in))
+        self.normal.learn("upload", parsed.get("UploadId"))
+        for member in VERSIONS:
+            self.normal.learn("version", parsed.get(member))
         meta = parsed["ResponseMetadata"]
         answer.source = meta["HTTPHeaders"].get("x-falcon-cache")
         answer.parts["status"] = meta["HTTPStatusCode"]

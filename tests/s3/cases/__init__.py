@@ -6,7 +6,8 @@ from cases import (
 )
 
 SUBJECTS = [
-    ranges, conditions, metadata, parts, presigned, errors, lists, bodies, checksums, writing, multipart, copies, deletes,
+    # The longest first.
+    multipart, parts, bodies, ranges, conditions, metadata, presigned, errors, lists, checksums, writing, copies, deletes,
     overwrites, versions,
 ]
 

@@ -89,8 +89,7 @@ def completed_twice(leg, upload_id, parts):
 
 
 def replaced(leg, upload_id, parts):
-    parts[0] = part(leg, upload_id, 1, b"new first part")
-    parts_of(leg, upload_id)
+    parts[0] = part(leg, upload_id, 1, content(FULL, 9))
     complete(leg, upload_id, parts)
 
 

@@ -74,7 +74,8 @@ def composite(leg, name):
     where = {"Key": leg.key()}
     upload_id = leg.call("create_multipart_upload", **where, ChecksumAlgorithm=name)["UploadId"]
     parts = []
-    for number in (1, 2):
+    # Two that are summed up in Python would take seconds.
+    for number in (1, 2) if name in ("CRC32", "SHA1", "SHA256") else (2,):
         body = content(FULL if number == 1 else 3000, number)
         given = {f"Checksum{name}": told(name, body)}
         answer = leg.call("upload_part", **where, UploadId=upload_id, PartNumber=number, Body=body, **given)
