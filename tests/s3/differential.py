@@ -29,7 +29,8 @@ class Suite:
         keys = tuple(given.keys)
         self.direct = Door("direct", given.direct, keys)
         self.ways = [Door(name, url, keys, given.domain) for name, url in given.through]
-        self.doors = list({door.url: door for door in self.ways}.values())
+        # Cold and warm are one door.
+        self.doors = list({door.url: door for door in reversed(self.ways)}.values())[::-1]
         self.bucket, self.block, self.falcon = given.bucket, given.block, given.falcon
         self.given = {"versions": given.versions, "domain": given.domain}
         # No run reads what a cache may still hold of another.
