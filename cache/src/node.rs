@@ -43,6 +43,8 @@ pub struct Settings {
     pub me: Contact,
     /// Its zone, where it has one.
     pub zone: Option<String>,
+    /// It is beside the ring and not in it: it owns nothing, and believes nothing that it would have to be told is over.
+    pub sidecar: bool,
     /// Bytes of memory for objects.
     pub cache_bytes: u64,
     /// How many of them may hold copies of what other nodes own.
@@ -115,7 +117,11 @@ impl Node {
         let metrics = Arc::new(Metrics::new());
         let origin = Origin::new(settings.origin, metrics.clone()).await?;
         let store = Arc::new(Store::new(settings.cache_bytes, settings.hot_bytes));
-        let members = Members::new(settings.me, settings.zone);
+        let members = if settings.sidecar {
+            Members::beside(settings.me)
+        } else {
+            Members::new(settings.me, settings.zone)
+        };
         let peers = Peers::new(token.clone());
         let proxy = Proxy::new(
             settings.proxy,
