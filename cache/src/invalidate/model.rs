@@ -133,6 +133,11 @@ fn no_read_is_stale_at_a_sidecar_while_a_node_joins() {
 }
 
 #[test]
+fn a_sidecar_that_told_only_whom_it_knew_at_first_would_make_others_stale() {
+    fails(Mutant::OnlyTheFirstSet, BESIDE_WHILE_A_NODE_JOINS);
+}
+
+#[test]
 fn a_sidecar_that_believed_a_head_would_be_stale() {
     fails(Mutant::SidecarBelieves, BESIDE);
 }
