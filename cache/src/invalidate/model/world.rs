@@ -216,7 +216,8 @@ type Successors = Vec<(Event, World)>;
 impl World {
     pub(super) fn new(plan: Plan) -> Self {
         let first = if plan.joins { NODES - 1 } else { NODES };
-        let members = bit(first) - 1 & !if plan.sidecar { bit(SIDECAR) } else { 0 };
+        let beside = if plan.sidecar { bit(SIDECAR) } else { 0 };
+        let members = (bit(first) - 1) & !beside;
         let knows = |at: usize| match at {
             at if plan.is_sidecar(at) => bit(at) | bit(at + 1),
             at if at < first => members,
