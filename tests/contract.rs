@@ -7,17 +7,20 @@ use std::time::Duration;
 use falcon_cache::config::{Args, Config, Discovery, DiscoveryApi, LogFormat, Surroundings};
 use falcon_operator::crd::FalconCache;
 use falcon_operator::plan::{Defaults, plan};
-use falcon_operator::resources::{CacheRole, CacheRoleKind, resources};
-use k8s_openapi::api::core::v1::Container;
+use falcon_operator::resources::{CacheRole, CacheRoleKind, Resources, resources};
+use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
+
+use crate::harness::readme;
 
 const MIB: u64 = 1 << 20;
 
-/// The container that the operator makes for this spec.
-fn container(spec: &Value) -> Container {
+/// What the operator makes for this spec.
+fn made(name: &str, spec: &Value) -> Resources {
     let cache: FalconCache = serde_json::from_value(json!({
         "apiVersion": "falconcache.io/v1alpha1", "kind": "FalconCache",
-        "metadata": {"name": "media", "namespace": "prod", "uid": "u"}, "spec": spec
+        "metadata": {"name": name, "namespace": "prod", "uid": "u"}, "spec": spec
     }))
     .unwrap();
     let defaults = Defaults {
@@ -28,7 +31,12 @@ fn container(spec: &Value) -> Container {
         name: "falcon-cache".to_owned(),
     };
     let plan = plan(&cache, &defaults).unwrap();
-    let pod = resources(&plan, &role).stateful_set.spec.unwrap();
+    resources(&plan, &role)
+}
+
+/// Its container.
+fn container(spec: &Value) -> Container {
+    let pod = made("media", spec).stateful_set.spec.unwrap();
     let mut containers = pod.template.spec.unwrap().containers;
     containers.remove(0)
 }
@@ -130,4 +138,55 @@ fn ports_are_those_that_the_operator_opens() {
     assert_eq!(open("http"), Some(i32::from(doors.port)));
     assert_eq!(open("admin"), Some(i32::from(doors.admin_port)));
     assert_eq!(open("s3"), doors.s3.map(|s3| i32::from(s3.port)));
+}
+
+#[test]
+fn the_sidecar_of_the_readme_finds_what_the_operator_makes() {
+    let made = made("models", &json!({"origin": {"buckets": ["photos"]}}));
+    let shown: Value = serde_yaml::from_str(readme::yaml("--sidecar")).unwrap();
+    let pod: PodSpec = serde_json::from_value(shown["spec"].clone()).unwrap();
+    let sidecar = &pod.init_containers.unwrap()[0];
+    assert_eq!(sidecar.restart_policy.as_deref(), Some("Always"));
+    let args = sidecar.args.clone().unwrap().into_iter();
+    let here = Surroundings {
+        hostname: Some("train-0".to_owned()),
+        namespace: Some("prod".to_owned()),
+        memory_limit: Some(256 * MIB),
+        ..Surroundings::default()
+    };
+    let config = Args::read(std::iter::once("falcon-cache".to_owned()).chain(args))
+        .unwrap()
+        .into_config(&here)
+        .unwrap();
+    assert!(config.ring.sidecar);
+    assert_eq!(config.warnings, Vec::<String>::new());
+    let id = &made.headless_service.metadata.labels.unwrap()["falcon-discovery-id"];
+    assert!(
+        matches!(config.ring.discovery, Discovery::Kubernetes { id: found, .. } if found == *id)
+    );
+    let secret = |volume: &str| {
+        let volumes = pod.volumes.as_ref().unwrap().iter();
+        let named = volumes.clone().find(|known| known.name == volume);
+        named.unwrap().secret.as_ref().unwrap().secret_name.clone()
+    };
+    let mounts = sidecar.volume_mounts.as_ref().unwrap();
+    let mounted = |folder: &Path| {
+        let mount = mounts
+            .iter()
+            .find(|mount| Path::new(&mount.mount_path) == folder);
+        secret(&mount.unwrap().name)
+    };
+    let token = config.ring.peer_token_file.unwrap();
+    assert_eq!(token.file_name().unwrap(), "token");
+    assert_eq!(
+        mounted(token.parent().unwrap()),
+        made.peer_secret.metadata.name
+    );
+    assert!(mounted(&config.origin.credentials_dir.unwrap()).is_some());
+    // Its main door is not for probes.
+    let probe = sidecar.startup_probe.as_ref().unwrap();
+    let port = &probe.http_get.as_ref().unwrap().port;
+    assert_eq!(*port, IntOrString::Int(config.doors.admin_port.into()));
+    assert_eq!(config.doors.admin_listen, None);
+    assert_eq!(config.doors.listen, Some(Ipv4Addr::LOCALHOST.into()));
 }

@@ -26,3 +26,4 @@ mod operator_rights;
 mod operator_schema;
 mod origin;
 mod original;
+mod sidecar;

@@ -18,6 +18,7 @@ pub use self::args::{Args, Command, Dev, DiscoveryApi, LogFormat, S3Auth, Serve}
 mod args;
 mod check;
 mod doors;
+mod ring;
 mod size;
 
 const MB: u64 = 1 << 20;
@@ -25,6 +26,9 @@ const KIB: u64 = 1 << 10;
 
 /// Where no limit says what there is.
 const DEFAULT_CACHE_MB: u64 = 512;
+
+/// Beside an application, whose memory it is.
+const DEFAULT_SIDECAR_MB: u64 = 64;
 
 /// Fewer blocks than this, and every fill would push out what the one before it brought.
 const MIN_BLOCKS: u64 = 16;
@@ -160,11 +164,13 @@ pub struct Writes {
     pub cache_on_write: bool,
 }
 
-/// Which ring this node is in, and as whom.
+/// Which ring this node is in, or beside, and as whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ring {
     /// How peers reach this node: a name or an address.
     pub host: String,
+    /// This node is beside the ring and not in it: it owns nothing, and nobody is to reach it but its own host.
+    pub sidecar: bool,
     /// Where the others come from.
     pub discovery: Discovery,
     /// This node's availability zone; `None` is what discovery says.
@@ -178,7 +184,7 @@ pub struct Ring {
 pub enum Discovery {
     /// A list, as typed; an empty one is a node alone.
     Fixed {
-        /// The nodes, this one included.
+        /// The nodes, this one included unless it is a sidecar.
         peers: Vec<String>,
     },
     /// What Kubernetes says is behind a Service.
@@ -189,7 +195,7 @@ pub enum Discovery {
         namespace: String,
         /// What is watched.
         api: DiscoveryApi,
-        /// This node's name there.
+        /// This node's name there; of a sidecar, one that nobody has there.
         node: String,
     },
 }
@@ -197,8 +203,10 @@ pub enum Discovery {
 /// Where the node listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Doors {
-    /// `None` is all addresses, of both families.
+    /// For clients and peers; `None` is all addresses, of both families.
     pub listen: Option<IpAddr>,
+    /// For metrics and health; `None` is all.
+    pub admin_listen: Option<IpAddr>,
     /// Of the HTTP API and the peers; 0 is any.
     pub port: u16,
     /// The S3 API; `None` is off.
@@ -268,7 +276,7 @@ impl Surroundings {
             memory_limit: size::memory_limit(read),
             pod_address: hostname
                 .as_deref()
-                .and_then(|name| check::pod_address(&hosts, name)),
+                .and_then(|name| ring::pod_address(&hosts, name)),
             hostname,
             namespace: line("/var/run/secrets/kubernetes.io/serviceaccount/namespace"),
         }
@@ -331,6 +339,9 @@ impl fmt::Display for Config {
             buckets.map_or_else(|| "*".to_owned(), |names| names.join(",")),
             self.origin.endpoint.as_deref().unwrap_or("AWS"),
         )?;
+        if self.ring.sidecar {
+            write!(f, "sidecar=true ")?;
+        }
         match &self.ring.discovery {
             Discovery::Fixed { peers } if peers.is_empty() => write!(f, "ring=alone")?,
             Discovery::Fixed { peers } => write!(f, "peers={}", peers.join(","))?,

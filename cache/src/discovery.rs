@@ -14,7 +14,7 @@ use futures::Stream;
 use k8s_openapi::api::core::v1::{Endpoints, ObjectReference};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
-pub use self::fixed::fixed;
+pub use self::fixed::{beside, fixed};
 use self::follow::follow;
 use crate::members::Found;
 use crate::peer::Contact;
@@ -72,6 +72,14 @@ pub enum Error {
         me: String,
         /// The list.
         peers: String,
+    },
+    /// The static list names a sidecar.
+    #[error(
+        "this node is {me}, a sidecar and no node of the ring: take it out of --peers, or give it another --port"
+    )]
+    Sidecar {
+        /// The sidecar, as the list has it.
+        me: String,
     },
     /// There is no cluster to ask, or no way to ask it.
     #[error("no access to the Kubernetes API: {0}")]

@@ -59,7 +59,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
     let doors = &config.doors;
     let main = listen(doors.listen, doors.port).await.context("--port")?;
-    let admin = listen(doors.listen, doors.admin_port)
+    let admin = listen(doors.admin_listen, doors.admin_port)
         .await
         .context("--admin-port")?;
     let s3 = match &doors.s3 {
@@ -124,7 +124,11 @@ async fn discover(
     let host = &config.ring.host;
     match &config.ring.discovery {
         Discovery::Fixed { peers } => {
-            let (me, found) = discovery::fixed(peers, host, port)?;
+            let (me, found) = if config.ring.sidecar {
+                discovery::beside(peers, host, port)?
+            } else {
+                discovery::fixed(peers, host, port)?
+            };
             Ok((me, stream::iter([found]).boxed()))
         }
         Discovery::Kubernetes {

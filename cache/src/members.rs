@@ -37,6 +37,7 @@ pub struct Found {
 #[derive(Debug)]
 pub struct Members {
     name: String,
+    sidecar: bool,
     started: Instant,
     roll: Mutex<Roll>,
     ring: watch::Sender<Arc<Ring>>,
@@ -49,11 +50,21 @@ impl Members {
     /// This node alone. It is [`Joining`](crate::ring::State::Joining) until [`Members::set_ready`].
     pub fn new(me: Contact, zone: Option<String>) -> Arc<Self> {
         let name = me.name.clone();
-        let mut roll = Roll::new(me, zone, random());
+        Self::of(name, false, Roll::new(me, zone, random()))
+    }
+
+    /// A sidecar: it follows the ring and is not in it. Its name must be no member's.
+    pub fn beside(me: Contact) -> Arc<Self> {
+        let name = me.name.clone();
+        Self::of(name, true, Roll::beside(me, random()))
+    }
+
+    fn of(name: String, sidecar: bool, mut roll: Roll) -> Arc<Self> {
         roll.take_changed();
         let ring = Arc::new(Ring::new(&name, roll.members(), 1));
         Arc::new(Self {
             name,
+            sidecar,
             started: Instant::now(),
             roll: Mutex::new(roll),
             ring: watch::Sender::new(ring),
@@ -65,6 +76,11 @@ impl Members {
     /// This node's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// This node is beside the ring: it owns nothing, and nobody tells it of invalidations.
+    pub fn is_sidecar(&self) -> bool {
+        self.sidecar
     }
 
     /// The ring, and every later one. A new one comes only when a member or its state changed.
@@ -123,7 +139,12 @@ impl Members {
         })
     }
 
-    /// Those whom this node names to others, itself included.
+    /// True once discovery has said who is there. Until then nobody can be told that all have been told.
+    pub fn know_the_ring(&self) -> bool {
+        self.change(|roll, _| roll.knows_the_ring())
+    }
+
+    /// Those whom this node names to others, itself included if it is a member.
     pub fn vouched(&self) -> Vec<Contact> {
         self.change(|roll, _| roll.vouched())
     }

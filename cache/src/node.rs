@@ -45,6 +45,8 @@ pub struct Settings {
     pub me: Contact,
     /// Its zone, where it has one.
     pub zone: Option<String>,
+    /// It is beside the ring and not in it: it owns nothing, and believes nothing that it would have to be told is over.
+    pub sidecar: bool,
     /// Bytes of memory for objects.
     pub cache_bytes: u64,
     /// How many of them may hold copies of what other nodes own.
@@ -131,7 +133,7 @@ impl Node {
         let metrics = Arc::new(Metrics::new());
         let origin = Origin::new(settings.origin, metrics.clone()).await?;
         let store = Arc::new(Store::new(settings.cache_bytes, settings.hot_bytes));
-        let members = Members::new(settings.me, settings.zone);
+        let members = members(settings.me, settings.zone, settings.sidecar);
         let peers = Peers::new(token.clone());
         let proxy = Proxy::new(
             settings.proxy,
@@ -281,6 +283,9 @@ impl Node {
             if is_known.wait_for(|known| *known).await.is_ok() {
                 ready.send_replace(Ready::No("hello is not said to all members yet".into()));
                 members.wait_hello(Instant::now() + HELLO_WAIT).await;
+                if !members.know_the_ring() {
+                    tracing::warn!("nobody is in the ring yet: until then S3 is asked, each time");
+                }
                 members.set_ready();
                 ready.send_replace(Ready::Yes);
             }
@@ -320,6 +325,15 @@ async fn until_it_answers(origin: &Origin, bucket: &str) {
         pause = (pause * 2).min(longest);
     }
     tracing::info!(bucket, "S3 answers");
+}
+
+/// Its picture of the others: from within the ring, or from beside it.
+fn members(me: Contact, zone: Option<String>, sidecar: bool) -> Arc<Members> {
+    if sidecar {
+        Members::beside(me)
+    } else {
+        Members::new(me, zone)
+    }
 }
 
 fn token(file: Option<PathBuf>) -> Result<Token, Error> {

@@ -1,6 +1,6 @@
 //! The decision: this node's memory, else the owner's, else S3. It knows no HTTP, no SDK and no Kubernetes.
 //!
-//! `open` finds out which version is current, `reader` reads the bytes of that version block by block, `part` fetches
+//! `open` finds out which version is current (`question`: for all who ask at once), `reader` reads the bytes of that version block by block, `part` fetches
 //! the blocks that are missing, `warm` fetches without a reader.
 
 mod ask;
@@ -12,6 +12,7 @@ mod freshness;
 mod keep;
 mod open;
 mod part;
+mod question;
 mod reader;
 mod warm;
 
@@ -38,7 +39,8 @@ use dense::Dense;
 pub use body::Body;
 pub use error::Error;
 pub use keep::Keeper;
-use open::{Opened, Opens};
+use open::Opened;
+use question::Opens;
 
 /// How often a read begins anew because the object was overwritten under it.
 const ATTEMPTS: usize = 4;
@@ -221,7 +223,7 @@ impl Proxy {
     /// Answers from this node's memory alone, without waiting; `None` when something is missing.
     fn hit(&self, ask: &Ask) -> Option<Result<Answer, Error>> {
         let record = self.0.store.head(&ask.object)?;
-        if !freshness::is_usable(&record, &ask.freshness, ask.hop) {
+        if !self.is_usable(&record, &ask.freshness, ask.hop) {
             return None;
         }
         let head = match &record.known {

@@ -37,6 +37,7 @@ async fn a_mistaken_command_line_is_told_with_the_flag_and_exits_with_2() {
             "--k8s-discovery-id",
         ),
         ("--bucket b --port 7000 --admin-port 7000", "--admin-port"),
+        ("--bucket b --sidecar", "--k8s-discovery-id"),
         ("--bucket b --block-size 100", "--block-size"),
         ("--bucket b --s3-endpoint localhost:9000", "--s3-endpoint"),
         ("--bucket b dev", "dev"),

@@ -26,6 +26,9 @@ use super::http;
 use super::s3::{KEY_ID, SECRET};
 use super::until;
 
+/// What a sidecar is called here.
+pub(crate) const SIDECAR: &str = "sidecar@test";
+
 /// Nodes in this process.
 pub(crate) struct Ring {
     pub(crate) nodes: Vec<TestNode>,
@@ -175,6 +178,28 @@ impl Ring {
         let node = place.start(&self.config, found, |_| {}).await;
         node.ready().await;
         node
+    }
+
+    /// A sidecar beside the ring, ready, with further flags; it has the memory that sidecars have. Beside a ring of no nodes
+    /// its discovery names nobody.
+    pub(crate) async fn sidecar(&self, flags: &[&str]) -> TestNode {
+        let own = [
+            "--sidecar",
+            "--k8s-discovery-id=ring",
+            "--k8s-namespace=test",
+            "--max-cache-size=64",
+        ];
+        let flags: Vec<_> = own.iter().chain(flags).copied().collect();
+        let endpoint = self.config.origin.endpoint.as_deref().unwrap();
+        let config = config(endpoint, &self.keys, &flags);
+        let place = Place {
+            name: SIDECAR.to_owned(),
+            ..Place::bind().await
+        };
+        let found = self.nodes.iter().map(|node| listed(node.name())).collect();
+        let sidecar = place.start(&config, found, |_| {}).await;
+        sidecar.ready().await;
+        sidecar
     }
 
     /// Waits until every node is ready and sees every other serve.

@@ -121,7 +121,10 @@ pub(super) async fn ring(
 }
 
 fn shown(ring: &Ring, object: Option<&ObjectId>) -> Value {
-    let mut shown = json!({"me": ring.me(), "version": ring.version(), "members": ring.members()});
+    let sidecar = ring.member(ring.me()).is_none();
+    let mut shown = json!({
+        "me": ring.me(), "sidecar": sidecar, "version": ring.version(), "members": ring.members(),
+    });
     if let Some(object) = object {
         let owners = |run: u32| -> Vec<&str> {
             ring.owners(object, run)
@@ -189,9 +192,14 @@ mod tests {
             state,
         };
         let members = vec![member("a", State::Serving), member("b", State::Silent)];
+        let beside = Ring::new("c", members.clone(), 7);
+        assert_eq!(shown(&beside, None)["sidecar"], true);
         let ring = Ring::new("a", members, 7);
         let json = shown(&ring, Some(&ObjectId::new("bucket", "k").unwrap()));
-        assert_eq!(json["version"], 7);
+        assert_eq!(
+            (&json["version"], &json["sidecar"]),
+            (&json!(7), &json!(false))
+        );
         assert_eq!(json["members"][1]["state"], "silent");
         assert_eq!(json["object"]["home"], "a");
         assert_eq!(json["object"]["runs"][3]["owners"], json!(["a"]));

@@ -110,7 +110,7 @@ pub(super) struct Origin {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Memory")]
 pub(super) struct Memory {
-    /// Memory for objects, never exceeded [default: half of the container's limit, else 512]
+    /// Memory for objects, never exceeded [default: half of the container's limit, else 512; of a sidecar 64]
     #[arg(long, env = "FALCON_MAX_CACHE_SIZE", value_name = "MB", value_parser = value_parser!(u64).range(1..=1 << 30))]
     pub max_cache_size: Option<u64>,
     /// Objects larger than this are served and not kept
@@ -124,7 +124,7 @@ pub(super) struct Memory {
         default_value_t = 1024
     )]
     pub block_size: u64,
-    /// Share of the memory for copies of what other nodes own
+    /// Share of the memory for copies of what other nodes own; of a sidecar all of it
     #[arg(long, env = "FALCON_HOT_SHARE", value_name = "PERCENT", default_value_t = 12, value_parser = value_parser!(u8).range(0..=90))]
     pub hot_share: u8,
 }
@@ -160,7 +160,10 @@ pub(super) struct Ring {
     /// Name or address by which peers reach this node: with --peers, which one of them it is [default: localhost; in Kubernetes the pod's address]
     #[arg(long, env = "FALCON_HOST", value_name = "HOST")]
     pub host: Option<String>,
-    /// All nodes of the ring, this one included, comma separated: http://localhost:8080,http://localhost:8081,…
+    /// Serve this pod alone, beside the ring and not in it: own nothing, ask the owners
+    #[arg(long, env = "FALCON_SIDECAR", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, action = ArgAction::Set, hide_possible_values = true, value_parser = BoolishValueParser::new())]
+    pub sidecar: bool,
+    /// All nodes of the ring, this one included (but no sidecar), comma separated: http://localhost:8080,http://localhost:8081,…
     #[arg(long, env = "FALCON_PEERS", value_name = "URLS", value_delimiter = ',')]
     pub peers: Vec<String>,
     /// Find the nodes in Kubernetes: those behind the Service with the label falcon-discovery-id=ID
@@ -192,7 +195,7 @@ pub(super) struct Ring {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Doors")]
 pub(super) struct Doors {
-    /// Address to listen on [default: all, of both families]
+    /// Address to listen on [default: all, of both families; of a sidecar 127.0.0.1, and all for metrics and health]
     #[arg(long, env = "FALCON_LISTEN", value_name = "IP")]
     pub listen: Option<IpAddr>,
     /// Port of the HTTP API, and of the peers; 0 is any

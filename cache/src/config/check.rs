@@ -1,13 +1,13 @@
 //! From each group of flags as typed to what it means, or why it can't be meant. Pure.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use super::args::{self, DiscoveryApi, Serve};
+use super::args::{self, Serve};
 use super::doors::doors;
+use super::ring::ring;
 use super::{
-    Buckets, Config, DEFAULT_CACHE_MB, Discovery, Error, Freshness, KIB, Log, MB, MIN_BLOCKS,
-    Memory, Origin, Ring, SAFE_SHARE_PERCENT, Surroundings, Writes,
+    Buckets, Config, DEFAULT_CACHE_MB, DEFAULT_SIDECAR_MB, Error, Freshness, KIB, Log, MB,
+    MIN_BLOCKS, Memory, Origin, SAFE_SHARE_PERCENT, Surroundings, Writes,
 };
 
 pub(super) fn refused(message: impl Into<String>) -> Error {
@@ -18,7 +18,7 @@ impl Serve {
     /// What is meant, here.
     pub(super) fn into_config(self, here: &Surroundings) -> Result<Config, Error> {
         let mut warnings = Vec::new();
-        let memory = memory(&self.memory, here, &mut warnings)?;
+        let memory = memory(&self.memory, self.ring.sidecar, here, &mut warnings)?;
         let ring = ring(self.ring, here, &mut warnings)?;
         Ok(Config {
             buckets: buckets(&self.origin)?,
@@ -35,7 +35,7 @@ impl Serve {
 }
 
 /// A flag that is given empty, as charts do, isn't given.
-fn given(text: Option<String>) -> Option<String> {
+pub(super) fn given(text: Option<String>) -> Option<String> {
     text.map(|text| text.trim().to_owned())
         .filter(|text| !text.is_empty())
 }
@@ -124,6 +124,7 @@ fn origin(typed: args::Origin) -> Result<Origin, Error> {
 
 fn memory(
     typed: &args::Memory,
+    sidecar: bool,
     here: &Surroundings,
     warnings: &mut Vec<String>,
 ) -> Result<Memory, Error> {
@@ -134,18 +135,16 @@ fn memory(
         )));
     }
     let block = typed.block_size * KIB;
+    let typed_limit = typed.max_cache_size.map(|size| size * MB);
     let half = here.memory_limit.map(|limit| limit / 2 / MB * MB);
-    let limit = typed
-        .max_cache_size
-        .map(|size| size * MB)
-        .or(half)
-        .unwrap_or(DEFAULT_CACHE_MB * MB);
+    let (limit, whence) = match (typed_limit, half) {
+        (Some(typed), _) => (typed, ""),
+        // The container is the application's neighbour, and has its memory from the same pod.
+        (None, _) if sidecar => (DEFAULT_SIDECAR_MB * MB, ", the default of a sidecar,"),
+        (None, Some(half)) => (half, ", half of this container's memory limit,"),
+        (None, None) => (DEFAULT_CACHE_MB * MB, ""),
+    };
     if limit < MIN_BLOCKS * block {
-        let whence = if typed.max_cache_size.is_none() {
-            ", half of this container's memory limit,"
-        } else {
-            ""
-        };
         return Err(refused(format!(
             "--max-cache-size {}{whence} holds fewer than {MIN_BLOCKS} blocks of {} KiB: give it at least {} (MB), or lower --block-size",
             limit / MB,
@@ -163,7 +162,8 @@ fn memory(
         ));
     }
     let max_object = typed.max_blob_size * MB;
-    if max_object > limit {
+    // Of a sidecar it says which objects the ring keeps, not what this memory is for.
+    if max_object > limit && !sidecar {
         warnings.push(format!(
             "--max-blob-size {} is more than --max-cache-size {}: the largest objects push out all others and themselves",
             typed.max_blob_size,
@@ -172,7 +172,12 @@ fn memory(
     }
     Ok(Memory {
         limit,
-        hot: limit / 100 * u64::from(typed.hot_share),
+        // A sidecar owns nothing: whatever it holds is a copy.
+        hot: if sidecar {
+            limit
+        } else {
+            limit / 100 * u64::from(typed.hot_share)
+        },
         block,
         max_object,
     })
@@ -196,99 +201,6 @@ fn writes(typed: &args::Writes) -> Result<Writes, Error> {
     Ok(Writes {
         read_only: typed.read_only,
         cache_on_write: typed.cache_on_write,
-    })
-}
-
-fn ring(typed: args::Ring, here: &Surroundings, warnings: &mut Vec<String>) -> Result<Ring, Error> {
-    let peers = list(&typed.peers);
-    let host = given(typed.host);
-    let node = given(typed.node_name);
-    let namespace = given(typed.k8s_namespace);
-    let peer_token_file = typed
-        .peer_token_file
-        .filter(|file| !file.as_os_str().is_empty());
-    let (host, discovery) = if let Some(id) = given(typed.k8s_discovery_id) {
-        if !peers.is_empty() {
-            return Err(refused(
-                "--peers and --k8s-discovery-id both say who the nodes are: leave one of them out",
-            ));
-        }
-        if peer_token_file.is_none() {
-            warnings.push(
-                "no --peer-token-file: whoever reaches the port can speak as a peer".to_owned(),
-            );
-        }
-        let host = host.or_else(|| here.pod_address.map(|ip| ip.to_string()));
-        let host = host.ok_or_else(|| {
-            refused("the pod's address is not known: give it with --host (FALCON_HOST from status.podIP)")
-        })?;
-        (
-            host,
-            kubernetes(id, namespace, typed.k8s_discovery_api, node, here)?,
-        )
-    } else {
-        if node.is_some() {
-            return Err(refused(
-                "--node-name is for --k8s-discovery-id: in a list of --peers a node's name is its URL; leave it out",
-            ));
-        }
-        if namespace.is_some() {
-            warnings.push("--k8s-namespace does nothing without --k8s-discovery-id".to_owned());
-        }
-        (
-            host.unwrap_or_else(|| "localhost".to_owned()),
-            Discovery::Fixed { peers },
-        )
-    };
-    if !is_host(&host) {
-        return Err(refused(format!(
-            "--host {host:?} is no name and no address: give it without http:// and without the port"
-        )));
-    }
-    Ok(Ring {
-        host,
-        discovery,
-        zone: given(typed.zone),
-        peer_token_file,
-    })
-}
-
-fn kubernetes(
-    id: String,
-    namespace: Option<String>,
-    api: DiscoveryApi,
-    node: Option<String>,
-    here: &Surroundings,
-) -> Result<Discovery, Error> {
-    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let label = id.len() <= 63
-        && id.chars().all(inner)
-        && id.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && id.ends_with(|c: char| c.is_ascii_alphanumeric());
-    if !label {
-        return Err(refused(format!(
-            "--k8s-discovery-id {id:?} is no value of a label: take up to 63 letters, digits, '-', '_' or '.', with a letter or digit at both ends"
-        )));
-    }
-    let namespace = namespace
-        .or_else(|| here.namespace.clone())
-        .ok_or_else(|| {
-            refused("no service account says which namespace this is: give it with --k8s-namespace")
-        })?;
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if namespace.len() > 63 || !namespace.chars().all(plain) {
-        return Err(refused(format!(
-            "--k8s-namespace {namespace:?} is no name of a namespace: take lower-case letters, digits and '-'"
-        )));
-    }
-    let node = node
-        .or_else(|| here.hostname.clone())
-        .ok_or_else(|| refused("this host has no name: give the pod's with --node-name"))?;
-    Ok(Discovery::Kubernetes {
-        id,
-        namespace,
-        api,
-        node,
     })
 }
 
@@ -323,43 +235,4 @@ fn log(typed: &args::Logging) -> Result<Log, Error> {
         format: typed.log_format,
         filter,
     })
-}
-
-fn is_host(text: &str) -> bool {
-    let name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
-    bare(text).parse::<IpAddr>().is_ok() || text.chars().all(name)
-}
-
-fn bare(host: &str) -> &str {
-    host.trim_start_matches('[').trim_end_matches(']')
-}
-
-/// True when the peer, typed as a URL or as `HOST:PORT`, is on `host`.
-pub(super) fn same_host(peer: &str, host: &str) -> bool {
-    let place = peer.split_once("://").map_or(peer, |(_, place)| place);
-    let place = place.trim_end_matches('/');
-    let name = place.rsplit_once(':').map_or(place, |(name, _)| name);
-    let loopback = |host: &str| {
-        host.eq_ignore_ascii_case("localhost")
-            || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    };
-    let (name, host) = (bare(name), bare(host));
-    name.eq_ignore_ascii_case(host) || (loopback(name) && loopback(host))
-}
-
-/// The address that a hosts file, as kubelet writes it, gives the pod; IPv4 where it has both.
-pub(super) fn pod_address(hosts: &str, hostname: &str) -> Option<IpAddr> {
-    let lines = hosts
-        .lines()
-        .map(|line| line.split('#').next().unwrap_or_default());
-    let mut addresses: Vec<IpAddr> = lines
-        .filter_map(|line| {
-            let mut words = line.split_whitespace();
-            let address: IpAddr = words.next()?.parse().ok()?;
-            words.any(|name| name == hostname).then_some(address)
-        })
-        .filter(|address| !address.is_loopback())
-        .collect();
-    addresses.sort_by_key(IpAddr::is_ipv6);
-    addresses.first().copied()
 }

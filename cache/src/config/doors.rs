@@ -1,10 +1,12 @@
 //! Where the node listens, and whom it lets in.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::args::{self, S3Auth};
-use super::check::{list, refused, same_host};
+use super::check::{list, refused};
+use super::ring::same_host;
 use super::{DEFAULT_ADMIN_PORT, DEFAULT_PORT, DEFAULT_S3_PORT, Discovery, Doors, Error, Ring, S3};
 
 pub(super) fn doors(
@@ -16,14 +18,19 @@ pub(super) fn doors(
     let shared = match &ring.discovery {
         Discovery::Fixed { peers } => {
             let same = |peer: &&String| same_host(peer, &ring.host);
-            peers.iter().filter(same).count() > 1
+            // A sidecar is not among them.
+            peers.iter().filter(same).count() + usize::from(ring.sidecar) > 1
         }
         Discovery::Kubernetes { .. } => false,
     };
     let default = |port: u16| if shared { 0 } else { port };
     let given = |port: Option<args::Port>| port.and_then(|port| port.0);
     let doors = Doors {
-        listen: typed.listen,
+        // A sidecar is for its own pod. Probes and Prometheus come from outside, and see no object.
+        listen: typed
+            .listen
+            .or(ring.sidecar.then_some(Ipv4Addr::LOCALHOST.into())),
+        admin_listen: typed.listen,
         port: typed.port.0.unwrap_or(DEFAULT_PORT),
         s3: s3(
             typed,

@@ -229,6 +229,55 @@ fn kubernetes_knows_the_pod() {
 }
 
 #[test]
+fn a_sidecar_is_for_its_own_pod_and_keeps_copies_alone() {
+    let typed =
+        config("--bucket b --sidecar --k8s-discovery-id main --peer-token-file /t --zone z");
+    assert!(typed.ring.sidecar);
+    assert_eq!(
+        typed.ring.discovery,
+        Discovery::Kubernetes {
+            id: "main".into(),
+            namespace: "apps".into(),
+            api: DiscoveryApi::EndpointSlices,
+            node: "sidecar@falcon-1".into(),
+        }
+    );
+    assert_eq!(typed.ring.host, "localhost");
+    assert_eq!(typed.ring.zone.as_deref(), Some("z"));
+    assert_eq!((typed.memory.limit, typed.memory.hot), (64 << 20, 64 << 20));
+    assert_eq!(typed.doors.listen, Some([127, 0, 0, 1].into()));
+    assert_eq!(typed.doors.admin_listen, None);
+    assert_eq!(typed.warnings, [""; 0]);
+    assert!(
+        typed
+            .to_string()
+            .contains(" sidecar=true discovery=apps/main ")
+    );
+
+    let typed = config(
+        "--bucket b --sidecar --peers http://localhost:8080 --port 8090 --listen 10.0.0.7 --max-cache-size 100 --hot-share 5",
+    );
+    assert_eq!(typed.memory.hot, 100 << 20);
+    assert_eq!(typed.doors.listen, Some([10, 0, 0, 7].into()));
+    assert_eq!(typed.doors.admin_listen, typed.doors.listen);
+    // The one of the list has the usual ports of this host.
+    assert_eq!((typed.doors.admin_port, typed.doors.s3), (0, None));
+    assert!(!config("--bucket b --sidecar=false").ring.sidecar);
+}
+
+#[test]
+fn a_sidecar_does_not_take_half_of_what_the_container_has() {
+    let here = Surroundings {
+        memory_limit: Some(1 << 30),
+        pod_address: None,
+        ..here()
+    };
+    let argv = "falcon-cache --bucket b --sidecar --k8s-discovery-id main";
+    let typed = Args::read(argv.split_whitespace()).unwrap();
+    assert_eq!(typed.into_config(&here).unwrap().memory.limit, 64 << 20);
+}
+
+#[test]
 fn outside_of_a_pod_kubernetes_wants_to_be_told() {
     let told = |line: &str| {
         let argv = ["falcon-cache", "--bucket", "b", "--k8s-discovery-id", "x"]
@@ -253,15 +302,15 @@ fn outside_of_a_pod_kubernetes_wants_to_be_told() {
 fn the_pods_address_is_the_one_that_kubelet_noted() {
     let hosts = "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost falcon-1\nfd00::7\tfalcon-1\n10.0.0.7\tfalcon-1.cache.apps.svc\tfalcon-1 # me\n10.0.0.8\tother\n";
     assert_eq!(
-        check::pod_address(hosts, "falcon-1"),
+        ring::pod_address(hosts, "falcon-1"),
         Some([10, 0, 0, 7].into())
     );
     assert_eq!(
-        check::pod_address("fd00::7 falcon-1", "falcon-1"),
+        ring::pod_address("fd00::7 falcon-1", "falcon-1"),
         "fd00::7".parse().ok()
     );
-    assert_eq!(check::pod_address("127.0.1.1 falcon-1", "falcon-1"), None);
-    assert_eq!(check::pod_address(hosts, "falcon"), None);
+    assert_eq!(ring::pod_address("127.0.1.1 falcon-1", "falcon-1"), None);
+    assert_eq!(ring::pod_address(hosts, "falcon"), None);
 }
 
 /// What is typed, and what the refusal must name: the flag and the fix.
@@ -310,6 +359,22 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "at least 256",
     ),
     ("--bucket b --node-name n", "--node-name", "leave it out"),
+    ("--bucket b --sidecar", "--sidecar", "--k8s-discovery-id"),
+    (
+        "--bucket b --sidecar --peers http://a:1 --host a",
+        "--host is for members",
+        "leave it out",
+    ),
+    (
+        "--bucket b --sidecar --k8s-discovery-id x --node-name n",
+        "--node-name is for members",
+        "leave it out",
+    ),
+    (
+        "--bucket b --sidecar --peers http://a:1 --block-size 16384",
+        "--max-cache-size 64, the default of a sidecar,",
+        "at least 256",
+    ),
     ("--bucket b --host http://a", "--host", "without http://"),
     ("--bucket b --host a:80", "--host", "without the port"),
     (

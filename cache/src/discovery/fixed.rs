@@ -10,18 +10,7 @@ use crate::peer::Contact;
 ///
 /// An empty list is a ring of this node alone.
 pub fn fixed(peers: &[String], host: &str, port: u16) -> Result<(Contact, Vec<Found>), Error> {
-    let listed = peers
-        .iter()
-        .map(|peer| Peer::parse(peer, port))
-        .collect::<Result<Vec<_>, _>>()?;
-    for (at, second) in listed.iter().enumerate() {
-        if let Some(first) = listed[..at].iter().find(|first| first.is(second)) {
-            return Err(Error::Twice {
-                first: first.url(),
-                second: second.url(),
-            });
-        }
-    }
+    let listed = listed(peers, port)?;
     let me = Peer {
         host: bare(host),
         port,
@@ -39,6 +28,47 @@ pub fn fixed(peers: &[String], host: &str, port: u16) -> Result<(Contact, Vec<Fo
         });
     };
     let url = mine.url();
+    let me = Contact {
+        name: url.clone(),
+        url,
+    };
+    Ok((me, found(&listed)))
+}
+
+/// A sidecar at this host and port, and all nodes of the list, of which it is none.
+pub fn beside(peers: &[String], host: &str, port: u16) -> Result<(Contact, Vec<Found>), Error> {
+    let listed = listed(peers, port)?;
+    let me = Peer {
+        host: bare(host),
+        port,
+    };
+    if let Some(mine) = listed.iter().find(|peer| peer.is(&me)) {
+        return Err(Error::Sidecar { me: mine.url() });
+    }
+    let me = Contact {
+        name: format!("sidecar@{host}:{port}"),
+        url: me.url(),
+    };
+    Ok((me, found(&listed)))
+}
+
+fn listed(peers: &[String], port: u16) -> Result<Vec<Peer>, Error> {
+    let listed = peers
+        .iter()
+        .map(|peer| Peer::parse(peer, port))
+        .collect::<Result<Vec<_>, _>>()?;
+    for (at, second) in listed.iter().enumerate() {
+        if let Some(first) = listed[..at].iter().find(|first| first.is(second)) {
+            return Err(Error::Twice {
+                first: first.url(),
+                second: second.url(),
+            });
+        }
+    }
+    Ok(listed)
+}
+
+fn found(listed: &[Peer]) -> Vec<Found> {
     let found = listed.iter().map(|peer| Found {
         name: peer.url(),
         url: peer.url(),
@@ -46,14 +76,7 @@ pub fn fixed(peers: &[String], host: &str, port: u16) -> Result<(Contact, Vec<Fo
         serving: true,
         terminating: false,
     });
-    let found = found.collect();
-    Ok((
-        Contact {
-            name: url.clone(),
-            url,
-        },
-        found,
-    ))
+    found.collect()
 }
 
 /// `http://HOST:PORT`, with brackets where the host is an IPv6 address.
@@ -227,6 +250,21 @@ mod tests {
         );
         // The right host at another port is another node.
         assert!(fixed(&list("http://a:8080"), "a", 8081).is_err());
+    }
+
+    #[test]
+    fn a_sidecar_is_none_of_the_list() {
+        let peers = list("http://a:8080,http://localhost:8080");
+        let (me, found) = beside(&peers, "localhost", 8090).unwrap();
+        assert_eq!(me.name, "sidecar@localhost:8090");
+        assert_eq!(me.url, "http://localhost:8090");
+        assert_eq!(names(&found), peers);
+        let error = beside(&peers, "localhost", 8080).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "this node is http://localhost:8080, a sidecar and no node of the ring: take it out of --peers, or give it another --port"
+        );
+        assert!(beside(&list("a:1,http://A:1/"), "localhost", 1).is_err());
     }
 
     #[test]

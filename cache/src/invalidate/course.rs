@@ -19,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two attempts at a node that does not answer: at first, and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
+/// Stands for all members while nobody has said who they are: it answers nothing, so nothing is complete.
+const THE_RING: &str = "the ring (not known yet)";
+
 /// An invalidation under way.
 pub(super) struct Course {
     inner: Arc<Inner>,
@@ -100,7 +103,13 @@ impl Course {
 
     /// The contacts are read anew before each round: who said hello meanwhile is told too.
     fn next(&mut self) -> Step<String> {
-        let contacts = self.inner.members.contacts();
+        let mut contacts = self.inner.members.contacts();
+        if !self.inner.members.know_the_ring() {
+            contacts.push(Contact {
+                name: THE_RING.to_owned(),
+                url: THE_RING.to_owned(),
+            });
+        }
         let names: Vec<String> = contacts.iter().map(|known| known.name.clone()).collect();
         self.urls
             .extend(contacts.into_iter().map(|known| (known.name, known.url)));
@@ -158,6 +167,10 @@ async fn ask(
     name: String,
     url: String,
 ) -> (String, Result<Ack, peer::Error>) {
+    if name == THE_RING {
+        let source = "discovery has named nobody yet".into();
+        return (name, Err(peer::Error::Unreachable { url, source }));
+    }
     let answer = match timeout(PATIENCE, inner.teller.tell(&url, order)).await {
         Err(_) => Err(peer::Error::Timeout {
             url,

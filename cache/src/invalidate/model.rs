@@ -19,6 +19,7 @@ const TWO_WRITES: Plan = Plan {
     flights: 3,
     lost: 0,
     joins: false,
+    sidecar: false,
     mutant: None,
 };
 
@@ -49,6 +50,18 @@ const LOST_ORDERS: Plan = Plan {
     flights: 3,
     lost: 3,
     ..MANY_FLIGHTS
+};
+
+/// A sidecar beside two nodes: it carries out the first invalidation, one of the nodes the second.
+const BESIDE: Plan = Plan {
+    sidecar: true,
+    ..TWO_WRITES
+};
+
+/// A sidecar beside a node, which tells for it a second one that starts in the middle and never hears of it.
+const BESIDE_WHILE_A_NODE_JOINS: Plan = Plan {
+    joins: true,
+    ..BESIDE
 };
 
 fn holds(name: &str, plan: Plan) {
@@ -107,6 +120,31 @@ fn no_read_is_stale_when_a_node_joins_between_two_writes() {
 #[test]
 fn no_read_is_stale_once_the_retry_of_a_lost_order_is_complete() {
     holds("lost orders", LOST_ORDERS);
+}
+
+#[test]
+fn no_read_is_stale_at_a_sidecar_that_nobody_knows() {
+    holds("beside", BESIDE);
+}
+
+#[test]
+fn no_read_is_stale_at_a_sidecar_while_a_node_joins() {
+    holds("beside, a node joins", BESIDE_WHILE_A_NODE_JOINS);
+}
+
+#[test]
+fn a_sidecar_that_told_only_whom_it_knew_at_first_would_make_others_stale() {
+    fails(Mutant::OnlyTheFirstSet, BESIDE_WHILE_A_NODE_JOINS);
+}
+
+#[test]
+fn a_sidecar_that_believed_a_head_would_be_stale() {
+    fails(Mutant::SidecarBelieves, BESIDE);
+}
+
+#[test]
+fn a_sidecar_that_joined_a_question_that_is_out_would_be_stale() {
+    fails(Mutant::SidecarJoins, BESIDE);
 }
 
 #[test]

@@ -79,8 +79,7 @@ fn contact(name: &str) -> Contact {
     }
 }
 
-fn cache(names: &[&str]) -> Cache {
-    let members = Members::new(contact("me"), None);
+fn found(names: &[&str]) -> Vec<Found> {
     let found = |name: &&str| Found {
         name: (*name).to_owned(),
         url: format!("http://{name}"),
@@ -88,7 +87,16 @@ fn cache(names: &[&str]) -> Cache {
         serving: true,
         terminating: false,
     };
-    members.discovered(names.iter().map(found).collect());
+    names.iter().map(found).collect()
+}
+
+fn cache(names: &[&str]) -> Cache {
+    let cache = cache_of(Members::new(contact("me"), None));
+    cache.members.discovered(found(names));
+    cache
+}
+
+fn cache_of(members: Arc<Members>) -> Cache {
     let (network, applied) = (Arc::new(Network::default()), Arc::new(AtomicU64::new(0)));
     let stop = CancellationToken::new();
     let counter = Arc::clone(&applied);
@@ -155,6 +163,36 @@ async fn a_node_alone_is_complete() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_complete_before_discovery_has_spoken() {
+    let cache = cache_of(Members::new(contact("me"), None));
+    let report = cache.invalidator.invalidate(key("k")).await;
+    assert!(!report.complete);
+    let missing: Vec<_> = report.nodes.iter().filter(|node| !node.answered).collect();
+    assert_eq!(missing[0].name, "the ring (not known yet)");
+    cache.members.discovered(found(&["a"]));
+    nothing_pends(&cache.invalidator).await;
+    assert_eq!(cache.network.told("a").len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sidecar_tells_the_ring_and_itself_and_a_ring_of_nobody_is_told_later() {
+    let cache = cache_of(Members::beside(contact("sidecar@web")));
+    cache.members.discovered(found(&["a", "b"]));
+    let report = cache.invalidator.invalidate(key("k")).await;
+    assert!(report.complete);
+    let names: Vec<_> = report.nodes.iter().map(|node| node.name.as_str()).collect();
+    assert_eq!(names, ["a", "b", "sidecar@web"]);
+    assert_eq!(cache.network.told("a").len(), 2);
+
+    let cache = cache_of(Members::beside(contact("sidecar@web")));
+    cache.members.discovered(vec![]);
+    assert!(!cache.invalidator.invalidate(key("k")).await.complete);
+    cache.members.discovered(found(&["a"]));
+    nothing_pends(&cache.invalidator).await;
+    assert_eq!(cache.network.told("a").len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_another_names_is_told_twice_and_everybody_with_it() {
     let cache = cache(&["a"]);
     let names = HashMap::from([("a".to_owned(), vec![contact("new"), contact("me")])]);
@@ -179,6 +217,7 @@ async fn a_node_that_says_hello_in_the_middle_is_told_twice() {
         url: "http://new".to_owned(),
         boot: 7,
         leaving: false,
+        sidecar: false,
         members: vec![],
     });
     assert!(task.await.unwrap().complete);

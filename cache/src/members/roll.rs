@@ -1,128 +1,24 @@
 //! The roll of nodes, as a state machine: what is told goes in with the time, members and contacts come out. No clock, no network.
 
+mod node;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Found;
 use crate::peer::{Contact, Hello, Welcome};
 use crate::ring::{Member, State};
+use node::{Greeting, Listing, Node};
 
 /// The most nodes that are remembered, whoever names them: a bound, far beyond any cache.
 const MAX_CONTACTS: usize = 4096;
-
-/// A node that discovery no longer names is told of invalidations until it has been silent for so long.
-const GONE_AFTER: Duration = Duration::from_secs(10);
-
-/// What came of the hellos that this node said to another's present incarnation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Greeting {
-    Unsaid,
-    Failed,
-    Answered,
-}
-
-/// What the newest discovery says of a node.
-#[derive(Debug, Clone)]
-struct Listing {
-    url: String,
-    serving: bool,
-    terminating: bool,
-}
-
-#[derive(Debug)]
-struct Node {
-    url: String,
-    zone: Option<String>,
-    boot: Option<u64>,
-    /// The incarnation before, whose late messages count for nothing.
-    former: Option<u64>,
-    listing: Option<Listing>,
-    /// Discovery has said of this incarnation that it serves.
-    joined: bool,
-    leaving: bool,
-    silent_since: Option<Duration>,
-    /// It has spoken to this node itself: known at first hand, not by another's word.
-    met: bool,
-    last_heard: Duration,
-    /// It answered this node: its own hellos prove only that it can be heard.
-    last_answer: Duration,
-    greeting: Greeting,
-}
-
-impl Node {
-    fn new(url: String, now: Duration) -> Self {
-        Self {
-            url,
-            zone: None,
-            boot: None,
-            former: None,
-            listing: None,
-            joined: false,
-            leaving: false,
-            silent_since: None,
-            met: false,
-            last_heard: now,
-            last_answer: now,
-            greeting: Greeting::Unsaid,
-        }
-    }
-
-    fn state(&self, listing: &Listing) -> State {
-        if listing.terminating || self.leaving {
-            State::Leaving
-        } else if !self.joined {
-            State::Joining
-        } else if self.silent_since.is_some() {
-            State::Silent
-        } else {
-            State::Serving
-        }
-    }
-
-    /// Another process under the old name: what was known of the old one is void.
-    fn start_over(&mut self) {
-        self.joined = self.listing.as_ref().is_some_and(|now| now.serving);
-        self.leaving = false;
-        self.greeting = Greeting::Unsaid;
-    }
-
-    /// Notes the incarnation. `None`: the message comes from the one before. `Some(true)`: it is a new one.
-    fn incarnation(&mut self, boot: u64) -> Option<bool> {
-        if self.boot == Some(boot) {
-            return Some(false);
-        }
-        if self.former == Some(boot) {
-            return None;
-        }
-        self.former = self.boot.replace(boot);
-        if self.former.is_none() {
-            return Some(false);
-        }
-        self.start_over();
-        Some(true)
-    }
-
-    fn hear(&mut self, now: Duration) {
-        self.met = true;
-        self.last_heard = now;
-    }
-
-    /// For how long nothing has come from it, once a hello went unanswered.
-    fn silence(&self, now: Duration) -> Option<Duration> {
-        let since = self.silent_since?.max(self.last_heard);
-        Some(now.saturating_sub(since))
-    }
-
-    fn long_silent(&self, now: Duration) -> bool {
-        self.silence(now)
-            .is_some_and(|silence| silence >= GONE_AFTER)
-    }
-}
 
 /// Who is known, and what became of them. Times count from the start of this node.
 #[derive(Debug)]
 pub(super) struct Roll {
     me: Contact,
+    /// It is beside the ring and not in it: nobody lists it, tells it anything, or names it to others.
+    sidecar: bool,
     boot: u64,
     zone: Option<String>,
     phase: State,
@@ -135,12 +31,21 @@ impl Roll {
     pub(super) fn new(me: Contact, zone: Option<String>, boot: u64) -> Self {
         Self {
             me,
+            sidecar: false,
             boot,
             zone,
             phase: State::Joining,
             nodes: BTreeMap::new(),
             discovered: false,
             changed: true,
+        }
+    }
+
+    /// The same, seen from beside the ring.
+    pub(super) fn beside(me: Contact, boot: u64) -> Self {
+        Self {
+            sidecar: true,
+            ..Self::new(me, None, boot)
         }
     }
 
@@ -192,9 +97,9 @@ impl Roll {
         node.zone = found.zone;
     }
 
-    /// A node said hello to this one.
+    /// A node said hello to this one. A sidecar is answered and not noted: it believes nothing that would have to be taken back.
     pub(super) fn heard(&mut self, hello: &Hello, now: Duration) {
-        if hello.name == self.me.name {
+        if hello.sidecar || hello.name == self.me.name {
             return;
         }
         let Some(node) = self.node(&hello.name, &hello.url, now, false) else {
@@ -309,8 +214,8 @@ impl Roll {
             .is_some_and(|node| node.long_silent(now))
     }
 
-    /// Those whom this node can vouch for, itself included: named by discovery, or met. What others merely named is not passed
-    /// on, or two nodes would remind each other of a dead third for ever.
+    /// Those whom this node can vouch for, itself included if it is a member: named by discovery, or met. What others merely
+    /// named is not passed on, or two nodes would remind each other of a dead third for ever.
     pub(super) fn vouched(&self) -> Vec<Contact> {
         let others = self
             .nodes
@@ -320,17 +225,18 @@ impl Roll {
                 name: name.clone(),
                 url: node.url.clone(),
             });
-        std::iter::once(self.me.clone()).chain(others).collect()
+        let me = (!self.sidecar).then(|| self.me.clone());
+        me.into_iter().chain(others).collect()
     }
 
-    /// The ring's members, sorted by name: this node, and those that discovery names.
+    /// The ring's members, sorted by name: those that discovery names, and this node unless it is beside the ring.
     pub(super) fn members(&self) -> Vec<Member> {
-        let me = Member {
+        let me = (!self.sidecar).then(|| Member {
             name: self.me.name.clone(),
             url: self.me.url.clone(),
             zone: self.zone.clone(),
             state: self.phase,
-        };
+        });
         let others = self.nodes.iter().filter_map(|(name, node)| {
             let listing = node.listing.as_ref()?;
             Some(Member {
@@ -340,9 +246,14 @@ impl Roll {
                 state: node.state(listing),
             })
         });
-        let mut members: Vec<Member> = std::iter::once(me).chain(others).collect();
+        let mut members: Vec<Member> = me.into_iter().chain(others).collect();
         members.sort_by(|left, right| left.name.cmp(&right.name));
         members
+    }
+
+    /// Discovery has spoken, and named somebody where it must: from beside a ring of nobody, nobody can be told anything.
+    pub(super) fn knows_the_ring(&self) -> bool {
+        self.discovered && !(self.sidecar && self.nodes.is_empty())
     }
 
     /// Discovery has spoken, and each contact answered a hello or was found silent.
@@ -357,6 +268,7 @@ impl Roll {
             url: self.me.url.clone(),
             boot: self.boot,
             leaving: self.phase == State::Leaving,
+            sidecar: self.sidecar,
             members: self.vouched(),
         }
     }

@@ -21,11 +21,12 @@ const UPLOADS: usize = 16;
 const UPLOAD_WAIT: Duration = Duration::from_secs(10);
 
 impl Settings {
-    /// A node that goes by `me` in the ring.
+    /// A node that goes by `me`, in the ring or beside it.
     pub fn new(config: &Config, me: Contact) -> Self {
         let block = config.memory.block;
         Self {
             zone: config.ring.zone.clone(),
+            sidecar: config.ring.sidecar,
             cache_bytes: config.memory.limit,
             hot_bytes: config.memory.hot,
             proxy: proxy::Settings {

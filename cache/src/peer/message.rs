@@ -26,6 +26,9 @@ pub struct Hello {
     pub boot: u64,
     /// It takes no more work as an owner.
     pub leaving: bool,
+    /// It is in no ring and is to be told nothing: it only wants to know who answers.
+    #[serde(default)]
+    pub sidecar: bool,
     /// Everyone it knows.
     pub members: Vec<Contact>,
 }

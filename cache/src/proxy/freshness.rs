@@ -15,22 +15,28 @@ use crate::store::{Absent, Known, Record, Ticket};
 /// For how long S3 is taken to be away after it failed, when a version may be served stale meanwhile.
 const OUTAGE_MEMORY: Duration = Duration::from_secs(1);
 
-/// True when the record answers this question.
-pub(super) fn is_usable(record: &Record, freshness: &Freshness, hop: Hop) -> bool {
-    if record.copied && hop == Hop::Last {
-        return false;
-    }
-    let fresh = record
-        .fresh_until
-        .is_none_or(|until| Instant::now() < until);
-    match (freshness, &record.known) {
-        (Freshness::Revalidate, _) => false,
-        (Freshness::Not(gone), Known::Present(head)) => fresh && head.etag != *gone,
-        (Freshness::Stored | Freshness::Not(_), _) => fresh,
-    }
-}
-
 impl Proxy {
+    /// This node is told of invalidations, so what it knows holds until it expires. Nobody tells a sidecar: it believes nothing
+    /// beyond the requests that its question was asked for, and its records only say of which version blocks may be here.
+    pub(super) fn believes(&self) -> bool {
+        !self.0.members.is_sidecar()
+    }
+
+    /// True when the record answers this question.
+    pub(super) fn is_usable(&self, record: &Record, freshness: &Freshness, hop: Hop) -> bool {
+        if !self.believes() || record.copied && hop == Hop::Last {
+            return false;
+        }
+        let fresh = record
+            .fresh_until
+            .is_none_or(|until| Instant::now() < until);
+        match (freshness, &record.known) {
+            (Freshness::Revalidate, _) => false,
+            (Freshness::Not(gone), Known::Present(head)) => fresh && head.etag != *gone,
+            (Freshness::Stored | Freshness::Not(_), _) => fresh,
+        }
+    }
+
     pub(super) fn opened(
         &self,
         object: &ObjectId,
@@ -131,13 +137,14 @@ impl Proxy {
     }
 
     pub(super) fn may_be_stale(&self, old: Option<&Arc<Record>>) -> bool {
-        old.is_some_and(|record| {
-            let until = record
-                .fresh_until
-                .map(|until| until + self.0.settings.stale_if_error);
-            matches!(record.known, Known::Present(_))
-                && until.is_none_or(|until| Instant::now() < until)
-        })
+        self.believes()
+            && old.is_some_and(|record| {
+                let until = record
+                    .fresh_until
+                    .map(|until| until + self.0.settings.stale_if_error);
+                matches!(record.known, Known::Present(_))
+                    && until.is_none_or(|until| Instant::now() < until)
+            })
     }
 
     /// While S3 fails, the version that was current is better than none.

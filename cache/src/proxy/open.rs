@@ -1,20 +1,18 @@
-//! Which version is current: the record held here, else the home's, else S3's word. One question at a time per object.
+//! Which version is current: the record held here, else the home's, else S3's word. Who shares a question is `question`'s.
 //!
 //! The answer of an unknown object brings its first bytes along, so a small object costs one request.
 
-use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{BoxFuture, FutureExt, Shared};
 use tokio::time::Instant;
 
 use super::ask::{relayed, seen_from_here};
-use super::freshness::is_usable;
+use super::question::Question;
 use super::{Ask, Error, Freshness, Hop, Proxy};
 use crate::fill::{Follower, Version};
-use crate::object::{ByteRange, ObjectId, RUN_BLOCKS, Scope, Source};
+use crate::object::{ByteRange, ObjectId, RUN_BLOCKS, Source};
 use crate::origin::{self, Revalidation};
 use crate::peer::{self, Contact, Found, RefusalKind, Want};
 use crate::store::{Absent, Known, Record, Ticket};
@@ -32,49 +30,11 @@ pub(super) struct Opened {
     pub(super) fills: Vec<Follower>,
 }
 
-type Open = Shared<BoxFuture<'static, Result<Opened, Error>>>;
-
-/// A question that others may join: about what, asked of S3 rather than of the home, and how current.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Question {
-    object: ObjectId,
-    at_origin: bool,
-    freshness: Freshness,
-}
-
-/// The questions that are out.
-#[derive(Debug, Default)]
-pub(super) struct Opens {
-    running: Mutex<HashMap<Question, Open>>,
-}
-
-impl Opens {
-    /// Later readers ask anew.
-    pub(super) fn detach(&self, scope: &Scope) {
-        self.running()
-            .retain(|question, _| !scope.covers(&question.object));
-    }
-
-    fn remove(&self, question: &Question, open: &Open) {
-        let mut running = self.running();
-        if running
-            .get(question)
-            .is_some_and(|current| current.ptr_eq(open))
-        {
-            running.remove(question);
-        }
-    }
-
-    fn running(&self) -> MutexGuard<'_, HashMap<Question, Open>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Proxy {
     /// The object's current version. An absent object is an error.
     pub(super) async fn open(&self, ask: &Ask) -> Result<Opened, Error> {
         if let Some(record) = self.0.store.head(&ask.object)
-            && is_usable(&record, &ask.freshness, ask.hop)
+            && self.is_usable(&record, &ask.freshness, ask.hop)
         {
             return present(Opened {
                 record,
@@ -94,31 +54,6 @@ impl Proxy {
             return present(self.find(question, first).await?);
         }
         present(self.join(question, first).await?)
-    }
-
-    /// The answer to a question that may be out already. Boxed: an answer may lead to another question.
-    fn join(&self, question: Question, first: Option<Range<u64>>) -> Open {
-        let (open, mine) = {
-            let mut running = self.0.opens.running();
-            // An error is for those who waited for it: who comes after it asks anew.
-            let failed = |open: &&Open| matches!(open.peek(), Some(Err(_)));
-            if let Some(open) = running.get(&question).filter(|open| !failed(open)) {
-                (open.clone(), false)
-            } else {
-                let open = self.clone().find_detached(question.clone(), first);
-                running.insert(question.clone(), open.clone());
-                (open, true)
-            }
-        };
-        if mine {
-            // The question outlives whoever asked it first.
-            let (proxy, question, open) = (self.clone(), question, open.clone());
-            tokio::spawn(async move {
-                let _answer = open.clone().await;
-                proxy.0.opens.remove(&question, &open);
-            });
-        }
-        open
     }
 
     /// S3 has another version than this one, which may be held as current here and at its home.
@@ -141,13 +76,11 @@ impl Proxy {
         }
     }
 
-    fn find_detached(self, question: Question, first: Option<Range<u64>>) -> Open {
-        async move { self.find(question, first).await }
-            .boxed()
-            .shared()
-    }
-
-    async fn find(&self, question: Question, first: Option<Range<u64>>) -> Result<Opened, Error> {
+    pub(super) async fn find(
+        &self,
+        question: Question,
+        first: Option<Range<u64>>,
+    ) -> Result<Opened, Error> {
         // Before anything is asked: what an invalidation overtakes is answered, but not stored.
         let ticket = self.0.store.begin(&question.object);
         let old = self.0.store.head(&question.object);
@@ -258,7 +191,8 @@ impl Proxy {
         for home in self.peers_before_me(object, 0, PEERS_TRIED) {
             match self.ask(&home, &want).await {
                 Ok((found, body)) => {
-                    if let Some(opened) = self.adopt(object, found, (home, body), ticket) {
+                    let opened = self.adopt(object, &want, found, (home, body), ticket);
+                    if let Some(opened) = opened {
                         return Some(Ok(opened));
                     }
                 }
@@ -286,19 +220,26 @@ impl Proxy {
     fn adopt(
         &self,
         object: &ObjectId,
+        want: &Want,
         found: Found,
         stream: (Contact, peer::Body),
         ticket: Ticket,
     ) -> Option<Opened> {
         let now = Instant::now();
         let age = Duration::from_millis(found.age_ms);
+        let head = found.head?;
+        let source = match found.source {
+            // What is here is as current as what is there.
+            Source::Memory if want.held.as_ref() == Some(&head.etag) => Source::Memory,
+            source => seen_from_here(source),
+        };
         let record = Record {
-            known: Known::Present(Arc::new(found.head?)),
+            known: Known::Present(Arc::new(head)),
             fetched: now.checked_sub(age).unwrap_or(now),
             fresh_until: found.fresh_ms.map(|ms| now + Duration::from_millis(ms)),
             copied: true,
         };
-        let opened = self.remember(object, record, seen_from_here(found.source), ticket);
+        let opened = self.remember(object, record, source, ticket);
         if found.bytes.is_empty() {
             return Some(opened);
         }

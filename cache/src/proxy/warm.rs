@@ -7,6 +7,9 @@ use crate::object::{ETag, ObjectId, RUN_BLOCKS, run_of};
 use crate::peer::{self, Want};
 use crate::store::Known;
 
+/// Owners of a run that are asked to hold it before this node does: the first, and its stand-in.
+const PEERS_TRIED: usize = 2;
+
 impl Proxy {
     /// Has each run of an object fetched by its owner. Returns the bytes that are held now; none of an object that
     /// is too large to be stored, or that S3 forbids to store.
@@ -52,7 +55,7 @@ impl Proxy {
     }
 
     async fn warm_at_owner(&self, version: &Version, run: u32) -> Result<u64, Error> {
-        for owner in self.peers_before_me(&version.object, run, 1) {
+        for owner in self.peers_before_me(&version.object, run, PEERS_TRIED) {
             let want = Want {
                 bytes: Some(self.run_bytes(version, run)),
                 version: Some((version.etag.clone(), version.size)),

@@ -9,6 +9,9 @@ use crate::store::{Generations, Ticket};
 
 const NODES: usize = 3;
 
+/// Where a plan has one; it then carries out the first invalidation.
+const SIDECAR: usize = 0;
+
 /// The most invalidations of a plan.
 const CALLS: usize = 2;
 
@@ -56,6 +59,8 @@ pub(super) struct Plan {
     pub(super) lost: u8,
     /// The last node starts in the middle.
     pub(super) joins: bool,
+    /// The first one is a sidecar: it asks for each read anew, stores no head, and nobody knows it. It knows one of the others.
+    pub(super) sidecar: bool,
     /// The rule that is broken.
     pub(super) mutant: Option<Mutant>,
 }
@@ -70,6 +75,24 @@ pub(super) enum Mutant {
     ServesUnheard,
     Coalesced,
     LossIsSuccess,
+    SidecarBelieves,
+    SidecarJoins,
+}
+
+impl Plan {
+    fn is_sidecar(&self, at: usize) -> bool {
+        self.sidecar && at == SIDECAR
+    }
+
+    /// A head that is read there is stored there.
+    fn stores(&self, at: usize) -> bool {
+        !self.is_sidecar(at) || self.mutant == Some(Mutant::SidecarBelieves)
+    }
+
+    /// Who comes later may join a read there.
+    fn joins_reads(&self, at: usize) -> bool {
+        !self.is_sidecar(at) || self.mutant == Some(Mutant::SidecarJoins)
+    }
 }
 
 /// One indivisible step. Numbers are nodes, reads (`read`) and invalidations (`call`); where all nodes know each other, nodes
@@ -193,12 +216,18 @@ type Successors = Vec<(Event, World)>;
 impl World {
     pub(super) fn new(plan: Plan) -> Self {
         let first = if plan.joins { NODES - 1 } else { NODES };
-        let all = bit(first) - 1;
+        let beside = if plan.sidecar { bit(SIDECAR) } else { 0 };
+        let members = (bit(first) - 1) & !beside;
+        let knows = |at: usize| match at {
+            at if plan.is_sidecar(at) => bit(at) | bit(at + 1),
+            at if at < first => members,
+            _ => 0,
+        };
         let node = |at: usize| Node {
             generations: COUNTED.with(|counted| Rc::clone(&counted.now)),
             head: None,
             serving: at < first,
-            knows: if at < first { all } else { 0 },
+            knows: knows(at),
             greeted: 0,
         };
         Self {
@@ -268,8 +297,13 @@ impl World {
             if !self.nodes[at].serving {
                 continue;
             }
-            // Each node may take any node that it knows for the home.
-            for home in nodes_of(self.nodes[at].knows) {
+            // Each node may take any node that it knows for the home; a sidecar's discovery is another one's.
+            let homes = if plan.is_sidecar(at) {
+                self.serving()
+            } else {
+                self.nodes[at].knows
+            };
+            for home in nodes_of(homes) {
                 if self.open(at, home != at).is_some() {
                     continue;
                 }
@@ -355,7 +389,7 @@ impl World {
         let me = NODES - 1;
         let node = &self.nodes[me];
         if node.knows == 0 {
-            for knows in 1..bit(me) {
+            for knows in (1..bit(me)).filter(|knows| !plan.sidecar || knows & bit(SIDECAR) == 0) {
                 let mut world = self.clone();
                 world.nodes[me].knows = knows | bit(me);
                 add(Event::Starts { knows }, world);
@@ -380,6 +414,12 @@ impl World {
         }
     }
 
+    fn serving(&self) -> u8 {
+        (0..NODES)
+            .filter(|node| self.nodes[*node].serving)
+            .fold(0, |bits, node| bits | bit(node))
+    }
+
     fn flight(&mut self, read: usize) -> &mut Flight {
         self.flights[read].as_mut().expect("it is under way")
     }
@@ -396,7 +436,7 @@ impl World {
         self.flights[read] = Some(Flight {
             at,
             ticket: self.nodes[at].generations.begin(KEY),
-            open: true,
+            open: plan.joins_reads(at),
             floor: self.floor,
             stage,
         });
@@ -425,7 +465,8 @@ impl World {
         }
         self.flights[read] = None;
         let node = &mut self.nodes[flight.at];
-        if node.generations.valid(KEY, flight.ticket) || plan.mutant == Some(Mutant::NoTicket) {
+        let valid = node.generations.valid(KEY, flight.ticket);
+        if plan.stores(flight.at) && (valid || plan.mutant == Some(Mutant::NoTicket)) {
             node.head = Some(Record {
                 version,
                 copied: flight.is_copy(),
@@ -552,10 +593,9 @@ impl World {
                 .any(|other| other.stage == Stage::Waits(read));
             let newest =
                 flight.version() == Some(last) || flight.stage == Stage::Reading && s3 == last;
-            let void = !flight.open
-                && flight.floor == 0
-                && !self.nodes[flight.at].generations.valid(KEY, flight.ticket)
-                && plan.mutant != Some(Mutant::NoTicket);
+            let valid = self.nodes[flight.at].generations.valid(KEY, flight.ticket)
+                || plan.mutant == Some(Mutant::NoTicket);
+            let void = !flight.open && flight.floor == 0 && !(plan.stores(flight.at) && valid);
             if newest {
                 for waiter in &mut self.flights {
                     *waiter = waiter.filter(|waiter| waiter.stage != Stage::Waits(read));
@@ -566,7 +606,7 @@ impl World {
             }
         }
         self.renumber();
-        if !plan.joins {
+        if !plan.joins && !plan.sidecar {
             self.name_anew();
         }
         self.line_up();

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::node::GONE_AFTER;
 use super::*;
 
 const NOW: Duration = Duration::from_secs(100);
@@ -31,6 +32,7 @@ fn hello(name: &str, boot: u64) -> Hello {
         url: format!("http://{name}"),
         boot,
         leaving: false,
+        sidecar: false,
         members: vec![],
     }
 }
@@ -354,4 +356,50 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_sidecar_is_answered_and_neither_noted_nor_named() {
+    let mut roll = roll();
+    roll.discovered(vec![found("a", true)], NOW);
+    roll.take_changed();
+    let hello = Hello {
+        sidecar: true,
+        members: vec![contact("z")],
+        ..hello("sidecar@web", 7)
+    };
+    roll.heard(&hello, NOW);
+    assert!(!roll.take_changed());
+    assert!(!knows(&roll, "sidecar@web") && !knows(&roll, "z"));
+    assert_eq!(roll.welcome().members, [contact("me"), contact("a")]);
+}
+
+#[test]
+fn a_sidecar_follows_the_ring_and_is_not_in_it() {
+    let mut roll = Roll::beside(contact("sidecar@web"), 1);
+    assert!(!roll.knows_the_ring());
+    roll.discovered(vec![], NOW);
+    assert!(!roll.knows_the_ring(), "there is nobody to tell");
+    assert!(roll.said_hello(), "there is nobody to greet");
+    roll.discovered(vec![found("a", true), found("b", true)], NOW);
+    assert!(roll.knows_the_ring() && !roll.said_hello());
+    roll.answered("a", &welcome("a", 1), NOW);
+    roll.unanswered("b", NOW);
+    roll.set_ready();
+    assert!(roll.said_hello());
+    let states: Vec<_> = ["a", "b", "sidecar@web"]
+        .iter()
+        .map(|name| state(&roll, name))
+        .collect();
+    assert_eq!(states, [Some(State::Serving), Some(State::Silent), None]);
+    assert!(roll.hello().sidecar);
+    assert!(!roll.vouched().contains(&contact("sidecar@web")));
+}
+
+#[test]
+fn a_node_alone_knows_its_ring_once_discovery_has_spoken() {
+    let mut roll = roll();
+    assert!(!roll.knows_the_ring());
+    roll.discovered(vec![], NOW);
+    assert!(roll.knows_the_ring());
 }
