@@ -3,6 +3,7 @@
 mod refusals;
 mod rights;
 mod stock;
+mod suites;
 
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 

