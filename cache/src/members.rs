@@ -1,7 +1,7 @@
 //! Who is known, and what became of them: discovery, hellos and requests go in, the [`Ring`] comes out.
 //!
 //! *Ready once to join; out only when terminating, gone or silent.* A contact is anybody who has to be told of an
-//! invalidation; a member is a contact that discovery names. `roll` decides, without clock or network; here are the
+//! invalidation; a member is a contact that discovery names; a sidecar is neither. `roll` decides, without clock or network; here are the
 //! clock, the lock and the channel on which rings are published.
 
 pub mod heartbeat;
