@@ -309,7 +309,7 @@ impl Source {
     ];
 
     /// The word.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Memory => "memory",
             Self::Peer => "peer",

@@ -77,7 +77,12 @@ async fn before_weed() -> Option<(Weed, Doors)> {
         put.send().await.ok()
     })
     .await;
-    s3.delete_object().bucket("bucket").key("ready").send().await.unwrap();
+    s3.delete_object()
+        .bucket("bucket")
+        .key("ready")
+        .send()
+        .await
+        .unwrap();
     let doors = Doors::before(&weed.endpoint()).await;
     Some((weed, doors))
 }

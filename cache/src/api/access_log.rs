@@ -19,8 +19,10 @@ use super::error::Failure;
 use super::health::NOT_READY;
 use super::request_id;
 use crate::metrics::Metrics;
+use crate::object::Source;
 
 const X_FALCON_NODE: HeaderName = HeaderName::from_static("x-falcon-node");
+const X_FALCON_CACHE: HeaderName = HeaderName::from_static("x-falcon-cache");
 const X_AMZ_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 
 /// The label of answers that were not read from anywhere.
@@ -117,6 +119,9 @@ pub(crate) async fn frame(
     }
     if frame.errors == Errors::Xml {
         headers.entry(X_AMZ_REQUEST_ID).or_insert(id.clone());
+        // A refusal is from nowhere: nothing of it is kept either.
+        let refused = HeaderValue::from_static(Source::Bypass.as_str());
+        headers.entry(X_FALCON_CACHE).or_insert(refused);
     }
     if let Some(failure) = failure.as_ref() {
         let (media, text) = failure.render(frame.errors, request_id::text(&id));

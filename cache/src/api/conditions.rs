@@ -124,9 +124,15 @@ fn names(list: &str, etag: &str, comparison: Comparison) -> bool {
 
 fn equal(asked: &str, etag: &str, comparison: Comparison) -> bool {
     match comparison {
-        Comparison::Strong => !asked.starts_with("W/") && asked == etag,
-        Comparison::Weak => opaque(asked) == opaque(etag),
+        Comparison::Strong => !asked.starts_with("W/") && bare(asked) == bare(etag),
+        Comparison::Weak => bare(opaque(asked)) == bare(opaque(etag)),
     }
+}
+
+/// S3 takes a tag without its quotes, too.
+fn bare(tag: &str) -> &str {
+    let within = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+    within.unwrap_or(tag)
 }
 
 fn opaque(tag: &str) -> &str {

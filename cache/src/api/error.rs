@@ -125,6 +125,13 @@ impl Failure {
         self
     }
 
+    /// The same, without that header.
+    #[must_use]
+    pub fn without(mut self, name: &HeaderName) -> Self {
+        self.0.headers.retain(|(own, _)| own != name);
+        self
+    }
+
     /// The status.
     pub fn status(&self) -> StatusCode {
         self.0.status

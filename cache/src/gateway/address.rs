@@ -92,6 +92,17 @@ pub(super) struct Parameters {
 
 impl Parameters {
     pub(super) fn of(query: &str) -> Self {
+        Self::read(query, |name| {
+            !SIGNATURE.iter().any(|it| it.eq_ignore_ascii_case(name))
+        })
+    }
+
+    /// With those of the signature.
+    pub(super) fn all_of(query: &str) -> Self {
+        Self::read(query, |_| true)
+    }
+
+    fn read(query: &str, counts: impl Fn(&str) -> bool) -> Self {
         let mut own = Self::default();
         for part in query.split('&').filter(|part| !part.is_empty()) {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
@@ -100,7 +111,7 @@ impl Parameters {
                 percent_decode_str(&blanks).decode_utf8_lossy().into_owned()
             };
             let name = decoded(name);
-            if SIGNATURE.iter().any(|it| it.eq_ignore_ascii_case(&name)) {
+            if !counts(&name) {
                 continue;
             }
             if !own.raw.is_empty() {

@@ -257,22 +257,28 @@ fn sent_on(headers: &HeaderMap) -> HeaderMap {
         if NOT_SENT.contains(&name.as_str()) || name.as_str().starts_with("x-falcon-") {
             continue;
         }
-        if name == header::CONTENT_ENCODING {
-            // What is left is the object's own.
-            let said = value.to_str().unwrap_or_default().split(',').map(str::trim);
-            let own: Vec<&str> = said
-                .filter(|it| !it.eq_ignore_ascii_case("aws-chunked") && !it.is_empty())
-                .collect();
-            if let Ok(value) = HeaderValue::try_from(own.join(","))
-                && !own.is_empty()
-            {
-                sent.append(name, value);
+        if name == header::CONTENT_ENCODING
+            && let Some(own) = without_chunks(value)
+        {
+            if !own.is_empty() {
+                sent.append(name, own);
             }
             continue;
         }
         sent.append(name, value.clone());
     }
     sent
+}
+
+/// The object's own encodings, where the streaming one is among those that are named.
+fn without_chunks(value: &HeaderValue) -> Option<HeaderValue> {
+    let is_chunks = |it: &str| it.eq_ignore_ascii_case("aws-chunked");
+    let named = || value.to_str().unwrap_or_default().split(',').map(str::trim);
+    if !named().any(is_chunks) {
+        return None;
+    }
+    let own: Vec<&str> = named().filter(|it| !is_chunks(it)).collect();
+    HeaderValue::try_from(own.join(", ")).ok()
 }
 
 fn handed_on(mut headers: HeaderMap) -> HeaderMap {

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, Method, StatusCode, Uri};
+use http::{Extensions, HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use s3s::auth::{S3Auth, SecretKey};
@@ -18,10 +18,17 @@ use s3s::validation::NameValidation;
 use s3s::{S3, S3Request, S3Response, S3Result, TrailingHeaders, s3_error};
 
 use super::Door;
+use super::address::Parameters;
 use crate::access::{Access, Caller};
 use crate::api::denied;
 use crate::api::error::Failure;
 use crate::origin::Incoming;
+
+/// Headers of S3's that need not be signed.
+const UNSIGNED: &[&str] = &["x-amz-content-sha256", "x-amz-user-agent"];
+
+/// A URL that is signed ahead is good for a week at most.
+const LONGEST_SECONDS: u64 = 7 * 24 * 3600;
 
 /// The verifier, before the door.
 #[derive(Clone)]
@@ -42,6 +49,9 @@ pub(super) async fn verified(
     State(Signatures(service)): State<Signatures>,
     request: Request,
 ) -> Response {
+    if let Err(failure) = covers(request.uri(), request.headers()) {
+        return failure.into_response();
+    }
     match service.call(request.map(s3s::Body::http_body_unsync)).await {
         Ok(response) => response.map(Body::new).into_response(),
         Err(_) => Failure::new(
@@ -51,6 +61,45 @@ pub(super) async fn verified(
         )
         .into_response(),
     }
+}
+
+/// What S3 demands of a signature before it looks at it: that it covers every `x-amz-` header, and is not for ever.
+fn covers(uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
+    let parameters = Parameters::all_of(uri.query().unwrap_or_default());
+    let authorization = headers.get(header::AUTHORIZATION);
+    let authorization = authorization.and_then(|value| value.to_str().ok());
+    let signed = parameters.get("X-Amz-SignedHeaders").or_else(|| {
+        let (_, rest) = authorization?.split_once("SignedHeaders=")?;
+        rest.split(',').next()
+    });
+    let Some(signed) = signed else {
+        return Ok(()); // there is none, or none of this kind
+    };
+    let is_signed = |name: &str| {
+        signed
+            .split(';')
+            .any(|it| it.trim().eq_ignore_ascii_case(name))
+    };
+    let mut names = headers.keys().map(HeaderName::as_str);
+    let loose = names
+        .find(|name| name.starts_with("x-amz-") && !UNSIGNED.contains(name) && !is_signed(name));
+    if let Some(name) = loose {
+        return Err(Failure::new(
+            StatusCode::FORBIDDEN,
+            "AccessDenied",
+            format_args!("There were headers present in the request which were not signed: {name}"),
+        ));
+    }
+    let expires = parameters
+        .get("X-Amz-Expires")
+        .and_then(|it| it.parse::<u64>().ok());
+    if expires.is_some_and(|seconds| seconds > LONGEST_SECONDS) {
+        return Err(Failure::bad(
+            "AuthorizationQueryParametersError",
+            "X-Amz-Expires must be less than a week (in seconds) that is 604800",
+        ));
+    }
+    Ok(())
 }
 
 /// No operation of its own: the route takes all.
@@ -138,4 +187,46 @@ fn body(mut body: s3s::Body, trailing: Option<TrailingHeaders>) -> Incoming {
         }
     };
     StreamBody::new(frames).boxed_unsync()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_covers_what_it_is_sent_with() {
+        let code = |uri: &str, given: &[(&str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in given {
+                let name = HeaderName::try_from(*name).unwrap();
+                headers.append(name, value.parse().unwrap());
+            }
+            let covered = covers(&uri.parse().unwrap(), &headers);
+            covered.err().map(|failure| failure.code().to_owned())
+        };
+        let by_header = |signed: &str| {
+            format!("AWS4-HMAC-SHA256 Credential=a, SignedHeaders={signed}, Signature=0")
+        };
+        let with = by_header("host;x-amz-date;x-amz-meta-a");
+        let date = ("x-amz-date", "d");
+        assert_eq!(code("/b/k", &[("authorization", &with), date]), None);
+        let meta = [
+            ("authorization", with.as_str()),
+            date,
+            ("x-amz-meta-b", "1"),
+        ];
+        assert_eq!(code("/b/k", &meta).as_deref(), Some("AccessDenied"));
+        let url = "/b/k?X-Amz-SignedHeaders=host%3Bx-amz-meta-a&X-Amz-Expires=604800";
+        assert_eq!(code(url, &[("x-amz-meta-a", "1")]), None);
+        assert_eq!(
+            code(url, &[("x-amz-acl", "private")]).as_deref(),
+            Some("AccessDenied")
+        );
+        let ever = "/b/k?X-Amz-SignedHeaders=host&X-Amz-Expires=604801";
+        assert_eq!(
+            code(ever, &[]).as_deref(),
+            Some("AuthorizationQueryParametersError")
+        );
+        assert_eq!(code("/b/k", &[("x-amz-acl", "private")]), None);
+    }
 }
