@@ -105,8 +105,9 @@ def compared(case, answers, allowed):
             yield f"{case.name} at {name}: {len(others)} answers, and directly {len(direct)}"
         for number, (here, there) in enumerate(zip(direct, others), 1):
             for part, wanted, got in here.differences(there):
+                part = f"{here.call}: {part}"
                 if (case.name, part) not in allowed:
-                    yield f"{case.name} at {name}: {number}. {here.call}: {part}: {got}, and directly {wanted}"
+                    yield f"{case.name} at {name}: {number}. {part}: {got}, and directly {wanted}"
 
 
 def stored(suite, case):
