@@ -276,32 +276,36 @@ fn pairs<const N: usize>(said: [(&str, Option<String>); N]) -> Vec<(String, Stri
         .collect()
 }
 
+macro_rules! head {
+    ($answer:ident, $size:expr, $checksums:expr) => {
+        Head {
+            etag: etag($answer.e_tag())?,
+            size: $size,
+            last_modified: time($answer.last_modified()),
+            content_type: owned($answer.content_type()),
+            cache_control: owned($answer.cache_control()),
+            content_encoding: owned($answer.content_encoding()),
+            content_disposition: owned($answer.content_disposition()),
+            content_language: owned($answer.content_language()),
+            expires: owned($answer.expires_string()),
+            version_id: owned($answer.version_id()),
+            storage_class: $answer.storage_class().map(ToString::to_string),
+            metadata: metadata($answer.metadata()),
+            others: others!($answer),
+            checksums: $checksums,
+        }
+    };
+}
+
+/// `whole`: the answer holds all bytes of the object.
 fn head_of_get(answer: &GetObjectOutput, size: u64, whole: bool) -> Result<Head, Error> {
-    Ok(Head {
-        etag: etag(answer.e_tag())?,
-        size,
-        last_modified: time(answer.last_modified()),
-        content_type: owned(answer.content_type()),
-        cache_control: owned(answer.cache_control()),
-        content_encoding: owned(answer.content_encoding()),
-        content_disposition: owned(answer.content_disposition()),
-        content_language: owned(answer.content_language()),
-        expires: owned(answer.expires_string()),
-        version_id: owned(answer.version_id()),
-        storage_class: owned(
-            answer
-                .storage_class()
-                .map(aws_sdk_s3::types::StorageClass::as_str),
-        ),
-        metadata: metadata(answer.metadata()),
-        others: others!(answer),
-        // A part's checksum is not the object's.
-        checksums: if whole {
-            checksums!(answer)
-        } else {
-            Vec::new()
-        },
-    })
+    // A part's checksum is not the object's.
+    let checksums = if whole {
+        checksums!(answer)
+    } else {
+        Vec::new()
+    };
+    Ok(head!(answer, size, checksums))
 }
 
 fn head_of_head(answer: &HeadObjectOutput) -> Result<Head, Error> {
@@ -309,26 +313,7 @@ fn head_of_head(answer: &HeadObjectOutput) -> Result<Head, Error> {
         .content_length()
         .and_then(|length| u64::try_from(length).ok())
         .ok_or_else(|| Error::Broken("it names no length".to_owned()))?;
-    Ok(Head {
-        etag: etag(answer.e_tag())?,
-        size,
-        last_modified: time(answer.last_modified()),
-        content_type: owned(answer.content_type()),
-        cache_control: owned(answer.cache_control()),
-        content_encoding: owned(answer.content_encoding()),
-        content_disposition: owned(answer.content_disposition()),
-        content_language: owned(answer.content_language()),
-        expires: owned(answer.expires_string()),
-        version_id: owned(answer.version_id()),
-        storage_class: owned(
-            answer
-                .storage_class()
-                .map(aws_sdk_s3::types::StorageClass::as_str),
-        ),
-        metadata: metadata(answer.metadata()),
-        others: others!(answer),
-        checksums: checksums!(answer),
-    })
+    Ok(head!(answer, size, checksums!(answer)))
 }
 
 fn etag(said: Option<&str>) -> Result<ETag, Error> {
