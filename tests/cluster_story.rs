@@ -1,6 +1,6 @@
 //! The story that the README tells, on a real cluster: install, apply, read, see, take away.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::harness::cluster::{BUCKET, Cluster, operator, operator_alone, sh, sh_with};
 use crate::harness::weed::{KEY_ID, SECRET};
@@ -207,7 +207,7 @@ async fn caches_go_on_without_their_operator_and_are_known_to_the_next_one() {
     cluster.s3.put(BUCKET, KEY, TEXT).await;
     cluster.apply("orphan", &json!({"replicas": 2})).await;
     cluster.ready("orphan").await;
-    let before = pods_as_made(&cluster).await;
+    let before = cluster.pods_as_made().await;
 
     sh("helm uninstall falcon --namespace falcon-system --wait").await;
     *operator = false;
@@ -228,7 +228,7 @@ async fn caches_go_on_without_their_operator_and_are_known_to_the_next_one() {
             status["observedGeneration"] == 2
         })
         .await;
-    assert_eq!(pods_as_made(&cluster).await, before);
+    assert_eq!(cluster.pods_as_made().await, before);
 
     // The chart once more over itself, and its own test.
     sh(
@@ -237,16 +237,4 @@ async fn caches_go_on_without_their_operator_and_are_known_to_the_next_one() {
         helm test falcon --namespace falcon-system --timeout 1m",
     )
     .await;
-}
-
-/// The pods' identities and starts: a pod that was made or started again has others.
-async fn pods_as_made(cluster: &Cluster) -> Vec<Value> {
-    let pods = cluster.get("pods").await;
-    let made = |pod: &Value| {
-        json!([
-            pod["metadata"]["uid"],
-            pod["status"]["containerStatuses"][0]["restartCount"]
-        ])
-    };
-    pods["items"].as_array().unwrap().iter().map(made).collect()
 }

@@ -8,6 +8,7 @@ pub(crate) mod node;
 pub(crate) mod operator;
 pub(crate) mod readme;
 pub(crate) mod s3;
+pub(crate) mod sdk;
 pub(crate) mod weed;
 
 use std::future::Future;

@@ -12,6 +12,7 @@ mod cache_processes;
 mod cache_production;
 mod cache_read;
 mod cache_write;
+mod cluster_doors;
 mod cluster_load;
 mod cluster_objects;
 mod cluster_story;

@@ -16,7 +16,7 @@ use super::until_within;
 use super::weed::{KEY_ID, SECRET, Weed};
 
 /// Pods come and go within this, or never.
-const PATIENCE: Duration = Duration::from_mins(3);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 /// The bucket of every test; it has an S3 of its own.
 pub(crate) const BUCKET: &str = "bucket";
 
@@ -136,6 +136,16 @@ impl Cluster {
                 )
             })
             .collect()
+    }
+
+    /// The identities and starts of all pods: one that was made or started again has others.
+    pub(crate) async fn pods_as_made(&self) -> Vec<Value> {
+        let pods = self.get("pods").await;
+        let made = |pod: &Value| {
+            let starts = &pod["status"]["containerStatuses"][0]["restartCount"];
+            json!([pod["metadata"]["uid"], starts])
+        };
+        pods["items"].as_array().unwrap().iter().map(made).collect()
     }
 
     /// Waits until each of so many pods sees a ring of just these, all serving.
