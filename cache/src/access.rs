@@ -126,12 +126,16 @@ struct Rules {
 
 impl Access {
     /// Everybody may do everything.
-    pub fn open() -> Self {
+    fn open() -> Self {
         Self(None)
     }
 
-    /// The rules of a file; [`Access::reload`] reads it again.
-    pub fn of_file(path: PathBuf) -> Result<Self, Error> {
+    /// The rules of a file, which [`Access::reload`] reads again; without one, none.
+    pub fn of(file: Option<PathBuf>) -> Result<Self, Error> {
+        file.map_or_else(|| Ok(Self::open()), Self::of_file)
+    }
+
+    fn of_file(path: PathBuf) -> Result<Self, Error> {
         let text = file::read(&path)?;
         let principals = file::parse(&path, &text)?;
         let rules = RwLock::new(Rules { text, principals });

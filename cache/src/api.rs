@@ -254,6 +254,11 @@ impl Api {
         })
     }
 
+    /// What the routes work with.
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
     /// Who asks; `401` where nobody is known by what is shown.
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, Failure> {
         let shown = headers

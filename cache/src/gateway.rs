@@ -27,13 +27,10 @@ use axum::response::{IntoResponse, Response};
 use http::request::Parts as Head;
 use http::{Method, StatusCode};
 
-use crate::access::{Access, Caller, Target, Verb};
+use crate::access::{Caller, Target, Verb};
 use crate::api::error::Failure;
-use crate::api::{self, Errors, Frame, denied, frame, permit};
-use crate::invalidate::Invalidator;
-use crate::metrics::Metrics;
-use crate::origin::{Incoming, Origin};
-use crate::proxy::Proxy;
+use crate::api::{self, Api, Errors, Frame, denied, frame, permit};
+use crate::origin::Incoming;
 use address::{Address, Parameters};
 use operation::{Level, Operation, Way};
 use signature::Signatures;
@@ -45,27 +42,10 @@ pub struct Settings {
     pub domains: Vec<String>,
 }
 
-/// The parts of the node that the door uses.
-pub struct Parts {
-    /// Reads.
-    pub proxy: Proxy,
-    /// Everything else.
-    pub origin: Origin,
-    /// The barrier after each write.
-    pub invalidator: Invalidator,
-    /// Who may do what.
-    pub access: Access,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// What all doors may do.
-    pub api: api::Settings,
-    /// What this one is told.
-    pub settings: Settings,
-}
-
-/// The state of the door.
+/// The state of the door: what the other door works with, too.
 struct Door {
-    parts: Parts,
+    api: Arc<Api>,
+    settings: Settings,
 }
 
 /// A request that was let in, and what it is.
@@ -80,10 +60,14 @@ struct Asked {
 }
 
 /// The S3 port.
-pub fn router(parts: Parts) -> Router {
-    let shown = Frame::new("s3", Errors::Xml, &parts.api.node, &parts.metrics);
-    let door = Arc::new(Door { parts });
-    let entrance: Router = if door.parts.access.is_guarded() {
+pub fn router(api: &Arc<Api>, settings: Settings) -> Router {
+    let parts = api.parts();
+    let shown = Frame::new("s3", Errors::Xml, &parts.settings.node, &parts.metrics);
+    let door = Arc::new(Door {
+        api: Arc::clone(api),
+        settings,
+    });
+    let entrance: Router = if door.parts().access.is_guarded() {
         let signatures = Signatures::new(Arc::clone(&door));
         Router::new()
             .fallback(signature::verified)
@@ -106,10 +90,14 @@ async fn unsigned(State(door): State<Arc<Door>>, request: Request) -> Response {
 }
 
 impl Door {
+    fn parts(&self) -> &api::Parts {
+        self.api.parts()
+    }
+
     /// The answer to a request whose signature holds and whose encoding is off.
     async fn answer(&self, who: Caller, head: Head, body: Incoming) -> Result<Response, Failure> {
         let host = Address::host(&head.uri, &head.headers);
-        let address = Address::of(&head.uri, host, &self.parts.settings.domains)?;
+        let address = Address::of(&head.uri, host, &self.settings.domains)?;
         let parameters = Parameters::of(head.uri.query().unwrap_or_default());
         let Some(operation) = Operation::of(&head.method, &address, &parameters) else {
             return Err(not_implemented(&head.method, &address));
@@ -159,10 +147,10 @@ impl Door {
             _ => Target::Bucket,
         };
         permit(who, operation.verb, bucket, target)?;
-        if !self.parts.api.allows(bucket) {
+        if !self.parts().settings.allows(bucket) {
             return Err(denied(bucket));
         }
-        if operation.verb == Verb::Write && self.parts.api.read_only {
+        if operation.verb == Verb::Write && self.parts().settings.read_only {
             return Err(Failure::new(
                 StatusCode::FORBIDDEN,
                 "AccessDenied",

@@ -126,10 +126,7 @@ impl Node {
         discovery: BoxStream<'static, Vec<Found>>,
     ) -> Result<Self, Error> {
         let token = token(settings.peer_token_file)?;
-        let access = match settings.access_file {
-            Some(path) => Access::of_file(path)?,
-            None => Access::open(),
-        };
+        let access = Access::of(settings.access_file)?;
         let metrics = Arc::new(Metrics::new());
         let origin = Origin::new(settings.origin, metrics.clone()).await?;
         let store = Arc::new(Store::new(settings.cache_bytes, settings.hot_bytes));
@@ -144,14 +141,7 @@ impl Node {
             metrics.clone(),
         );
         let stop_all = CancellationToken::new();
-        let own = proxy.clone();
-        let invalidator = Invalidator::new(
-            members.clone(),
-            Arc::new(peers.clone()),
-            Arc::new(move |scope: &_| own.forget(scope)),
-            metrics.clone(),
-            stop_all.clone(),
-        );
+        let invalidator = barrier(&proxy, &members, &peers, &metrics, &stop_all);
         let (ready, is_ready) = watch::channel(Ready::No("the ring is not known yet".into()));
         let api = Api::new(Parts {
             proxy: proxy.clone(),
@@ -161,17 +151,9 @@ impl Node {
             metrics: metrics.clone(),
             access: access.clone(),
             ready: is_ready,
-            settings: settings.api.clone(),
+            settings: settings.api,
         });
-        let gateway = gateway::router(gateway::Parts {
-            proxy: proxy.clone(),
-            origin: origin.clone(),
-            invalidator: invalidator.clone(),
-            access: access.clone(),
-            metrics: metrics.clone(),
-            api: settings.api,
-            settings: settings.gateway,
-        });
+        let gateway = gateway::router(&api, settings.gateway);
         observe(&metrics, &proxy, &members, &invalidator);
         let stop_main = CancellationToken::new();
         let door = |name, stop: &CancellationToken| Door {
@@ -325,6 +307,24 @@ async fn until_it_answers(origin: &Origin, bucket: &str) {
         pause = (pause * 2).min(longest);
     }
     tracing::info!(bucket, "S3 answers");
+}
+
+/// The barrier, in which this node takes part too.
+fn barrier(
+    proxy: &Proxy,
+    members: &Arc<Members>,
+    peers: &Peers,
+    metrics: &Arc<Metrics>,
+    stop: &CancellationToken,
+) -> Invalidator {
+    let own = proxy.clone();
+    Invalidator::new(
+        members.clone(),
+        Arc::new(peers.clone()),
+        Arc::new(move |scope: &_| own.forget(scope)),
+        metrics.clone(),
+        stop.clone(),
+    )
 }
 
 /// Its picture of the others: from within the ring, or from beside it.

@@ -83,7 +83,7 @@ async fn before_weed() -> Option<(Weed, Doors)> {
         .send()
         .await
         .unwrap();
-    let doors = Doors::before(&weed.endpoint()).await;
+    let doors = Box::pin(Doors::before(&weed.endpoint())).await;
     Some((weed, doors))
 }
 
@@ -149,7 +149,7 @@ fn number(said: &str, word: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_door_answers_as_s3_itself_does() {
-    let Some((weed, doors)) = before_weed().await else {
+    let Some((weed, doors)) = Box::pin(before_weed()).await else {
         return;
     };
     let mut args = words(&format!(
@@ -166,7 +166,7 @@ async fn every_door_answers_as_s3_itself_does() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_door_knows_a_key_exactly() {
     let s3 = S3::start().await;
-    let doors = Doors::before(&s3.endpoint()).await;
+    let doors = Box::pin(Doors::before(&s3.endpoint())).await;
     let mut args = words(&format!(
         "--falcon --origin exact --direct {} --bucket bucket",
         s3.endpoint()
@@ -179,7 +179,7 @@ async fn every_door_knows_a_key_exactly() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_of_aws_works_through_a_door() {
-    let Some((_weed, doors)) = before_weed().await else {
+    let Some((_weed, doors)) = Box::pin(before_weed()).await else {
         return;
     };
     let args = words(&format!("--endpoint {} --bucket bucket", doors.door(0)));
@@ -188,7 +188,7 @@ async fn the_command_line_of_aws_works_through_a_door() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn data_frames_read_their_columns_and_s3_no_other_blocks() {
-    let Some((weed, doors)) = before_weed().await else {
+    let Some((weed, doors)) = Box::pin(before_weed()).await else {
         return;
     };
     let mut args = words(&format!(
@@ -205,7 +205,7 @@ async fn data_frames_read_their_columns_and_s3_no_other_blocks() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sdks_for_go_and_javascript_work_through_a_door() {
-    let Some((_weed, doors)) = before_weed().await else {
+    let Some((_weed, doors)) = Box::pin(before_weed()).await else {
         return;
     };
     for program in ["go", "javascript"] {

@@ -11,7 +11,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body::{Body as _, Frame as BodyFrame, SizeHint};
 use tokio::time::Instant;
 
@@ -94,6 +94,7 @@ pub(crate) async fn frame(
     let id = request_id::of(request.headers());
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
+    let with_body = has_body(request.headers());
     request
         .headers_mut()
         .insert(request_id::X_REQUEST_ID, id.clone());
@@ -122,6 +123,10 @@ pub(crate) async fn frame(
         // A refusal is from nowhere: nothing of it is kept either.
         let refused = HeaderValue::from_static(Source::Bypass.as_str());
         headers.entry(X_FALCON_CACHE).or_insert(refused);
+        if with_body && status.is_client_error() {
+            // Who was refused before his body was read hears that the connection goes with it.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
     }
     if let Some(failure) = failure.as_ref() {
         let (media, text) = failure.render(frame.errors, request_id::text(&id));
@@ -156,6 +161,11 @@ pub(crate) async fn frame(
         line,
     };
     response.map(|body| Body::new(Metered { body, account }))
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    let length = headers.get(header::CONTENT_LENGTH);
+    length.is_some_and(|length| length != "0") || headers.contains_key(header::TRANSFER_ENCODING)
 }
 
 /// Bytes after which the body is over for the HTTP library, which then asks no further.

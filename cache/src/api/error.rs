@@ -177,7 +177,7 @@ impl Failure {
         ];
         for (name, value) in shown {
             if let Some(value) = value {
-                text.push_str(&format!("<{name}>{}</{name}>", escaped(value)));
+                element(&mut text, name, value);
             }
         }
         text.push_str("</Error>");
@@ -202,22 +202,24 @@ impl Failure {
     }
 }
 
-/// Text as XML's content. What XML can't hold at all is left out: it can only stand in a key that was asked for.
-pub(crate) fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
+/// An element of XML. What XML can't hold at all is left out: it can only stand in a key that was asked for.
+pub(crate) fn element(xml: &mut String, name: &str, text: &str) {
+    xml.extend(["<", name, ">"]);
     for c in text.chars() {
         match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&apos;"),
-            '\t' | '\n' | '\r' => escaped.push_str(&format!("&#{};", u32::from(c))),
+            '&' => xml.push_str("&amp;"),
+            '<' => xml.push_str("&lt;"),
+            '>' => xml.push_str("&gt;"),
+            '"' => xml.push_str("&quot;"),
+            '\'' => xml.push_str("&apos;"),
+            '\t' => xml.push_str("&#9;"),
+            '\n' => xml.push_str("&#10;"),
+            '\r' => xml.push_str("&#13;"),
             c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => {}
-            c => escaped.push(c),
+            c => xml.push(c),
         }
     }
-    escaped
+    xml.extend(["</", name, ">"]);
 }
 
 impl IntoResponse for Failure {

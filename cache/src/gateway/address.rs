@@ -35,12 +35,11 @@ impl Address {
     /// What `uri` names, said to `host`; under one of the `domains` the host's first part is the bucket.
     pub(super) fn of(uri: &Uri, host: Option<&str>, domains: &[String]) -> Result<Self, Failure> {
         let path = uri.path().strip_prefix('/').unwrap_or(uri.path());
-        let (bucket, key) = match host.and_then(|host| bucket_of(host, domains)) {
-            Some(bucket) => (bucket.to_owned(), path),
-            None => {
-                let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
-                (decoded(bucket)?, key)
-            }
+        let (bucket, key) = if let Some(bucket) = host.and_then(|host| bucket_of(host, domains)) {
+            (bucket.to_owned(), path)
+        } else {
+            let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
+            (decoded(bucket)?, key)
         };
         Ok(Self {
             key: Some(decoded(key)?).filter(|key| !key.is_empty() && !bucket.is_empty()),

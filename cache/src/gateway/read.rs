@@ -36,7 +36,7 @@ impl Door {
         let with_body = asked.head.method != Method::HEAD;
         let wanted = read::Asked::of(object, &asked.head.headers, with_body)
             .with_checksums(asked.head.headers.contains_key(CHECKSUM_MODE));
-        let answered = wanted.answer(&self.parts.proxy).await;
+        let answered = wanted.answer(&self.parts().proxy).await;
         // S3 names no version that a condition has refused.
         let response = answered.map_err(|failure| failure.without(&header::ETAG))?;
         if !with_body
@@ -65,7 +65,7 @@ impl Door {
         let range = ByteRange::FromTo(bytes.start, bytes.end - 1);
         let mut response = read::Asked::of(object, &asked.head.headers, true)
             .within(range)
-            .answer(&self.parts.proxy)
+            .answer(&self.parts().proxy)
             .await?;
         if response.status() == StatusCode::PARTIAL_CONTENT
             && response.headers().get(header::ETAG) != Some(&etag)

@@ -68,8 +68,8 @@ impl Door {
     pub(super) async fn forwarded(&self, asked: Asked) -> Result<Response, Failure> {
         let about = asked.key.clone();
         self.admit_source(&asked)?;
-        let (forward, wait) = outgoing(&self.parts.origin, asked).await?;
-        let answer = self.parts.origin.forward(forward, wait).await?;
+        let (forward, wait) = outgoing(&self.parts().origin, asked).await?;
+        let answer = self.parts().origin.forward(forward, wait).await?;
         let (head, body) = answer.into_parts();
         let mut response = Response::new(Body::from_stream(body));
         *response.status_mut() = head.status;
@@ -85,7 +85,7 @@ impl Door {
         };
         let about = asked.key.clone();
         self.admit_source(&asked)?;
-        let (forward, wait) = outgoing(&self.parts.origin, asked).await?;
+        let (forward, wait) = outgoing(&self.parts().origin, asked).await?;
         self.write(forward, wait, scope)
             .await
             .map(|response| noted(response, about))
@@ -97,8 +97,8 @@ impl Door {
         if length > DELETE_BYTES {
             return Err(Failure::bad("MalformedXML", "the list of keys is too long"));
         }
-        let wait = self.parts.api.upload_wait;
-        let store = self.parts.proxy.store();
+        let wait = self.parts().settings.upload_wait;
+        let store = self.parts().proxy.store();
         let Some(_charge) = store.reserve(Kind::Uploads, length, wait).await else {
             return Err(Failure::later(
                 "SlowDown",
@@ -115,7 +115,7 @@ impl Door {
             bucket: asked.bucket.clone(),
             keys,
         };
-        let (forward, wait) = addressed(&self.parts.origin, asked, Payload::Held(list));
+        let (forward, wait) = addressed(&self.parts().origin, asked, Payload::Held(list));
         self.write(forward, wait, scope).await
     }
 
@@ -125,7 +125,10 @@ impl Door {
         wait: Duration,
         scope: Scope,
     ) -> Result<Response, Failure> {
-        let (origin, invalidator) = (self.parts.origin.clone(), self.parts.invalidator.clone());
+        let (origin, invalidator) = (
+            self.parts().origin.clone(),
+            self.parts().invalidator.clone(),
+        );
         let (answered, barriers) = to_the_end(async move {
             let answered = whole(&origin, forward, wait).await;
             let happened = match &answered {
@@ -166,8 +169,8 @@ impl Door {
             headers: HeaderMap::new(),
             payload: Payload::Held(Bytes::new()),
         };
-        let wait = self.parts.origin.forward_wait(0);
-        let answer = self.parts.origin.forward(forward, wait).await?;
+        let wait = self.parts().origin.forward_wait(0);
+        let answer = self.parts().origin.forward(forward, wait).await?;
         Ok((answer.status() == StatusCode::PARTIAL_CONTENT).then(|| answer.headers().clone()))
     }
 
@@ -189,7 +192,7 @@ impl Door {
                 Failure::bad("InvalidArgument", "x-amz-copy-source is not BUCKET/KEY")
             })?;
         permit(&asked.who, Verb::Read, bucket, Target::Key(key))?;
-        if !self.parts.api.allows(bucket) {
+        if !self.parts().settings.allows(bucket) {
             return Err(denied(bucket));
         }
         Ok(())

@@ -37,7 +37,7 @@ pub(super) struct Signatures(S3Service);
 impl Signatures {
     pub(super) fn new(door: Arc<Door>) -> Self {
         let mut service = S3ServiceBuilder::new(Nothing);
-        service.set_auth(Keys(door.parts.access.clone()));
+        service.set_auth(Keys(door.parts().access.clone()));
         service.set_validation(AnyName);
         service.set_route(Within(door));
         Self(service.build())
@@ -160,7 +160,7 @@ impl S3Route for Within {
 impl Within {
     async fn answer(&self, request: S3Request<s3s::Body>) -> Result<Response, Failure> {
         let credentials = request.credentials.as_ref();
-        let known = credentials.and_then(|shown| self.0.parts.access.by_key(&shown.access_key));
+        let known = credentials.and_then(|shown| self.0.parts().access.by_key(&shown.access_key));
         let Some((principal, _)) = known else {
             return Err(denied(""));
         };

@@ -14,7 +14,7 @@ use aws_runtime::auth::PayloadSigningOverride;
 use aws_runtime::content_encoding::{AwsChunkedBody, AwsChunkedBodyOptions};
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::interceptors::{
-    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
+    BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextMut,
 };
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
@@ -95,7 +95,7 @@ impl Origin {
         let op = forward.op;
         let sent = timeout(wait, self.send_on(forward)).await;
         let result = match sent {
-            Ok((Ok(output), head)) => self.accepted(output, head),
+            Ok((Ok(_), answer)) => self.accepted(answer),
             Ok((Err(error), _)) => self.refused(error),
             Err(_) => Err(Error::Timeout {
                 endpoint: Arc::clone(&self.0.name),
@@ -116,7 +116,7 @@ impl Origin {
         self.upload_wait(usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
-    async fn send_on(&self, forward: Forward) -> (Sent, Option<Head>) {
+    async fn send_on(&self, forward: Forward) -> (Sent, Option<HttpResponse>) {
         let Forward {
             method,
             bucket,
@@ -134,7 +134,7 @@ impl Origin {
                 trailers,
             } => (
                 Bytes::new(),
-                Some(streamed(body, length, trailers, &mut headers)),
+                Some(streamed(body, length, &trailers, &mut headers)),
             ),
         };
         let once = streamed.is_some();
@@ -181,14 +181,10 @@ impl Origin {
         unreachable!("the last attempt returns")
     }
 
-    fn accepted(
-        &self,
-        output: GetObjectOutput,
-        head: Option<Head>,
-    ) -> Result<Response<Answer>, Error> {
-        let (status, headers) =
-            head.ok_or_else(|| Error::Broken("its head was not seen".to_owned()))?;
-        let state = (output.body, self.clone());
+    fn accepted(&self, answer: Option<HttpResponse>) -> Result<Response<Answer>, Error> {
+        let answer = answer.ok_or_else(|| Error::Broken("it was not seen".to_owned()))?;
+        let (status, headers) = (status_of(&answer)?, headers_of(answer.headers()));
+        let state = (ByteStream::new(answer.into_body()), self.clone());
         let body = stream::unfold(Some(state), |state| async move {
             let (mut body, origin) = state?;
             let item = origin.piece(&mut body).await?;
@@ -218,8 +214,7 @@ impl Origin {
         match error {
             SdkError::ServiceError(refusal) => {
                 let raw = refusal.into_raw();
-                let status = StatusCode::from_u16(raw.status().as_u16())
-                    .map_err(|_| Error::Broken("its status is none of HTTP".to_owned()))?;
+                let status = status_of(&raw)?;
                 let headers = headers_of(raw.headers());
                 let bytes = raw.into_body().bytes().map(Bytes::copy_from_slice);
                 let body = stream::iter(bytes.filter(|bytes| !bytes.is_empty()).map(Ok));
@@ -234,13 +229,17 @@ impl Origin {
 }
 
 type Sent = Result<GetObjectOutput, SdkError<GetObjectError, HttpResponse>>;
-type Head = (StatusCode, HeaderMap);
 
 fn response(status: StatusCode, headers: HeaderMap, body: Answer) -> Response<Answer> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+fn status_of(answer: &HttpResponse) -> Result<StatusCode, Error> {
+    StatusCode::from_u16(answer.status().as_u16())
+        .map_err(|_| Error::Broken("its status is none of HTTP".to_owned()))
 }
 
 fn headers_of(said: &aws_smithy_runtime_api::http::Headers) -> HeaderMap {
@@ -257,7 +256,7 @@ fn headers_of(said: &aws_smithy_runtime_api::http::Headers) -> HeaderMap {
 fn streamed(
     body: Incoming,
     length: u64,
-    trailers: Vec<(HeaderName, u64)>,
+    trailers: &[(HeaderName, u64)],
     headers: &mut HeaderMap,
 ) -> (SdkBody, bool) {
     let body = OneAtATime(Mutex::new(body));
@@ -266,7 +265,7 @@ fn streamed(
         return (SdkBody::from_body_1_x(body), false);
     }
     let mut options = AwsChunkedBodyOptions::new(length, Vec::new());
-    for (name, value) in &trailers {
+    for (name, value) in trailers {
         options = options.with_trailer_len((name.as_str().len() + 1) as u64 + value);
         headers.append("x-amz-trailer", HeaderValue::from(name.clone()));
     }
@@ -289,7 +288,7 @@ fn streamed(
 /// What is exchanged in the SDK's request, and what is kept of its answer.
 struct Envelope {
     content: Mutex<Option<Content>>,
-    answer: Mutex<Option<Head>>,
+    answer: Mutex<Option<HttpResponse>>,
 }
 
 struct Content {
@@ -302,7 +301,7 @@ struct Content {
 }
 
 impl Envelope {
-    fn answer(&self) -> std::sync::MutexGuard<'_, Option<Head>> {
+    fn answer(&self) -> std::sync::MutexGuard<'_, Option<HttpResponse>> {
         self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -327,49 +326,52 @@ impl Intercept for Carrier {
         _: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let content = self
+        let letter = self
             .0
             .content
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let content = content.ok_or("an envelope is sent once")?;
+        let letter = letter.ok_or("an envelope is sent once")?;
         let request = context.request_mut();
         let path = match request.uri().split_once('?') {
-            _ if content.whole_bucket => "/",
+            _ if letter.whole_bucket => "/",
             Some((path, _)) => path,
             None => request.uri(),
         };
-        let uri = if content.query.is_empty() {
+        let uri = if letter.query.is_empty() {
             path.to_owned()
         } else {
-            format!("{path}?{}", content.query)
+            format!("{path}?{}", letter.query)
         };
         request.set_uri(uri)?;
-        request.set_method(content.method.as_str())?;
-        for (name, value) in &content.headers {
+        request.set_method(letter.method.as_str())?;
+        for (name, value) in &letter.headers {
             let value = std::str::from_utf8(value.as_bytes())?.to_owned();
             request
                 .headers_mut()
                 .try_append(name.as_str().to_owned(), value)?;
         }
-        *request.body_mut() = content.body;
-        if content.trailing {
+        *request.body_mut() = letter.body;
+        if letter.trailing {
             let unsigned = PayloadSigningOverride::StreamingUnsignedPayloadTrailer;
             config.interceptor_state().store_put(unsigned);
         }
         Ok(())
     }
 
-    fn read_before_deserialization(
+    /// What S3 accepted is taken out before the SDK reads it: of this operation's headers it would demand too much.
+    fn modify_before_deserialization(
         &self,
-        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let response = context.response();
-        let status = StatusCode::from_u16(response.status().as_u16())?;
-        *self.0.answer() = Some((status, headers_of(response.headers())));
+        let response = context.response_mut();
+        if response.status().is_success() {
+            let nothing = HttpResponse::new(response.status(), SdkBody::empty());
+            *self.0.answer() = Some(std::mem::replace(response, nothing));
+        }
         Ok(())
     }
 }
@@ -409,7 +411,7 @@ mod tests {
     fn a_body_with_trailers_is_announced_as_chunked_and_with_its_length() {
         let mut headers = HeaderMap::new();
         let crc = HeaderName::from_static("x-amz-checksum-crc32");
-        let (_, trailing) = streamed(incoming("hello"), 5, vec![(crc, 8)], &mut headers);
+        let (_, trailing) = streamed(incoming("hello"), 5, &[(crc, 8)], &mut headers);
         assert!(trailing);
         assert_eq!(headers["x-amz-trailer"], "x-amz-checksum-crc32");
         assert_eq!(headers["x-amz-decoded-content-length"], "5");
@@ -424,7 +426,7 @@ mod tests {
     #[test]
     fn a_plain_body_has_its_length_and_nothing_else() {
         let mut headers = HeaderMap::new();
-        let (_, trailing) = streamed(incoming("hello"), 5, Vec::new(), &mut headers);
+        let (_, trailing) = streamed(incoming("hello"), 5, &[], &mut headers);
         assert!(!trailing);
         assert_eq!(headers.len(), 1);
         assert_eq!(headers[header::CONTENT_LENGTH], "5");

@@ -264,7 +264,9 @@ impl Proxy {
         }
         // No more than this reader would ask for later on, or many that come at once fill the memory before they are counted.
         let part_end = self.part_end(index).min(index + self.share());
-        let end = last.map_or(part_end, |last| part_end.min(blocks.index(last) + 1));
+        let end = last.map_or(part_end, |last| {
+            part_end.min(blocks.index(last).saturating_add(1))
+        });
         Some(u64::from(index) * blocks.size..u64::from(end) * blocks.size)
     }
 }
