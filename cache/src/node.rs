@@ -106,6 +106,7 @@ pub struct Node {
     proxy: Proxy,
     members: Arc<Members>,
     origin: Origin,
+    api: Arc<Api>,
     ready: watch::Sender<Ready>,
     stop_main: CancellationToken,
     stop_all: CancellationToken,
@@ -199,6 +200,7 @@ impl Node {
             proxy,
             members,
             origin,
+            api,
             ready,
             stop_main,
             main: tokio::spawn(main),
@@ -221,6 +223,11 @@ impl Node {
     /// Who is known.
     pub fn members(&self) -> &Arc<Members> {
         &self.members
+    }
+
+    /// What the routes of the blob API work with, for whoever asks them without a socket.
+    pub fn api(&self) -> &Arc<Api> {
+        &self.api
     }
 
     /// Whether it may be sent requests; changes as it starts and leaves.
