@@ -4,6 +4,7 @@ mod flight;
 mod fresh;
 mod large;
 mod overwrite;
+mod parts;
 mod small;
 mod trouble;
 

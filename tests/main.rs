@@ -5,6 +5,8 @@
 mod harness;
 
 mod architecture;
+mod cache_hit;
+mod cache_hit_ratio;
 mod cache_invalidate;
 mod cache_memory;
 mod cache_peers;

@@ -106,6 +106,7 @@ pub struct Node {
     proxy: Proxy,
     members: Arc<Members>,
     origin: Origin,
+    api: Arc<Api>,
     ready: watch::Sender<Ready>,
     stop_main: CancellationToken,
     stop_all: CancellationToken,
@@ -140,7 +141,7 @@ impl Node {
             members.clone(),
             metrics.clone(),
         );
-        let stop_all = CancellationToken::new();
+        let (stop_main, stop_all) = (CancellationToken::new(), CancellationToken::new());
         let invalidator = barrier(&proxy, &members, &peers, &metrics, &stop_all);
         let (ready, is_ready) = watch::channel(Ready::No("the ring is not known yet".into()));
         let api = Api::new(Parts {
@@ -155,7 +156,6 @@ impl Node {
         });
         let gateway = gateway::router(&api, settings.gateway);
         observe(&metrics, &proxy, &members, &invalidator);
-        let stop_main = CancellationToken::new();
         let door = |name, stop: &CancellationToken| Door {
             name,
             limits: settings.limits.clone(),
@@ -181,6 +181,7 @@ impl Node {
             proxy,
             members,
             origin,
+            api,
             ready,
             stop_main,
             main: tokio::spawn(main),
@@ -203,6 +204,11 @@ impl Node {
     /// Who is known.
     pub fn members(&self) -> &Arc<Members> {
         &self.members
+    }
+
+    /// What the routes of the blob API work with, for whoever asks them without a socket.
+    pub fn api(&self) -> &Arc<Api> {
+        &self.api
     }
 
     /// Whether it may be sent requests; changes as it starts and leaves.

@@ -191,7 +191,8 @@ impl Proxy {
             return answer;
         }
         let after = self.0.settings.timeout + RELAY_GRACE;
-        tokio::time::timeout(after, self.read_through(ask))
+        // Boxed: a hit should not make room for all that a miss may have to remember.
+        tokio::time::timeout(after, Box::pin(self.read_through(ask)))
             .await
             .unwrap_or(Err(Error::Timeout { after }))
     }

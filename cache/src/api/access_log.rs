@@ -66,7 +66,7 @@ impl Frame {
 /// What a handler tells of its answer, put into the response's extensions.
 #[derive(Debug, Clone)]
 pub struct Note {
-    /// The object or prefix it was about.
+    /// The object or prefix it was about, for the log; `None` too where the log is off.
     pub key: Option<String>,
     /// The word of `x-falcon-cache`.
     pub source: &'static str,
@@ -93,7 +93,7 @@ pub(crate) async fn frame(
     let started = Instant::now();
     let id = request_id::of(request.headers());
     let method = request.method().clone();
-    let path = request.uri().path().to_owned();
+    let uri = request.uri().clone();
     let with_body = has_body(request.headers());
     request
         .headers_mut()
@@ -104,7 +104,7 @@ pub(crate) async fn frame(
     let note = response.extensions_mut().remove::<Note>();
     let source = note.as_ref().map_or(NO_SOURCE, |note| note.source);
     let status = response.status();
-    let door = if path.starts_with("/_falcon/") {
+    let door = if uri.path().starts_with("/_falcon/") {
         "peer"
     } else {
         frame.door
@@ -138,15 +138,15 @@ pub(crate) async fn frame(
     let wanting = failure.as_ref().filter(|_| status.is_server_error());
     // A probe asks every few seconds, and gets what it asks for.
     if let Some(failure) = wanting.filter(|failure| failure.code() != NOT_READY) {
-        warn(&frame, &method, &path, failure, request_id::text(&id));
+        warn(&frame, &method, uri.path(), failure, request_id::text(&id));
     }
-    let line = tracing::enabled!(tracing::Level::DEBUG).then(|| Line {
+    let line = is_on().then(|| Line {
         key: note
             .and_then(|note| note.key)
             .or_else(|| failure.as_ref().and_then(Failure::key).map(str::to_owned)),
         code: failure.map(|failure| failure.code().to_owned()),
         method: method.clone(),
-        path,
+        path: uri.path().to_owned(),
         id,
     });
     let account = Account {
@@ -166,6 +166,11 @@ pub(crate) async fn frame(
 fn has_body(headers: &HeaderMap) -> bool {
     let length = headers.get(header::CONTENT_LENGTH);
     length.is_some_and(|length| length != "0") || headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+/// True when each request has a line in the log.
+pub(super) fn is_on() -> bool {
+    tracing::enabled!(tracing::Level::DEBUG)
 }
 
 /// Bytes after which the body is over for the HTTP library, which then asks no further.

@@ -20,7 +20,7 @@ const METADATA: &str = "x-amz-meta-";
 pub(super) fn validators(head: &Head, headers: &mut HeaderMap) {
     headers.insert(ETAG, value(head.etag.as_str()));
     if let Some(time) = head.last_modified {
-        headers.insert(LAST_MODIFIED, value(&httpdate::fmt_http_date(time)));
+        headers.insert(LAST_MODIFIED, made(httpdate::fmt_http_date(time)));
     }
     text(headers, CACHE_CONTROL, head.cache_control.as_ref());
     text(headers, EXPIRES, head.expires.as_ref());
@@ -57,12 +57,13 @@ pub(crate) fn stated(pairs: &[(String, String)], headers: &mut HeaderMap) {
 
 /// How many bytes follow, and which of the object they are.
 pub(super) fn extent(bytes: &Range<u64>, size: u64, partial: bool, headers: &mut HeaderMap) {
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.end - bytes.start));
+    let length = bytes.end - bytes.start;
+    headers.insert(CONTENT_LENGTH, made(length.to_string()));
     if partial {
         let last = bytes.end.saturating_sub(1);
         headers.insert(
             CONTENT_RANGE,
-            value(&format!("bytes {}-{last}/{size}", bytes.start)),
+            made(format!("bytes {}-{last}/{size}", bytes.start)),
         );
     }
 }
@@ -70,13 +71,18 @@ pub(super) fn extent(bytes: &Range<u64>, size: u64, partial: bool, headers: &mut
 /// Where the answer is from, and how long ago S3 vouched for it.
 pub(super) fn provenance(answer: &Answer, source: &'static str, headers: &mut HeaderMap) {
     headers.insert(X_FALCON_CACHE, HeaderValue::from_static(source));
-    headers.insert(AGE, HeaderValue::from(answer.age.as_secs()));
+    headers.insert(AGE, made(answer.age.as_secs().to_string()));
 }
 
 fn text(headers: &mut HeaderMap, name: HeaderName, content: Option<&String>) {
     if let Some(content) = content {
         headers.insert(name, value(content));
     }
+}
+
+/// Text of this file's own making; it becomes the value without a copy.
+fn made(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).expect("digits, blanks and ASCII words are a header's value")
 }
 
 /// Text as a header's value. Control characters, which no header can hold, are percent-encoded: nothing is dropped.

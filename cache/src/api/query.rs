@@ -1,6 +1,8 @@
 //! The parameters of a request, decoded exactly once, as HTML forms and Go's `net/url` do it: `+` is a blank, `%2B` a plus.
 //! What a route does not know, or is told twice, is refused by name: a typing error must not purge or warm something else.
 
+use std::borrow::Cow;
+
 use percent_encoding::percent_decode;
 
 use super::error::Failure;
@@ -13,7 +15,7 @@ pub(super) struct Query {
 impl Query {
     /// Decodes `raw`, the target's part after `?`; `known` are the route's parameters.
     pub(super) fn parse(raw: Option<&str>, known: &[&'static str]) -> Result<Self, Failure> {
-        let mut pairs: Vec<(&'static str, String)> = Vec::new();
+        let mut pairs: Vec<(&'static str, String)> = Vec::with_capacity(known.len());
         for pair in raw
             .unwrap_or_default()
             .split('&')
@@ -31,7 +33,7 @@ impl Query {
                 ));
             }
             let value = decode(value).map_err(|why| malformed(&format!("{name}="), why))?;
-            pairs.push((name, value));
+            pairs.push((name, value.into_owned()));
         }
         Ok(Self { pairs })
     }
@@ -65,7 +67,10 @@ fn unknown(name: &str, known: &[&str]) -> Failure {
     )
 }
 
-fn decode(raw: &str) -> Result<String, &'static str> {
+fn decode(raw: &str) -> Result<Cow<'_, str>, &'static str> {
+    if !raw.contains(['%', '+']) {
+        return Ok(Cow::Borrowed(raw));
+    }
     let bytes = raw.as_bytes();
     for (at, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == b'%') {
         let escape = bytes.get(at + 1..at + 3);
@@ -73,12 +78,11 @@ fn decode(raw: &str) -> Result<String, &'static str> {
             return Err("has a % without two hexadecimal digits after it (a % itself is %25)");
         }
     }
-    let blanks: Vec<u8> = bytes
-        .iter()
-        .map(|byte| if *byte == b'+' { b' ' } else { *byte })
-        .collect();
-    let decoded: Vec<u8> = percent_decode(&blanks).collect();
-    String::from_utf8(decoded).map_err(|_| "is not UTF-8, and keys of S3 are")
+    let blanks = raw.replace('+', " ");
+    let decoded: Vec<u8> = percent_decode(blanks.as_bytes()).collect();
+    String::from_utf8(decoded)
+        .map(Cow::Owned)
+        .map_err(|_| "is not UTF-8, and keys of S3 are")
 }
 
 #[cfg(test)]

@@ -6,9 +6,12 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::conditions::{Conditions, Verdict};
 use super::error::Failure;
-use super::{Note, answer, range};
+use super::{Note, access_log, answer, range};
 use crate::object::{ByteRange, Head, ObjectId, Source};
 use crate::proxy::{self, Answer, Ask, Freshness, Hop, Proxy};
+
+/// Room for the usual headers of an answer, with those of the frame and the server; more of them grow it.
+const HEADERS: usize = 12;
 
 /// How often a conditional read begins again because the object changes under it.
 const ATTEMPTS: usize = 4;
@@ -68,7 +71,9 @@ impl Asked {
             plain(proxy, self).await
         };
         let mut response = answered.map_err(|failure| failure.at(&self.object))?;
-        if let Some(note) = response.extensions_mut().get_mut::<Note>() {
+        if access_log::is_on()
+            && let Some(note) = response.extensions_mut().get_mut::<Note>()
+        {
             note.key = Some(self.object.key().to_owned());
         }
         Ok(response)
@@ -170,6 +175,7 @@ fn found(answer: Answer, partial: bool, source: Source, asked: &Asked) -> Respon
     } else {
         StatusCode::OK
     };
+    *response.headers_mut() = HeaderMap::with_capacity(HEADERS);
     let headers = response.headers_mut();
     answer::describe(&answer.head, headers);
     answer::provenance(&answer, source.as_str(), headers);

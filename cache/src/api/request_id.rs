@@ -1,6 +1,7 @@
 //! A request's id: the client's where it gave a usable one, else one of this node's.
 
 use std::collections::hash_map::RandomState;
+use std::fmt::Write;
 use std::hash::BuildHasher;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +13,9 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest id that is taken over, in bytes.
 const LONGEST: usize = 128;
+
+/// The length of a made one: its text is then taken over as it is, for as long as it has no more requests than 32 bits count.
+const LENGTH: usize = 16 + 1 + 8;
 
 /// Random for each process, so that two nodes never make the same id.
 static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
@@ -37,8 +41,10 @@ fn usable(id: &[u8]) -> bool {
 
 fn make() -> HeaderValue {
     let count = NEXT.fetch_add(1, Ordering::Relaxed);
-    HeaderValue::try_from(format!("{:016x}-{count:x}", *PROCESS))
-        .expect("hexadecimal digits are a header's value")
+    let mut id = String::with_capacity(LENGTH);
+    // Writing to a String does not fail.
+    let _ = write!(id, "{:016x}-{count:08x}", *PROCESS);
+    HeaderValue::try_from(id).expect("hexadecimal digits are a header's value")
 }
 
 #[cfg(test)]

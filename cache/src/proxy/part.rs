@@ -25,11 +25,21 @@ impl Drop for Expected {
 impl Proxy {
     /// The block after the last of the part that `index` lies in. A part never reaches into the next run.
     pub(super) fn part_end(&self, index: u32) -> u32 {
-        let settings = &self.0.settings;
-        let blocks = u32::try_from(settings.part_bytes / settings.blocks.size)
-            .unwrap_or(RUN_BLOCKS)
-            .clamp(1, RUN_BLOCKS);
+        let blocks = self.part_blocks();
         (index / blocks + 1) * blocks
+    }
+
+    /// The first block of the part that `index` lies in.
+    pub(super) fn part_start(&self, index: u32) -> u32 {
+        let blocks = self.part_blocks();
+        index / blocks * blocks
+    }
+
+    fn part_blocks(&self) -> u32 {
+        let settings = &self.0.settings;
+        u32::try_from(settings.part_bytes / settings.blocks.size)
+            .unwrap_or(RUN_BLOCKS)
+            .clamp(1, RUN_BLOCKS)
     }
 
     /// Fetches neighbouring blocks that were claimed together, in a task of its own.

@@ -227,7 +227,14 @@ impl Reader {
         let blocks = self.proxy.0.settings.blocks;
         let end = blocks.of(&self.range).end;
         let share = self.proxy.share();
-        let horizon = end.min(index.saturating_add(share));
+        let reach = index.saturating_add(share);
+        // Only whole parts, but for the range's end, or where the memory in flight has no room for one.
+        let whole = self.proxy.part_start(reach);
+        let horizon = if reach < end && whole > self.planned.max(index) {
+            whole
+        } else {
+            reach.min(end)
+        };
         // Half of the share is given before more is asked for, so that parts stay large.
         if self.planned > index && self.planned + share / 2 > horizon && self.planned < end {
             return;
