@@ -332,18 +332,24 @@ async fn nobody_gets_a_byte_or_a_hint_that_is_not_due_to_him() {
     let access = format!("--access-file={}", file.path().display());
     let flags = ["--s3-auth=keys", "--buckets=other", &access];
     let ring = Ring::start(&s3.endpoint(), 2, &flags).await;
+    let sidecar = ring.sidecar(&flags).await;
     let doors = |place: usize| {
-        let node = &ring.nodes[place];
+        let node = ring.nodes.get(place).unwrap_or(&sidecar);
         (node.s3.clone(), node.url.clone())
     };
     let mut cells = 0;
-    // Cold, then what that has warmed, then at the other node.
-    for (state, place) in [("cold", 0), ("warm", 0), ("another node", 1)] {
+    // Cold, then what that has warmed, then where others have to be asked.
+    for (state, place) in [
+        ("cold", 0),
+        ("warm", 0),
+        ("another node", 1),
+        ("sidecar", 2),
+    ] {
         cells += try_all(state, &doors(place), &PRINCIPALS, may).await;
     }
     // Keys that were just taken out: the admin's alone are left.
     std::fs::write(file.path(), access_file(&PRINCIPALS[..1])).unwrap();
-    for place in 0..2 {
+    for place in 0..3 {
         until("the keys are revoked", || async {
             let (door, blob) = doors(place);
             let told = done(Deed::Get, &door, &blob, "reader", "bucket", "llm/a").await;
