@@ -173,7 +173,6 @@ mod tests {
                 "--buckets=photos,films",
                 "--port=8080",
                 "--admin-port=9095",
-                "--s3-port=0",
                 "--s3-force-path-style=false",
                 "--peer-token-file=/etc/falcon/peer/token",
                 "--max-cache-size=1024",
