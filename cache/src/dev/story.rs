@@ -117,7 +117,7 @@ impl Story {
             format!("curl -s -r 0-11 '{first}/get?key={sample}'; echo"),
         ));
         lines.push((
-            format!("as S3's clients do: AWS_ENDPOINT_URL={s3} is all that they need to be told"),
+            format!("as S3's clients do with AWS_ENDPOINT_URL={s3}: memory, the same cache"),
             format!("curl -si '{s3}/{bucket}/{sample}'"),
         ));
         lines.push((
