@@ -32,7 +32,9 @@ async fn range_of(node: &TestNode, key: &str, seed: u64, from: u64, to: u64) -> 
 async fn each_byte_crosses_from_its_owner_once_and_what_fits_stays() {
     let s3 = S3::start().await;
     s3.put_synthetic("bucket", "large", 3, SIZE);
-    let ring = Ring::start(&s3.endpoint(), 3, &["--max-blob-size=2048"]).await;
+    // Each node has room for all of it: how evenly so few runs spread is chance.
+    let flags = ["--max-blob-size=2048", "--max-cache-size=1536"];
+    let ring = Ring::start(&s3.endpoint(), 3, &flags).await;
     let sidecar = ring.sidecar(&["--max-blob-size=2048"]).await;
     // Piece by piece: all at once is too much for nodes that are built to be debugged, see `cache_read::flight`.
     let whole = async |node: &TestNode| {
