@@ -3,16 +3,12 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{MIB, begun, some, url, verified};
-use crate::harness::node::{Ring, TestNode};
+use super::{MIB, TRIES, begun, some, url, verified, versions};
+use crate::harness::node::Ring;
 use crate::harness::s3::{Fault, Gate, S3, synthetic};
 
 /// The largest single read.
 const PART: u64 = 8 * MIB;
-
-/// On a machine that is busy with other things nodes take each other for silent, and S3 is then read by each of them, as it should
-/// be. What was read meanwhile shows nothing, and another object is read.
-const TRIES: u32 = 10;
 
 /// An object's parts, in its order. Two of them are a run, so that no part has two owners.
 fn parts(size: u64) -> Vec<Range<u64>> {
@@ -47,12 +43,6 @@ async fn cold_reads_cost_their_parts(nodes: usize, sizes: &[u64], flags: &[&str]
             assert_eq!(s3.sent_bytes(), *size, "{key}");
         }
     }
-}
-
-/// Counts what each node saw of the others coming and going.
-fn versions(ring: &Ring) -> Vec<u64> {
-    let version = |node: &TestNode| node.node.members().ring().borrow().version();
-    ring.nodes.iter().map(version).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
