@@ -135,8 +135,11 @@ async fn every_line_that_dev_prints_works_as_printed() {
             panic!("a line that nobody expects: {line}");
         }
     }
-    assert_eq!(sources, ["origin", "memory", "peer", "memory", "origin"]);
-    assert_eq!(lines.len(), 9);
+    assert_eq!(
+        sources,
+        ["origin", "memory", "peer", "memory", "origin", "memory"]
+    );
+    assert_eq!(lines.len(), 10);
     assert!(!is_empty(temporary.path()));
     assert_eq!(dev.interrupt().await, Some(0));
     assert!(is_empty(temporary.path()), "a folder was left behind");
