@@ -18,7 +18,6 @@ mod send;
 mod signature;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -146,10 +145,7 @@ impl Door {
             _ if lists => Target::Prefix(parameters.get("prefix").unwrap_or_default()),
             _ => Target::Bucket,
         };
-        permit(who, operation.verb, bucket, target)?;
-        if !self.parts().settings.allows(bucket) {
-            return Err(denied(bucket));
-        }
+        self.permit(who, operation.verb, bucket, target)?;
         if operation.verb == Verb::Write && self.parts().settings.read_only {
             return Err(Failure::new(
                 StatusCode::FORBIDDEN,
@@ -158,6 +154,23 @@ impl Door {
             ));
         }
         Ok(())
+    }
+}
+
+impl Door {
+    /// Refuses what is not the caller's to do, and what the cache does not serve, in the same words.
+    fn permit(
+        &self,
+        who: &Caller,
+        verb: Verb,
+        bucket: &str,
+        target: Target<'_>,
+    ) -> Result<(), Failure> {
+        permit(who, verb, bucket, target)?;
+        if self.parts().settings.allows(bucket) {
+            return Ok(());
+        }
+        Err(denied(bucket))
     }
 }
 
@@ -174,6 +187,3 @@ fn not_implemented(method: &Method, address: &Address) -> Failure {
         None => failure,
     }
 }
-
-/// How long S3 may take to put an object together from parts or from another one.
-const ASSEMBLY: Duration = Duration::from_mins(5);

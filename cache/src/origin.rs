@@ -30,7 +30,7 @@ pub use body::Body;
 pub use error::Error;
 pub use forward::{Answer, BodyFailed, Forward, Incoming, Payload};
 pub use list::{Buckets, Entry, Listed};
-pub use read::{Reply, Revalidation};
+pub use read::{Reply, Revalidation, parse_content_range};
 pub use upload::Upload;
 pub use write::Headers;
 

@@ -9,6 +9,7 @@ use super::{Asked, Door};
 use crate::api::error::Failure;
 use crate::api::read;
 use crate::object::{ByteRange, ObjectId};
+use crate::origin::parse_content_range;
 
 /// `response-*` parameters, and the header that each sets.
 const OVERRIDES: [(&str, HeaderName); 6] = [
@@ -98,10 +99,7 @@ fn has_checksum(headers: &HeaderMap) -> bool {
 
 fn part_bytes(told: &HeaderMap) -> Option<Range<u64>> {
     let said = told.get(header::CONTENT_RANGE)?.to_str().ok()?;
-    let (bytes, _size) = said.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = bytes.split_once('-')?;
-    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-    (first <= last).then_some(first..last + 1)
+    parse_content_range(said).map(|(bytes, _size)| bytes)
 }
 
 /// The answer with the headers that its request demanded.

@@ -13,14 +13,17 @@ use s3s::xml::{Deserialize, Deserializer};
 
 use super::address::decoded;
 use super::operation::Operation;
-use super::{ASSEMBLY, Asked, Door, payload};
+use super::{Asked, Door, payload};
 use crate::access::{Target, Verb};
 use crate::api::barrier::{Barriers, may_have_happened, to_the_end};
 use crate::api::error::Failure;
-use crate::api::{Note, denied, permit};
+use crate::api::{Note, permit};
 use crate::object::{ObjectId, Scope, Source};
 use crate::origin::{self, Forward, Origin, Payload};
 use crate::store::Kind;
+
+/// How long S3 may take to put an object together from parts or from another one.
+const ASSEMBLY: Duration = Duration::from_mins(5);
 
 /// The answer to a write is a few lines of XML; the parts of 10,000 fit.
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;
@@ -191,11 +194,7 @@ impl Door {
             .ok_or_else(|| {
                 Failure::bad("InvalidArgument", "x-amz-copy-source is not BUCKET/KEY")
             })?;
-        permit(&asked.who, Verb::Read, bucket, Target::Key(key))?;
-        if !self.parts().settings.allows(bucket) {
-            return Err(denied(bucket));
-        }
-        Ok(())
+        self.permit(&asked.who, Verb::Read, bucket, Target::Key(key))
     }
 }
 

@@ -187,7 +187,7 @@ fn check_range(
 }
 
 /// `bytes first-last/size`, all three there and in order.
-fn parse_content_range(value: &str) -> Option<(Range<u64>, u64)> {
+pub fn parse_content_range(value: &str) -> Option<(Range<u64>, u64)> {
     let (range, size) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let (first, last, size) = (number(first)?, number(last)?, number(size)?);
