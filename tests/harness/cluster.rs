@@ -178,6 +178,17 @@ impl Cluster {
     }
 }
 
+impl Drop for Cluster {
+    /// The next test needs the CPU that these pods have asked for.
+    fn drop(&mut self) {
+        let delete = ["delete", "namespace", &self.namespace, "--wait=false"];
+        match std::process::Command::new("kubectl").args(delete).status() {
+            Ok(status) if status.success() => {}
+            failed => println!("namespace {} stays: {failed:?}", self.namespace),
+        }
+    }
+}
+
 /// Where pods reach what this process listens on.
 pub(crate) fn host() -> String {
     told("FALCON_CLUSTER_HOST").expect("tests/cluster/up sets it")
