@@ -3,6 +3,7 @@
 mod away;
 mod flags;
 mod leave;
+mod log;
 mod lost;
 mod token;
 

@@ -8,6 +8,11 @@ use crate::harness::s3::synthetic;
 const OBJECTS: u64 = 24;
 const OBJECT_BYTES: u64 = 96 * 1024;
 
+/// A cache that gives S3 its time: beside all that runs here it may stand still for seconds, which is no failure of a ring.
+fn patient(replicas: u32) -> Value {
+    json!({"replicas": replicas, "cache": {"timeout": "20s"}})
+}
+
 /// Readers in two pods: one opens a connection for each request, one keeps its connections.
 struct Readers<'a> {
     cluster: &'a Cluster,
@@ -27,7 +32,7 @@ impl<'a> Readers<'a> {
             cluster
                 .sh(&format!(
                     "kubectl run {pod} --image=client:latest --image-pull-policy=IfNotPresent --restart=Never -- \
-                       load -c 4 {how} {}
+                       load -c 4 -timeout 30s {how} {}
                      kubectl wait --for=condition=Ready pod/{pod} --timeout=2m",
                     urls.join(" ")
                 ))
@@ -65,7 +70,7 @@ async fn scaling_by_hand_and_by_an_autoscaler_costs_readers_nothing() {
         return;
     };
     let _operator = operator().await;
-    cluster.apply("elastic", &json!({"replicas": 3})).await;
+    cluster.apply("elastic", &patient(3)).await;
     cluster.ready("elastic").await;
     cluster.ring_of("elastic", 3).await;
     let readers = Readers::start(&cluster, "elastic").await;
@@ -137,7 +142,7 @@ async fn a_roll_to_another_image_and_a_lost_pod_cost_readers_nothing() {
     cluster
         .sh("ctr images tag --force docker.io/library/falcon-cache:0.1.0 docker.io/library/falcon-cache:next")
         .await;
-    cluster.apply("rolling", &json!({"replicas": 3})).await;
+    cluster.apply("rolling", &patient(3)).await;
     cluster.ready("rolling").await;
     cluster.ring_of("rolling", 3).await;
     let readers = Readers::start(&cluster, "rolling").await;

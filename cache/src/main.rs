@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use falcon_cache::config::{Config, Discovery, DiscoveryApi, Job, Log, LogFormat};
@@ -14,7 +15,13 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+
+/// Log lines that may wait to be taken: some seconds of a busy node, a megabyte or two.
+const LOG_LINES: usize = 4096;
+/// How often it is told that lines were lost.
+const LOSSES_TOLD: Duration = Duration::from_secs(10);
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -32,7 +39,7 @@ fn main() -> ExitCode {
         match job {
             Job::Serve(config) => serve(*config).await,
             Job::Dev(asked) => {
-                log(&Log::for_dev());
+                let _lines = log(&Log::for_dev());
                 until_signal(dev::Dev::start(&asked).await?, dev::Dev::leave).await
             }
         }
@@ -53,7 +60,7 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    log(&config.log);
+    let _lines = log(&config.log);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -148,13 +155,37 @@ async fn discover(
     }
 }
 
-fn log(log: &Log) {
+/// Lines go to stderr from a thread of their own until what this returns is dropped: whoever takes them too slowly
+/// loses some, and holds up no reader.
+fn log(log: &Log) -> WorkerGuard {
+    let (stderr, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(LOG_LINES)
+        .thread_name("log")
+        .finish(std::io::stderr());
+    tokio::spawn(tell_losses(stderr.error_counter()));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&log.filter))
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+        .with_writer(stderr);
     match log.format {
         LogFormat::Text => lines.init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+    guard
+}
+
+/// Says how many lines were lost, where some were.
+async fn tell_losses(counter: ErrorCounter) {
+    let mut told = 0;
+    loop {
+        tokio::time::sleep(LOSSES_TOLD).await;
+        let lost = counter.dropped_lines();
+        if lost > told {
+            tracing::warn!(
+                lines = lost - told,
+                "the log was taken too slowly: lines were lost"
+            );
+            told = lost;
+        }
     }
 }

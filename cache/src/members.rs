@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::peer::{Contact, Hello, Welcome};
-use crate::ring::Ring;
+use crate::ring::{Member, Ring, State};
 use roll::Roll;
 
 /// One line of discovery.
@@ -201,6 +201,7 @@ impl Members {
             self.ring.send_if_modified(|ring| {
                 let changed = ring.members() != members;
                 if changed {
+                    tell(ring.members(), &members);
                     *ring = Arc::new(Ring::new(&self.name, members, ring.version() + 1));
                 }
                 changed
@@ -213,6 +214,35 @@ impl Members {
             changed
         });
         answer
+    }
+}
+
+/// One line for each node that has another state than before.
+fn tell(before: &[Member], now: &[Member]) {
+    let state_in = |members: &[Member], name: &str| {
+        let member = members.iter().find(|member| member.name == name);
+        member.map(|member| member.state.as_str())
+    };
+    for Member { name, state, .. } in now {
+        let was = state_in(before, name).unwrap_or("unknown");
+        let now = state.as_str();
+        match state {
+            _ if was == now => {}
+            State::Silent => tracing::warn!(
+                name,
+                was,
+                now,
+                "a node does not answer: the next in order stand in for it"
+            ),
+            State::Joining | State::Serving | State::Leaving => {
+                tracing::info!(name, was, now, "the ring changed");
+            }
+        }
+    }
+    for Member { name, state, .. } in before {
+        if state_in(now, name).is_none() {
+            tracing::info!(name, was = state.as_str(), "a node left the ring");
+        }
     }
 }
 

@@ -74,11 +74,11 @@ async fn beat(members: Arc<Members>, caller: Arc<dyn Caller>, stop: Cancellation
             biased;
             () = stop.cancelled() => return,
             Some((name, answer)) = calls.next() => {
-                let late = paces.get_mut::<String>(&name).map_or(LATE, |pace| pace.count(&answer));
+                let late = paces.get_mut::<String>(&name).map_or(LATE, |pace| pace.count(&name, &answer));
                 match answer {
                     Answer::Welcome(welcome) => members.answered(&name, &welcome),
                     Answer::Late if members.said_hello() && (late < LATE || is_heard(&members, &name)) => {}
-                    Answer::Late | Answer::Refused => members.unanswered(&name),
+                    Answer::Late | Answer::Refused(_) => members.unanswered(&name),
                 }
                 continue;
             }
@@ -96,6 +96,7 @@ async fn beat(members: Arc<Members>, caller: Arc<dyn Caller>, stop: Cancellation
                 waiting: false,
                 last: None,
                 late: 0,
+                told: false,
             });
             if pace.waiting || !urgent && pace.rests(now, long_silent) {
                 continue;
@@ -128,7 +129,7 @@ fn is_heard(members: &Members, name: &str) -> bool {
 enum Answer {
     Welcome(Welcome),
     /// Nobody listens, or who listens does not know this cache.
-    Refused,
+    Refused(Error),
     /// Not in time.
     Late,
 }
@@ -137,7 +138,7 @@ enum Answer {
 async fn greet(caller: Arc<dyn Caller>, contact: Contact, hello: Arc<Hello>) -> (String, Answer) {
     let answer = match timeout(PATIENCE, caller.hello(&contact.url, &hello)).await {
         Ok(Ok(welcome)) => Answer::Welcome(welcome),
-        Ok(Err(_)) => Answer::Refused,
+        Ok(Err(error)) => Answer::Refused(error),
         Err(_) => Answer::Late,
     };
     (contact.name, answer)
@@ -149,16 +150,27 @@ struct Pace {
     last: Option<Instant>,
     /// Late answers in a row.
     late: u32,
+    /// The log has it that this contact shows this node the door.
+    told: bool,
 }
 
 impl Pace {
     /// Notes that the call is over; the late answers in a row.
-    fn count(&mut self, answer: &Answer) -> u32 {
+    fn count(&mut self, name: &str, answer: &Answer) -> u32 {
         self.waiting = false;
         self.late = match answer {
             Answer::Late => self.late + 1,
-            Answer::Welcome(_) | Answer::Refused => 0,
+            Answer::Welcome(_) | Answer::Refused(_) => 0,
         };
+        match answer {
+            Answer::Welcome(_) => self.told = false,
+            // A node that is away is told by the ring; one that is there and refuses is a mistake of somebody's.
+            Answer::Refused(error @ (Error::Refused(_) | Error::Broken { .. })) if !self.told => {
+                self.told = true;
+                tracing::warn!(name, %error, "a node refuses this one's hellos: they share nothing");
+            }
+            Answer::Refused(_) | Answer::Late => {}
+        }
         self.late
     }
 

@@ -47,6 +47,7 @@ class Server:
     name = label = ""
     prefix = "/bucket/"
     config = None
+    patience = 20.0  # seconds from exec to the first answer, at most
     whole = False  # it reads all of an object before it sends any of it
 
     def __init__(self, bench, cores=None):
@@ -72,7 +73,7 @@ class Server:
 
     def ready(self):
         for port in self.ports:
-            until(f"{self.name} answers", lambda port=port: self.alive() and self.answers(port))
+            until(f"{self.name} answers", lambda port=port: self.alive() and self.answers(port), self.patience)
 
     def alive(self):
         for process in self.processes:

@@ -135,6 +135,7 @@ func load(stop context.Context, args []string) int {
 	duration := flags.Duration("for", 0, "how long; 0: until SIGTERM")
 	timeout := flags.Duration("timeout", 10*time.Second, "for one request")
 	fresh := flags.Bool("fresh", false, "a new connection for each request")
+	pause := flags.Duration("pause", 5*time.Millisecond, "of a reader between two requests: as fast as it can, it takes the CPU from all others here")
 	sum := flags.String("sha256", "", "what each body's SHA-256 has to be")
 	_ = flags.Parse(args)
 	if *duration > 0 {
@@ -173,6 +174,7 @@ func load(stop context.Context, args []string) int {
 					total.Nodes[response.Get("x-falcon-node")]++
 				}
 				lock.Unlock()
+				time.Sleep(*pause)
 			}
 		}()
 	}
