@@ -64,6 +64,11 @@ impl std::fmt::Debug for Principal {
 }
 
 impl Principal {
+    /// What it signs with; there with its access key.
+    pub fn secret(&self) -> Option<&str> {
+        self.secret_access_key.as_deref()
+    }
+
     /// The decision.
     fn may(&self, verb: Verb, bucket: &str, target: Target<'_>) -> bool {
         let verbs = self.verbs.as_deref().unwrap_or(&[Verb::Read]);
@@ -147,13 +152,9 @@ impl Access {
         self.0.is_some()
     }
 
-    /// The principal with this access key, and its secret.
-    pub fn by_key(&self, id: &str) -> Option<(Arc<Principal>, String)> {
+    /// The principal with this access key.
+    pub fn by_key(&self, id: &str) -> Option<Arc<Principal>> {
         self.find(|principal| principal.access_key_id.as_deref() == Some(id))
-            .and_then(|found| {
-                let secret = found.secret_access_key.clone()?;
-                Some((found, secret))
-            })
     }
 
     /// Who shows this token; `None`: nobody. Where the doors are open, anybody.
@@ -222,7 +223,7 @@ mod tests {
     #[test]
     fn a_principal_may_what_its_entry_says_and_nothing_else() {
         let (_file, access) = rules(RULES);
-        let trainers = Caller::Known(access.by_key("TRAIN").unwrap().0);
+        let trainers = Caller::Known(access.by_key("TRAIN").unwrap());
         for (verb, bucket, target, may) in [
             (Verb::Read, "models", Target::Key("llm/a"), true),
             (Verb::Read, "models", Target::Prefix("vision/b"), true),
@@ -239,7 +240,7 @@ mod tests {
                 "{verb:?} {bucket} {target:?}"
             );
         }
-        let admin = Caller::Known(access.by_key("ADMIN").unwrap().0);
+        let admin = Caller::Known(access.by_key("ADMIN").unwrap());
         assert!(admin.may(Verb::Invalidate, "any", Target::Prefix("")));
     }
 
@@ -265,7 +266,7 @@ mod tests {
         let (file, access) = rules(RULES);
         std::fs::write(file.path(), "- name: [").unwrap();
         assert!(access.reload().is_err());
-        assert_eq!(access.by_key("TRAIN").unwrap().1, "t-secret");
+        assert_eq!(access.by_key("TRAIN").unwrap().secret(), Some("t-secret"));
         std::fs::write(file.path(), "[]").unwrap();
         assert!(access.reload().unwrap());
         assert!(access.by_key("TRAIN").is_none());

@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 
 pub use body::Body;
 pub use error::Error;
-pub use forward::{Answer, BodyFailed, Forward, Incoming, Payload};
+pub use forward::{Answer, Forward, Incoming, Payload};
 pub use list::{Buckets, Entry, Listed};
 pub use read::{Reply, Revalidation, parse_content_range};
 pub use upload::Upload;

@@ -172,7 +172,7 @@ impl Door {
             headers: HeaderMap::new(),
             payload: Payload::Held(Bytes::new()),
         };
-        let wait = self.parts().origin.forward_wait(0);
+        let wait = self.parts().origin.upload_wait(0);
         let answer = self.parts().origin.forward(forward, wait).await?;
         Ok((answer.status() == StatusCode::PARTIAL_CONTENT).then(|| answer.headers().clone()))
     }
@@ -217,8 +217,8 @@ fn addressed(origin: &Origin, asked: Asked, payload: Payload) -> (Forward, Durat
     let wait = match (&payload, operation.name) {
         (_, "CompleteMultipartUpload") => ASSEMBLY,
         _ if Operation::copies(&head.headers) => ASSEMBLY,
-        (Payload::Streamed { length, .. }, _) => origin.forward_wait(*length),
-        (Payload::Held(bytes), _) => origin.forward_wait(bytes.len() as u64),
+        (Payload::Streamed { length, .. }, _) => origin.upload_wait(*length),
+        (Payload::Held(bytes), _) => origin.upload_wait(bytes.len() as u64),
     };
     let forward = Forward {
         op: operation.name,

@@ -121,13 +121,14 @@ struct Keys(Access);
 #[async_trait::async_trait]
 impl S3Auth for Keys {
     async fn get_secret_key(&self, id: &str) -> S3Result<SecretKey> {
-        match self.0.by_key(id) {
-            Some((_, secret)) => Ok(SecretKey::from(secret)),
-            None => Err(s3_error!(
+        let principal = self.0.by_key(id);
+        let secret = principal.as_ref().and_then(|known| known.secret());
+        secret.map(SecretKey::from).ok_or_else(|| {
+            s3_error!(
                 InvalidAccessKeyId,
                 "The AWS Access Key Id you provided does not exist in our records."
-            )),
-        }
+            )
+        })
     }
 }
 
@@ -161,7 +162,7 @@ impl Within {
     async fn answer(&self, request: S3Request<s3s::Body>) -> Result<Response, Failure> {
         let credentials = request.credentials.as_ref();
         let known = credentials.and_then(|shown| self.0.parts().access.by_key(&shown.access_key));
-        let Some((principal, _)) = known else {
+        let Some(principal) = known else {
             return Err(denied(""));
         };
         let body = body(request.input, request.trailing_headers);

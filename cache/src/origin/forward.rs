@@ -77,7 +77,7 @@ pub enum Payload {
 /// The client's bytes broke off while they were passed on.
 #[derive(Debug, thiserror::Error)]
 #[error("the request's body broke off")]
-pub struct BodyFailed(#[source] BoxError);
+pub(super) struct BodyFailed(#[source] BoxError);
 
 /// The bytes of S3's answer.
 pub type Answer = BoxStream<'static, Result<Bytes, Error>>;
@@ -109,11 +109,6 @@ impl Origin {
         };
         self.0.metrics.origin_answered(op, code, started.elapsed());
         result
-    }
-
-    /// How long to wait for S3's answer to a request of so many bytes.
-    pub fn forward_wait(&self, bytes: u64) -> Duration {
-        self.upload_wait(usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
     async fn send_on(&self, forward: Forward) -> (Sent, Option<HttpResponse>) {

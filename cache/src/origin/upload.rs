@@ -82,7 +82,7 @@ impl Upload {
         let number = i32::try_from(number).unwrap_or(i32::MAX);
         let Place { origin, object, id } = &self.place;
         let answer = origin
-            .call("UploadPart", origin.upload_wait(bytes.len()), || {
+            .call("UploadPart", origin.upload_wait(bytes.len() as u64), || {
                 let part = origin
                     .0
                     .client

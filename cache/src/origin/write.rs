@@ -45,7 +45,7 @@ impl Origin {
         headers: &Headers,
         body: Bytes,
     ) -> Result<ETag, Error> {
-        let wait = self.upload_wait(body.len());
+        let wait = self.upload_wait(body.len() as u64);
         let answer = self
             .call("PutObject", wait, || {
                 let put = self
@@ -156,8 +156,8 @@ impl Origin {
     }
 
     /// How long to wait for S3's answer to so many bytes.
-    pub(super) fn upload_wait(&self, bytes: usize) -> Duration {
-        self.0.timeout + Duration::from_secs(bytes as u64 / SLOWEST_UPLOAD)
+    pub fn upload_wait(&self, bytes: u64) -> Duration {
+        self.0.timeout + Duration::from_secs(bytes / SLOWEST_UPLOAD)
     }
 }
 
