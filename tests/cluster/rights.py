@@ -31,7 +31,8 @@ def used(log, is_account):
     for line in open(log, encoding="utf-8"):
         event = json.loads(line)
         about = event.get("objectRef", {})
-        if "resource" not in about or not is_account(event["user"]["username"]):
+        # A pod that outlives its account is known as nobody.
+        if "resource" not in about or not is_account(event["user"].get("username", "")):
             continue
         resource = "/".join(filter(None, [about["resource"], about.get("subresource")]))
         status = event.get("responseStatus", {}).get("code")
