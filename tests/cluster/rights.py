@@ -59,7 +59,7 @@ def main():
         print(f"{who}: {len(have)} rights, {len(need & have)} of them used")
         wrong += [f"{who} was refused: {right}" for right in sorted(refused)]
         wrong += [f"{who} never uses: {right}" for right in sorted(have - need)]
-    sys.exit("\n".join(wrong))
+    sys.exit("\n".join(wrong) or None)
 
 
 main()
