@@ -36,6 +36,8 @@ impl Doors {
             "--s3-domain=s3.test",
             "--buckets=versions",
             "--negative-ttl=0",
+            // SeaweedFS makes its volumes at the first writes, and stands still meanwhile.
+            "--timeout=25000",
         ];
         let ring = Ring::start(endpoint, 2, &flags).await;
         let sidecar = ring.sidecar(&flags).await;
