@@ -155,9 +155,7 @@ impl Door {
         }
         Ok(())
     }
-}
 
-impl Door {
     /// Refuses what is not the caller's to do, and what the cache does not serve, in the same words.
     fn permit(
         &self,

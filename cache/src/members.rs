@@ -201,8 +201,9 @@ impl Members {
             self.ring.send_if_modified(|ring| {
                 let changed = ring.members() != members;
                 if changed {
-                    tell(ring.members(), &members);
-                    *ring = Arc::new(Ring::new(&self.name, members, ring.version() + 1));
+                    let now = Ring::new(&self.name, members, ring.version() + 1);
+                    tell(ring, &now);
+                    *ring = Arc::new(now);
                 }
                 changed
             });
@@ -218,29 +219,26 @@ impl Members {
 }
 
 /// One line for each node that has another state than before.
-fn tell(before: &[Member], now: &[Member]) {
-    let state_in = |members: &[Member], name: &str| {
-        let member = members.iter().find(|member| member.name == name);
-        member.map(|member| member.state.as_str())
-    };
-    for Member { name, state, .. } in now {
-        let was = state_in(before, name).unwrap_or("unknown");
-        let now = state.as_str();
-        match state {
-            _ if was == now => {}
-            State::Silent => tracing::warn!(
+fn tell(before: &Ring, now: &Ring) {
+    for Member { name, state, .. } in now.members() {
+        let was = before.member(name).map(|member| member.state);
+        if was == Some(*state) {
+            continue;
+        }
+        let (was, now) = (was.map_or("unknown", State::as_str), state.as_str());
+        if *state == State::Silent {
+            tracing::warn!(
                 name,
                 was,
                 now,
                 "a node does not answer: the next in order stand in for it"
-            ),
-            State::Joining | State::Serving | State::Leaving => {
-                tracing::info!(name, was, now, "the ring changed");
-            }
+            );
+        } else {
+            tracing::info!(name, was, now, "the ring changed");
         }
     }
-    for Member { name, state, .. } in before {
-        if state_in(now, name).is_none() {
+    for Member { name, state, .. } in before.members() {
+        if now.member(name).is_none() {
             tracing::info!(name, was = state.as_str(), "a node left the ring");
         }
     }

@@ -182,7 +182,11 @@ impl Drop for Cluster {
     /// The next test needs the CPU that these pods have asked for.
     fn drop(&mut self) {
         let delete = ["delete", "namespace", &self.namespace, "--wait=false"];
-        match std::process::Command::new("kubectl").args(delete).status() {
+        let deleted = std::process::Command::new("kubectl")
+            .args(delete)
+            .stdout(Stdio::null())
+            .status();
+        match deleted {
             Ok(status) if status.success() => {}
             failed => println!("namespace {} stays: {failed:?}", self.namespace),
         }

@@ -5,13 +5,13 @@ import collections
 import json
 import os
 import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
 
 from . import machine
 from .rounds import number
+from .servers import until
 
 AUDIT = Path(os.environ["FALCON_CLUSTER_LOGS"], "audit.log")
 DEFINITION = machine.ROOT / "crds/falconcaches.yaml"
@@ -33,22 +33,14 @@ def create(caches):
     kubectl("create", "-f", "-", put=json.dumps({"apiVersion": "v1", "kind": "List", "items": caches}))
 
 
-def until(what, condition, pause=0.05):
-    end = time.monotonic() + MOST_SECONDS
-    while not condition():
-        if time.monotonic() > end:
-            sys.exit(f"in vain: {what}")
-        time.sleep(pause)
-
-
 class Operator:
     """The process, as users start it but for the leader's Lease."""
 
-    def __init__(self, binary, resync):
+    def __init__(self, binary):
         self.port = machine.free_port()
         log = open(AUDIT.with_name("operator.log"), "ab")
         self.process = subprocess.Popen(
-            [binary, "run", "--watch-namespaces=one,many", "--leader-election=false", f"--admin-port={self.port}", f"--resync={resync}",
+            [binary, "run", "--watch-namespaces=one,many", "--leader-election=false", f"--admin-port={self.port}",
              "--log-level=warn"], stderr=log, stdout=log, stdin=subprocess.DEVNULL)
         until("the operator answers", self.answers)
 
@@ -122,13 +114,13 @@ def main():
     for namespace in ("one", "many"):
         kubectl("create", "namespace", namespace)
 
-    operator = Operator(asked.binary, 60)
+    operator = Operator(asked.binary)
     create([cache("one", "alone")])
-    until("a status", lambda: kubectl("get", "fcache", "alone", "-n", "one", "-o", "jsonpath={.status.replicas}") == "1")
+    until("a status", lambda: kubectl("get", "fcache", "alone", "-n", "one", "-o", "jsonpath={.status.replicas}") == "1", pause=0.1)
     operator.quiet()
     one = calls("one")
-    reads = sum(many for call, many in one.items() if call.startswith("get "))
-    statuses = sum(many for call, many in one.items() if call.endswith("/status"))
+    reads = sum(times for call, times in one.items() if call.startswith("get "))
+    statuses = sum(times for call, times in one.items() if call.endswith("/status"))
     writes = one.total() - reads - statuses
 
     cpu, reconciled = operator.cpu(), operator.reconciles()
@@ -136,7 +128,7 @@ def main():
     create([cache("many", f"cache-{each}") for each in range(many)])
     created = time.monotonic() - began
     count = lambda: len(kubectl("get", "statefulsets", "-n", "many", "-o", "name").splitlines())
-    until("a StatefulSet for each", lambda: count() == many, pause=0.5)
+    until("a StatefulSet for each", lambda: count() == many, MOST_SECONDS, 0.5)
     applied = time.monotonic() - began
     settled = operator.quiet() - began
     busy, looks = operator.cpu() - cpu, operator.reconciles() - reconciled
@@ -144,15 +136,15 @@ def main():
     operator.stop()
 
     began = time.monotonic()
-    operator = Operator(asked.binary, 60)
-    until("a look at each", lambda: operator.reconciles() >= many + 1)
+    operator = Operator(asked.binary)
+    until("a look at each", lambda: operator.reconciles() >= many + 1, MOST_SECONDS)
     resynced = time.monotonic() - began
     operator.quiet()
     rewritten = operator.writes()
     cpu, reconciled, began = operator.cpu(), operator.reconciles(), time.monotonic()
     time.sleep(idle)
-    share = (operator.cpu() - cpu) / (time.monotonic() - began)
     idle_looks, idle_cpu = operator.reconciles() - reconciled, operator.cpu() - cpu
+    share = idle_cpu / (time.monotonic() - began)
     idle_writes = operator.writes() - rewritten
     restarted = operator.peak()
     operator.stop()

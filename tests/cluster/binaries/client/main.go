@@ -135,7 +135,7 @@ func load(stop context.Context, args []string) int {
 	duration := flags.Duration("for", 0, "how long; 0: until SIGTERM")
 	timeout := flags.Duration("timeout", 10*time.Second, "for one request")
 	fresh := flags.Bool("fresh", false, "a new connection for each request")
-	pause := flags.Duration("pause", 5*time.Millisecond, "of a reader between two requests: as fast as it can, it takes the CPU from all others here")
+	pause := flags.Duration("pause", 5*time.Millisecond, "between two requests of a reader: without one, readers take the CPU from all that they share a machine with")
 	sum := flags.String("sha256", "", "what each body's SHA-256 has to be")
 	_ = flags.Parse(args)
 	if *duration > 0 {
