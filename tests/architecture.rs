@@ -24,7 +24,7 @@ const CACHE: &str = "
     discovery:  members peer
     server:     metrics
     api:        metrics access object ring store origin fill peer members proxy invalidate discovery server
-    gateway:    metrics access object store origin proxy invalidate api
+    gateway:    metrics access object store origin proxy invalidate server api
     node:       config metrics access object ring store origin peer members proxy invalidate server api gateway
     dev:        *
     main:       *
@@ -39,6 +39,7 @@ const CACHE_FENCES: &str = "
     aws_runtime        = origin*
     axum               = api* gateway* server*
     clap               = config*
+    httparse           = server*
     hyper_util::client = peer* origin*
     k8s_openapi        = discovery*
     kube               = discovery*

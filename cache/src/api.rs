@@ -10,6 +10,7 @@ mod conditions;
 mod delete;
 pub mod error;
 pub mod health;
+mod hits;
 mod list;
 pub mod peer;
 mod prewarm;
@@ -32,6 +33,7 @@ use tokio::sync::{Semaphore, watch};
 pub(crate) use access_log::frame;
 pub use access_log::{Errors, Frame, Note};
 pub use health::Ready;
+pub(crate) use hits::Hits;
 
 use crate::access::{Access, Caller, Target, Verb};
 use crate::invalidate::Invalidator;
@@ -261,9 +263,12 @@ impl Api {
 
     /// Who asks; `401` where nobody is known by what is shown.
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, Failure> {
-        let shown = headers
-            .get(header::AUTHORIZATION)
-            .map(HeaderValue::as_bytes);
+        let shown = headers.get(header::AUTHORIZATION);
+        self.who(shown.map(HeaderValue::as_bytes))
+    }
+
+    /// Who shows that as `Authorization`.
+    fn who(&self, shown: Option<&[u8]>) -> Result<Caller, Failure> {
         let token = shown.and_then(|shown| {
             let (scheme, token) = shown.split_at_checked(BEARER.len())?;
             scheme.eq_ignore_ascii_case(BEARER).then_some(token)

@@ -24,12 +24,14 @@ use axum::extract::{Request, State};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts as Head;
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Uri};
 
 use crate::access::{Caller, Target, Verb};
 use crate::api::error::Failure;
-use crate::api::{self, Api, Errors, Frame, denied, frame, permit};
+use crate::api::{self, Api, Errors, Frame, Hits, denied, frame, permit};
+use crate::object::ObjectId;
 use crate::origin::Incoming;
+use crate::server::Plain;
 use address::{Address, Parameters};
 use operation::{Level, Operation, Way};
 use signature::Signatures;
@@ -77,6 +79,20 @@ pub fn router(api: &Arc<Api>, settings: Settings) -> Router {
     entrance.layer(from_fn_with_state(Arc::new(shown), frame))
 }
 
+/// Hits of this door, where nobody has to say who he is: a signature has to be verified first, and that is the routes' work.
+pub(crate) fn hits(api: &Arc<Api>, settings: Settings) -> Option<Hits> {
+    if api.parts().access.is_guarded() {
+        return None;
+    }
+    let door = Door {
+        api: Arc::clone(api),
+        settings,
+    };
+    Some(Hits::new(api, "s3", Errors::Xml, move |_, request| {
+        door.object_of(request)
+    }))
+}
+
 /// The way in where nobody has to say who he is: whatever signature there is, it is not looked at.
 async fn unsigned(State(door): State<Arc<Door>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
@@ -122,6 +138,31 @@ impl Door {
             Way::DeletedMany => self.deleted_many(asked).await,
             Way::Buckets => self.buckets(&asked.who).await,
         }
+    }
+
+    /// The object that anybody's plain request is for, if it is for one.
+    fn object_of(&self, request: &Plain<'_>) -> Option<ObjectId> {
+        let uri: Uri = request.target.parse().ok()?;
+        // All other parameters change what is answered.
+        let usual = matches!(
+            uri.query(),
+            None | Some("x-id=GetObject" | "x-id=HeadObject")
+        );
+        let hash = request.header("x-amz-content-sha256");
+        let streamed = hash.is_some_and(|hash| hash.starts_with(b"STREAMING"));
+        // S3 itself is asked for checksums that are not known here.
+        let asks_s3 = request.head_only && request.header("x-amz-checksum-mode").is_some();
+        if !usual || streamed || asks_s3 {
+            return None;
+        }
+        let host = request
+            .header("host")
+            .and_then(|host| std::str::from_utf8(host).ok());
+        let address = Address::of(&uri, host, &self.settings.domains).ok()?;
+        let (bucket, key) = (address.bucket?, address.key?);
+        self.permit(&Caller::Anybody, Verb::Read, &bucket, Target::Key(&key))
+            .ok()?;
+        ObjectId::new(&bucket, &key).ok()
     }
 
     /// Refuses what the caller may not do, before anything is looked up.

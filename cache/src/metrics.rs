@@ -2,6 +2,7 @@
 //!
 //! Counted here: what happens. Read from elsewhere at each scrape: how things stand ([`Snapshot`]).
 
+mod answers;
 mod exposition;
 mod names;
 mod snapshot;
@@ -17,6 +18,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
+pub use answers::Answers;
 pub use names::{METRICS, table};
 pub use snapshot::Snapshot;
 
@@ -142,6 +144,23 @@ impl Metrics {
             .observe(took.as_secs_f64());
         if !whole {
             self.cut.get_or_create(&[("door", door)]).inc();
+        }
+    }
+
+    /// Where the answers of a door from one source are counted, found once for many.
+    pub fn answers(&self, door: &'static str, source: &'static str) -> Answers {
+        let status = |status| {
+            let labels = [("door", door), ("source", source), ("status", status)];
+            self.requests.get_or_create_owned(&labels)
+        };
+        let labels = [("door", door), ("source", source)];
+        Answers {
+            whole_objects: status("200"),
+            parts: status("206"),
+            first_byte: self.first_byte.get_or_create_owned(&labels),
+            ended: self.whole.get_or_create_owned(&labels),
+            cut: self.cut.get_or_create_owned(&[("door", door)]),
+            sent: self.sent.get_or_create_owned(&[("source", source)]),
         }
     }
 

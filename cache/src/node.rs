@@ -1,5 +1,6 @@
 //! One node: its parts wired together, its doors opened, and its way out. `main` runs one of them, `dev` several.
 
+mod observe;
 mod settings;
 
 use std::path::PathBuf;
@@ -17,18 +18,17 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::{self, Access};
 use crate::api::peer::Peering;
-use crate::api::{self, Api, Parts, Ready};
+use crate::api::{self, Api, Hits, Parts, Ready};
 use crate::gateway;
 use crate::invalidate::Invalidator;
 use crate::members::heartbeat::{self, Caller};
 use crate::members::{Found, Members};
-use crate::metrics::{Metrics, Snapshot};
+use crate::metrics::Metrics;
 use crate::origin::{self, Origin};
 use crate::peer::{Contact, Peers, Token};
 use crate::proxy::{self, Proxy};
-use crate::ring::State;
-use crate::server::{self, Door, Limits};
-use crate::store::{Kind, Store};
+use crate::server::{self, Door, FastPath, Limits};
+use crate::store::Store;
 
 /// How long a node waits at start for the answers to its hellos. A member that is silent by then is told of
 /// nothing that this node does, and this node is told of nothing by it: it may start.
@@ -101,6 +101,13 @@ pub enum Error {
     },
 }
 
+/// The doors, being served. Each gives the connections that it had to cut.
+struct Doors {
+    main: JoinHandle<usize>,
+    s3: Option<JoinHandle<usize>>,
+    admin: JoinHandle<usize>,
+}
+
 /// A node that runs.
 pub struct Node {
     proxy: Proxy,
@@ -110,9 +117,7 @@ pub struct Node {
     ready: watch::Sender<Ready>,
     stop_main: CancellationToken,
     stop_all: CancellationToken,
-    main: JoinHandle<usize>,
-    s3: Option<JoinHandle<usize>>,
-    admin: JoinHandle<usize>,
+    doors: Doors,
     caller: Arc<dyn Caller>,
     tasks: TaskTracker,
     /// A node that is dropped ends too: its heartbeat does not end with the runtime.
@@ -154,27 +159,26 @@ impl Node {
             ready: is_ready,
             settings: settings.api,
         });
-        let gateway = gateway::router(&api, settings.gateway);
-        observe(&metrics, &proxy, &members, &invalidator);
-        let door = |name, stop: &CancellationToken| Door {
-            name,
-            limits: settings.limits.clone(),
-            metrics: metrics.clone(),
-            stop: stop.clone(),
-        };
-        let peering = api::peer::router(Peering {
+        observe::observe(&metrics, &proxy, &members, &invalidator);
+        let peering = Peering {
             proxy: proxy.clone(),
             members: members.clone(),
             invalidator,
             token: token.clone(),
-        });
-        let (blob, probes) = (api::router(&api, peering), api::admin_router(&api));
-        let main = server::serve(listeners.main, blob, door("blob", &stop_main));
-        let s3 = listeners.s3.map(|listener| {
-            let serving = server::serve(listener, gateway, door("s3", &stop_main));
-            tokio::spawn(serving)
-        });
-        let admin = server::serve(listeners.admin, probes, door("admin", &stop_all));
+        };
+        let door = |name, stop: &CancellationToken| Door {
+            name,
+            limits: settings.limits.clone(),
+            fast: None,
+            metrics: metrics.clone(),
+            stop: stop.clone(),
+        };
+        let doors = (
+            door("blob", &stop_main),
+            door("s3", &stop_main),
+            door("admin", &stop_all),
+        );
+        let doors = Doors::open(listeners, doors, &api, peering, settings.gateway);
         heartbeat::start(members.clone(), token.clone(), stop_all.clone())
             .map_err(Error::Heartbeat)?;
         let node = Self {
@@ -184,9 +188,7 @@ impl Node {
             api,
             ready,
             stop_main,
-            main: tokio::spawn(main),
-            s3,
-            admin: tokio::spawn(admin),
+            doors,
             caller: Arc::new(peers),
             tasks: TaskTracker::new(),
             _end: stop_all.clone().drop_guard(),
@@ -236,15 +238,15 @@ impl Node {
         self.members.leave();
         heartbeat::farewell(&self.members, &self.caller).await;
         self.stop_main.cancel();
-        let mut cut = self.main.await.unwrap_or_default();
-        if let Some(s3) = self.s3 {
+        let mut cut = self.doors.main.await.unwrap_or_default();
+        if let Some(s3) = self.doors.s3 {
             cut += s3.await.unwrap_or_default();
         }
         self.origin.settled().await;
         self.stop_all.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        let _admin_cut = self.admin.await;
+        let _admin_cut = self.doors.admin.await;
         cut
     }
 
@@ -315,6 +317,33 @@ async fn until_it_answers(origin: &Origin, bucket: &str) {
     tracing::info!(bucket, "S3 answers");
 }
 
+impl Doors {
+    fn open(
+        listeners: Listeners,
+        (blob, s3, admin): (Door, Door, Door),
+        api: &Arc<Api>,
+        peering: Peering,
+        settings: gateway::Settings,
+    ) -> Self {
+        let fast = |hits: Option<Hits>, door: Door| Door {
+            fast: hits.map(|hits| Arc::new(hits) as Arc<dyn FastPath>),
+            ..door
+        };
+        let routes = api::router(api, api::peer::router(peering));
+        let blob = fast(Some(Hits::of_blobs(api)), blob);
+        let s3 = listeners.s3.map(|listener| {
+            let s3 = fast(gateway::hits(api, settings.clone()), s3);
+            tokio::spawn(server::serve(listener, gateway::router(api, settings), s3))
+        });
+        let probes = api::admin_router(api);
+        Self {
+            main: tokio::spawn(server::serve(listeners.main, routes, blob)),
+            s3,
+            admin: tokio::spawn(server::serve(listeners.admin, probes, admin)),
+        }
+    }
+}
+
 /// The barrier, in which this node takes part too.
 fn barrier(
     proxy: &Proxy,
@@ -345,42 +374,4 @@ fn members(me: Contact, zone: Option<String>, sidecar: bool) -> Arc<Members> {
 fn token(file: Option<PathBuf>) -> Result<Token, Error> {
     let path = file.clone().unwrap_or_default();
     Token::load(file).map_err(|source| Error::Token { path, source })
-}
-
-/// Lets a scrape see how things stand.
-fn observe(metrics: &Metrics, proxy: &Proxy, members: &Arc<Members>, invalidator: &Invalidator) {
-    let (proxy, ring, invalidator) = (proxy.clone(), members.ring(), invalidator.clone());
-    metrics.observe(move || {
-        let (stats, budget) = (proxy.store().stats(), proxy.store().budget());
-        let in_state = |state: State| {
-            ring.borrow()
-                .members()
-                .iter()
-                .filter(|member| member.state == state)
-                .count() as u64
-        };
-        Snapshot {
-            blocks: stats.blocks,
-            heads: stats.heads,
-            cached_bytes: vec![("owned", stats.owned_bytes), ("hot", stats.hot_bytes)],
-            evictions: vec![
-                ("capacity", stats.evictions.capacity),
-                ("invalidated", stats.evictions.invalidated),
-                ("replaced", stats.evictions.replaced),
-            ],
-            fills: proxy.fills().len() as u64,
-            waiters: proxy.fills().followers() as u64,
-            memory: Kind::ALL
-                .iter()
-                .map(|kind| (kind.as_str(), budget.used_by(*kind)))
-                .collect(),
-            budget: budget.limit(),
-            peak: budget.peak(),
-            members: State::ALL
-                .iter()
-                .map(|state| (state.as_str(), in_state(*state)))
-                .collect(),
-            unanswered: invalidator.pending() as u64,
-        }
-    });
 }

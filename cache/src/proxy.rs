@@ -222,7 +222,7 @@ impl Proxy {
     }
 
     /// Answers from this node's memory alone, without waiting; `None` when something is missing.
-    fn hit(&self, ask: &Ask) -> Option<Result<Answer, Error>> {
+    pub fn hit(&self, ask: &Ask) -> Option<Result<Answer, Error>> {
         let record = self.0.store.head(&ask.object)?;
         if !self.is_usable(&record, &ask.freshness, ask.hop) {
             return None;

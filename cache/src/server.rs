@@ -3,6 +3,7 @@
 
 mod body;
 mod deadline;
+mod fast;
 mod io;
 mod limits;
 mod scan;
@@ -20,7 +21,7 @@ use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -31,6 +32,7 @@ use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt};
 
 pub use body::BodyStalled;
+pub use fast::{FastAnswer, FastPath, Plain, Tally};
 pub use limits::Limits;
 
 use crate::metrics::Metrics;
@@ -68,6 +70,8 @@ pub struct Door {
     pub name: &'static str,
     /// Its bounds.
     pub limits: Limits,
+    /// What answers before the service is asked.
+    pub fast: Option<Arc<dyn FastPath>>,
     /// Where connections are counted.
     pub metrics: Arc<Metrics>,
     /// Cancelled: accept no more, end what runs, return.
@@ -115,7 +119,7 @@ where
         let unfinished = Arc::clone(&unfinished);
         running.spawn(async move {
             door.metrics.connection_opened(door.name);
-            if !connection(stream, service, &door.limits, stop, cut).await {
+            if !connection(stream, service, &door, stop, cut).await {
                 unfinished.fetch_add(1, Ordering::Relaxed);
             }
             door.metrics.connection_closed(door.name);
@@ -135,7 +139,7 @@ where
 async fn connection<S, B>(
     stream: TcpStream,
     service: S,
-    limits: &Limits,
+    door: &Door,
     stop: CancellationToken,
     cut: CancellationToken,
 ) -> bool
@@ -145,13 +149,14 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let limits = &door.limits;
     // Neither is worth refusing a client for.
     stream.set_nodelay(true).ok();
     SockRef::from(&stream)
         .set_send_buffer_size(limits.send_buffer)
         .ok();
     let pulse = Arc::new(Pulse::default());
-    let wire = Wire::new(stream, Arc::clone(&pulse), limits);
+    let wire = Wire::new(stream, Arc::clone(&pulse), door.fast.clone(), limits);
     let body_limit = limits.body;
     let handler = service_fn(move |request: Request<Incoming>| {
         pulse.begin();
@@ -171,8 +176,8 @@ where
     });
     let mut serving = pin!(
         http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.idle)
+            // The wire knows when a connection is idle; the library does not see what the fast path answers.
+            .header_read_timeout(None)
             .max_header_size(HEAD_BYTES)
             .max_buf_size(BUFFER_BYTES)
             .pipeline_flush(false)

@@ -21,9 +21,9 @@ use super::request_id;
 use crate::metrics::Metrics;
 use crate::object::Source;
 
-const X_FALCON_NODE: HeaderName = HeaderName::from_static("x-falcon-node");
+pub(super) const X_FALCON_NODE: HeaderName = HeaderName::from_static("x-falcon-node");
 const X_FALCON_CACHE: HeaderName = HeaderName::from_static("x-falcon-cache");
-const X_AMZ_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
+pub(super) const X_AMZ_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 
 /// The label of answers that were not read from anywhere.
 const NO_SOURCE: &str = "none";
@@ -55,12 +55,16 @@ impl Frame {
         Self {
             door,
             errors,
-            // A name that is no header's value is a static peer's mistake; the answer goes without it.
-            node: HeaderValue::from_str(node).unwrap_or(HeaderValue::from_static("")),
+            node: named(node),
             metrics: Arc::clone(metrics),
             warnings: Limiter::new(),
         }
     }
+}
+
+/// The node's name as a header's value. One that is none is a static peer's mistake: it is empty then, and answers go without.
+pub(super) fn named(node: &str) -> HeaderValue {
+    HeaderValue::from_str(node).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// What a handler tells of its answer, put into the response's extensions.

@@ -1,5 +1,7 @@
 //! A version's head as the headers of an answer: what S3 gave, unchanged, and where Falcon had it from.
 
+use std::borrow::Cow;
+use std::fmt::Arguments;
 use std::ops::Range;
 
 use http::header::{
@@ -7,6 +9,7 @@ use http::header::{
     CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, EXPIRES, LAST_MODIFIED,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
+use httpdate::HttpDate;
 
 use crate::object::Head;
 use crate::proxy::Answer;
@@ -16,81 +19,113 @@ const X_AMZ_VERSION_ID: HeaderName = HeaderName::from_static("x-amz-version-id")
 const X_AMZ_STORAGE_CLASS: HeaderName = HeaderName::from_static("x-amz-storage-class");
 const METADATA: &str = "x-amz-meta-";
 
-/// The headers of a `304`: what a stored answer of the client's is brought up to date with.
-pub(super) fn validators(head: &Head, headers: &mut HeaderMap) {
-    headers.insert(ETAG, value(head.etag.as_str()));
-    if let Some(time) = head.last_modified {
-        headers.insert(LAST_MODIFIED, made(httpdate::fmt_http_date(time)));
+/// Where headers are put. Each name comes once, but for those that are added.
+pub(super) trait Headers {
+    /// A word of Falcon's.
+    fn fix(&mut self, name: &HeaderName, word: &'static str);
+
+    /// Text of Falcon's making: digits, blanks and ASCII words.
+    fn make(&mut self, name: &HeaderName, text: Arguments<'_>);
+
+    /// Text of S3's. Control characters, which no header can hold, are percent-encoded: nothing is dropped.
+    fn put(&mut self, name: &HeaderName, text: &str);
+
+    /// The same, beside others of that name.
+    fn add(&mut self, name: &HeaderName, text: &str);
+}
+
+impl Headers for HeaderMap {
+    fn fix(&mut self, name: &HeaderName, word: &'static str) {
+        self.insert(name, HeaderValue::from_static(word));
     }
-    text(headers, CACHE_CONTROL, head.cache_control.as_ref());
-    text(headers, EXPIRES, head.expires.as_ref());
-    text(headers, X_AMZ_VERSION_ID, head.version_id.as_ref());
+
+    fn make(&mut self, name: &HeaderName, text: Arguments<'_>) {
+        // The text becomes the value without a copy.
+        let value = HeaderValue::try_from(text.to_string());
+        self.insert(name, value.expect("what is made here is a header's value"));
+    }
+
+    fn put(&mut self, name: &HeaderName, text: &str) {
+        self.insert(name, value(text));
+    }
+
+    fn add(&mut self, name: &HeaderName, text: &str) {
+        self.append(name, value(text));
+    }
+}
+
+/// The headers of a `304`: what a stored answer of the client's is brought up to date with.
+pub(super) fn validators(head: &Head, headers: &mut impl Headers) {
+    headers.put(&ETAG, head.etag.as_str());
+    if let Some(time) = head.last_modified {
+        headers.make(&LAST_MODIFIED, format_args!("{}", HttpDate::from(time)));
+    }
+    text(headers, &CACHE_CONTROL, head.cache_control.as_ref());
+    text(headers, &EXPIRES, head.expires.as_ref());
+    text(headers, &X_AMZ_VERSION_ID, head.version_id.as_ref());
 }
 
 /// All headers of the object, but for its length.
-pub(super) fn describe(head: &Head, headers: &mut HeaderMap) {
+pub(super) fn describe(head: &Head, headers: &mut impl Headers) {
     validators(head, headers);
-    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    text(headers, CONTENT_TYPE, head.content_type.as_ref());
-    text(headers, CONTENT_ENCODING, head.content_encoding.as_ref());
+    headers.fix(&ACCEPT_RANGES, "bytes");
+    text(headers, &CONTENT_TYPE, head.content_type.as_ref());
+    text(headers, &CONTENT_ENCODING, head.content_encoding.as_ref());
     text(
         headers,
-        CONTENT_DISPOSITION,
+        &CONTENT_DISPOSITION,
         head.content_disposition.as_ref(),
     );
-    text(headers, CONTENT_LANGUAGE, head.content_language.as_ref());
-    text(headers, X_AMZ_STORAGE_CLASS, head.storage_class.as_ref());
+    text(headers, &CONTENT_LANGUAGE, head.content_language.as_ref());
+    text(headers, &X_AMZ_STORAGE_CLASS, head.storage_class.as_ref());
     for (name, content) in &head.metadata {
-        headers.append(metadata_name(name), value(content));
+        headers.add(&metadata_name(name), content);
     }
     stated(&head.others, headers);
 }
 
 /// Headers whose names S3 gave.
-pub(crate) fn stated(pairs: &[(String, String)], headers: &mut HeaderMap) {
+pub(super) fn stated(pairs: &[(String, String)], headers: &mut impl Headers) {
     for (name, content) in pairs {
         if let Ok(name) = HeaderName::try_from(name) {
-            headers.insert(name, value(content));
+            headers.put(&name, content);
         }
     }
 }
 
 /// How many bytes follow, and which of the object they are.
-pub(super) fn extent(bytes: &Range<u64>, size: u64, partial: bool, headers: &mut HeaderMap) {
+pub(super) fn extent(bytes: &Range<u64>, size: u64, partial: bool, headers: &mut impl Headers) {
     let length = bytes.end - bytes.start;
-    headers.insert(CONTENT_LENGTH, made(length.to_string()));
+    headers.make(&CONTENT_LENGTH, format_args!("{length}"));
     if partial {
-        let last = bytes.end.saturating_sub(1);
-        headers.insert(
-            CONTENT_RANGE,
-            made(format!("bytes {}-{last}/{size}", bytes.start)),
-        );
+        let (first, last) = (bytes.start, bytes.end.saturating_sub(1));
+        headers.make(&CONTENT_RANGE, format_args!("bytes {first}-{last}/{size}"));
     }
 }
 
 /// Where the answer is from, and how long ago S3 vouched for it.
-pub(super) fn provenance(answer: &Answer, source: &'static str, headers: &mut HeaderMap) {
-    headers.insert(X_FALCON_CACHE, HeaderValue::from_static(source));
-    headers.insert(AGE, made(answer.age.as_secs().to_string()));
+pub(super) fn provenance(answer: &Answer, source: &'static str, headers: &mut impl Headers) {
+    headers.fix(&X_FALCON_CACHE, source);
+    headers.make(&AGE, format_args!("{}", answer.age.as_secs()));
 }
 
-fn text(headers: &mut HeaderMap, name: HeaderName, content: Option<&String>) {
+fn text(headers: &mut impl Headers, name: &HeaderName, content: Option<&String>) {
     if let Some(content) = content {
-        headers.insert(name, value(content));
+        headers.put(name, content);
     }
 }
 
-/// Text of this file's own making; it becomes the value without a copy.
-fn made(text: String) -> HeaderValue {
-    HeaderValue::try_from(text).expect("digits, blanks and ASCII words are a header's value")
+fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_bytes(&sendable(text)).expect("control characters are escaped")
 }
 
-/// Text as a header's value. Control characters, which no header can hold, are percent-encoded: nothing is dropped.
-fn value(text: &str) -> HeaderValue {
-    HeaderValue::from_bytes(text.as_bytes()).unwrap_or_else(|_| {
-        let held = |byte: u8| byte == b'\t' || (byte >= b' ' && byte != 0x7f);
-        HeaderValue::from_bytes(&escaped(text, held)).expect("control characters are escaped")
-    })
+/// Text as it can be sent: without control characters.
+pub(super) fn sendable(text: &str) -> Cow<'_, [u8]> {
+    let held = |byte: u8| byte == b'\t' || (byte >= b' ' && byte != 0x7f);
+    if text.bytes().all(held) {
+        return Cow::Borrowed(text.as_bytes());
+    }
+    Cow::Owned(escaped(text, held))
 }
 
 /// `x-amz-meta-` and the name; what can't stand in a header's name is percent-encoded.

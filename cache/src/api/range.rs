@@ -12,7 +12,8 @@ pub(super) fn of(headers: &HeaderMap) -> Option<ByteRange> {
     parse(only.to_str().ok()?)
 }
 
-fn parse(value: &str) -> Option<ByteRange> {
+/// The range that this value of the header asks for.
+pub(super) fn parse(value: &str) -> Option<ByteRange> {
     let (unit, set) = value.split_once('=')?;
     if !unit.trim().eq_ignore_ascii_case("bytes") {
         return None;

@@ -30,6 +30,14 @@ pub fn of(headers: &HeaderMap) -> HeaderValue {
         .unwrap_or_else(make)
 }
 
+/// The same for a request whose headers are no map: the id that was `given`, or a new one, as text.
+pub(super) fn write(given: Option<&[u8]>, into: &mut Vec<u8>) {
+    match given.filter(|id| usable(id)) {
+        Some(id) => into.extend_from_slice(id),
+        None => into.extend_from_slice(next().as_bytes()),
+    }
+}
+
 /// The id as text.
 pub fn text(id: &HeaderValue) -> &str {
     id.to_str().unwrap_or_default()
@@ -40,11 +48,15 @@ fn usable(id: &[u8]) -> bool {
 }
 
 fn make() -> HeaderValue {
+    HeaderValue::try_from(next()).expect("hexadecimal digits are a header's value")
+}
+
+fn next() -> String {
     let count = NEXT.fetch_add(1, Ordering::Relaxed);
     let mut id = String::with_capacity(LENGTH);
     // Writing to a String does not fail.
     let _ = write!(id, "{:016x}-{count:08x}", *PROCESS);
-    HeaderValue::try_from(id).expect("hexadecimal digits are a header's value")
+    id
 }
 
 #[cfg(test)]

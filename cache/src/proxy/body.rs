@@ -53,6 +53,14 @@ impl Body {
         matches!(&self.0, Bytestream::Held(pieces) if pieces.is_empty())
     }
 
+    /// All of it, where it was in memory as the answer was made.
+    pub fn into_held(self) -> Option<VecDeque<Bytes>> {
+        match self.0 {
+            Bytestream::Held(pieces) => Some(pieces),
+            Bytestream::Read(_) => None,
+        }
+    }
+
     /// Reads `range` of a version; comes back with its first bytes and where they came from.
     pub(super) async fn start(
         proxy: Proxy,

@@ -1,16 +1,16 @@
-//! A timer that costs nothing while nobody waits: armed when something stands still, forgotten when it moves.
+//! A timer that costs next to nothing while things move: it is set once, and looks again when it fires.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// One bound on one wait.
 pub(super) struct Deadline {
     after: Duration,
+    until: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
-    armed: bool,
 }
 
 impl Deadline {
@@ -18,34 +18,43 @@ impl Deadline {
     pub(super) fn new(after: Duration) -> Self {
         Self {
             after,
+            until: None,
             sleep: None,
-            armed: false,
         }
     }
 
     /// Starts the wait; one that runs already goes on.
     pub(super) fn arm(&mut self) {
-        if self.armed {
-            return;
-        }
-        self.armed = true;
-        match &mut self.sleep {
-            Some(sleep) => sleep.as_mut().reset(Instant::now() + self.after),
-            None => self.sleep = Some(Box::pin(sleep(self.after))),
+        if self.until.is_none() {
+            self.until = Some(Instant::now() + self.after);
         }
     }
 
-    /// Ends the wait. The timer itself is left alone: setting it anew for each byte would cost more.
+    /// Ends the wait. The timer itself is left alone: setting it anew for each wait would cost more.
     pub(super) fn disarm(&mut self) {
-        self.armed = false;
+        self.until = None;
+    }
+
+    /// True while the wait runs.
+    pub(super) fn is_armed(&self) -> bool {
+        self.until.is_some()
     }
 
     /// True when the wait has lasted too long; otherwise the task is woken when it has.
     pub(super) fn expired(&mut self, cx: &mut Context<'_>) -> bool {
-        self.armed
-            && self
-                .sleep
-                .as_mut()
-                .is_some_and(|sleep| matches!(sleep.as_mut().poll(cx), Poll::Ready(())))
+        let Some(until) = self.until else {
+            return false;
+        };
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(sleep_until(until)));
+        // Set for an earlier wait, it fires before the end of this one.
+        while let Poll::Ready(()) = sleep.as_mut().poll(cx) {
+            if Instant::now() >= until {
+                return true;
+            }
+            sleep.as_mut().reset(until);
+        }
+        false
     }
 }

@@ -1,10 +1,11 @@
-//! The socket as the HTTP library sees it: half a head, a reader that has stopped and a writer that never rests end here.
+//! The socket as the HTTP library sees it: silence, half a head, a reader that has stopped and a writer that never rests end
+//! here, and what the fast path answers never gets there.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -12,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::deadline::Deadline;
+use super::fast::{self, FastAnswer, FastPath};
 use super::limits::Limits;
 use super::scan::{Fault, Scan};
 
@@ -67,7 +69,13 @@ pub(super) struct Wire {
     pulse: Arc<Pulse>,
     scan: Scan,
     heads: u64,
+    fast: Option<Arc<dyn FastPath>>,
+    /// An answer of the fast path, until all of it is sent.
+    leaving: Option<FastAnswer>,
+    /// The HTTP library has nothing more to send, so a fast answer overtakes none of its own.
+    flushed: bool,
     head: Deadline,
+    idle: Deadline,
     stall: Deadline,
     slice: usize,
     written: usize,
@@ -75,7 +83,12 @@ pub(super) struct Wire {
 
 impl Wire {
     /// The time for the first head runs from here.
-    pub(super) fn new(stream: TcpStream, pulse: Arc<Pulse>, limits: &Limits) -> Self {
+    pub(super) fn new(
+        stream: TcpStream,
+        pulse: Arc<Pulse>,
+        fast: Option<Arc<dyn FastPath>>,
+        limits: &Limits,
+    ) -> Self {
         let mut head = Deadline::new(limits.head);
         head.arm();
         Self {
@@ -83,15 +96,25 @@ impl Wire {
             pulse,
             scan: Scan::default(),
             heads: 0,
+            fast,
+            leaving: None,
+            flushed: true,
             head,
+            idle: Deadline::new(limits.idle),
             stall: Deadline::new(limits.stall),
             slice: limits.slice.max(1),
             written: 0,
         }
     }
 
+    /// Bytes that the HTTP library gets.
     fn saw(&mut self, bytes: &[u8]) {
-        if bytes.is_empty() || self.scan.ended() {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.scan.ended() {
+            // A body, or the next head before its time: from here on nobody below the library knows where a head begins.
+            self.fast = None;
             return;
         }
         self.head.arm();
@@ -99,10 +122,84 @@ impl Wire {
         if self.scan.ended() {
             self.head.disarm();
             self.heads += 1;
+            if !self.scan.is_alone() {
+                self.fast = None;
+            }
             if let Some(fault) = self.scan.fault() {
                 self.pulse.set_fault(fault);
             }
         }
+    }
+
+    /// Hands as many bytes to the kernel as it takes and as this connection may before others have their turn.
+    fn send(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if self.written >= self.slice {
+            // The others' turn: this task goes to the end of the line.
+            self.written = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if total <= self.slice {
+            return self.write(cx, pieces);
+        }
+        let mut short = [IoSlice::new(&[]); PIECES];
+        let mut left = self.slice;
+        for (slot, piece) in short.iter_mut().zip(pieces) {
+            let length = piece.len().min(left);
+            *slot = IoSlice::new(&piece[..length]);
+            left -= length;
+        }
+        self.write(cx, &short[..pieces.len().min(PIECES)])
+    }
+
+    /// Sends what is left of a fast answer.
+    fn finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(mut answer) = self.leaving.take() {
+            let mut pieces = [IoSlice::new(&[]); PIECES];
+            let mut used = 0;
+            for (slot, piece) in pieces.iter_mut().zip(answer.pieces()) {
+                *slot = IoSlice::new(piece);
+                used += 1;
+            }
+            let sent = self.send(cx, &pieces[..used]);
+            let over = match &sent {
+                Poll::Ready(Ok(sent)) => answer.advance(*sent),
+                _ => false,
+            };
+            if !over {
+                self.leaving = Some(answer);
+            }
+            ready!(sent)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Looks for a new head when all that came is answered.
+    fn settle(&mut self) {
+        if self.scan.ended() && self.pulse.rests(self.heads) {
+            self.scan = Scan::default();
+        }
+    }
+
+    /// No request is being answered, and none has begun to come.
+    fn is_idle(&self) -> bool {
+        self.scan.is_fresh() && self.flushed && self.leaving.is_none()
+    }
+
+    /// Waits for bytes: for the rest of a head, or for a new one.
+    fn waits(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let late = |what| Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)));
+        if self.head.expired(cx) {
+            return late("the request's head did not come in time");
+        }
+        if self.is_idle() {
+            self.idle.arm();
+            if self.idle.expired(cx) {
+                return late("no request came");
+            }
+        }
+        Poll::Pending
     }
 
     /// The socket has been full for too long. Linux calls it writable only when a third of it is free, so a slow reader
@@ -152,20 +249,26 @@ impl AsyncRead for Wire {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.scan.ended() && this.pulse.rests(this.heads) {
-            this.scan = Scan::default();
-        }
-        let before = buf.filled().len();
-        match Pin::new(&mut this.stream).poll_read(cx, buf) {
-            Poll::Pending if this.head.expired(cx) => Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the request's head did not come in time",
-            ))),
-            Poll::Ready(Ok(())) => {
-                this.saw(&buf.filled()[before..]);
-                Poll::Ready(Ok(()))
+        loop {
+            ready!(this.finish(cx))?;
+            this.settle();
+            let before = buf.filled().len();
+            match Pin::new(&mut this.stream).poll_read(cx, buf) {
+                Poll::Pending => return this.waits(cx),
+                Poll::Ready(Ok(())) => {}
+                failed @ Poll::Ready(Err(_)) => return failed,
             }
-            other => other,
+            let bytes = &buf.filled()[before..];
+            this.idle.disarm();
+            let may = this.scan.is_fresh() && this.flushed;
+            let path = this.fast.as_ref().filter(|_| may);
+            this.leaving = path.and_then(|path| fast::answer(&**path, bytes));
+            if this.leaving.is_none() {
+                this.saw(bytes);
+                return Poll::Ready(Ok(()));
+            }
+            this.head.disarm();
+            buf.set_filled(before);
         }
     }
 }
@@ -185,24 +288,8 @@ impl AsyncWrite for Wire {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.written >= this.slice {
-            // The others' turn: this task goes to the end of the line.
-            this.written = 0;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
-        if total <= this.slice {
-            return this.write(cx, pieces);
-        }
-        let mut short = [IoSlice::new(&[]); PIECES];
-        let mut left = this.slice;
-        for (slot, piece) in short.iter_mut().zip(pieces) {
-            let length = piece.len().min(left);
-            *slot = IoSlice::new(&piece[..length]);
-            left -= length;
-        }
-        this.write(cx, &short[..pieces.len().min(PIECES)])
+        this.flushed = false;
+        this.send(cx, pieces)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -210,11 +297,21 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        this.flushed = true;
+        this.settle();
+        if this.is_idle() && !this.idle.is_armed() {
+            // The library waits for bytes already and does not ask for them again: the wake has to be ordered here.
+            this.idle.arm();
+            this.idle.expired(cx);
+        }
+        Pin::new(&mut this.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let this = self.get_mut();
+        ready!(this.finish(cx))?;
+        Pin::new(&mut this.stream).poll_shutdown(cx)
     }
 }
 
@@ -237,7 +334,7 @@ mod tests {
             slice: 4096,
             ..Limits::default()
         };
-        let mut wire = Wire::new(stream, Arc::default(), &limits);
+        let mut wire = Wire::new(stream, Arc::default(), None, &limits);
         let (first, second) = (vec![1; 3000], vec![2; 3000]);
         let pieces = [IoSlice::new(&first), IoSlice::new(&second)];
         for _ in 0..3 {

@@ -10,6 +10,19 @@ pub(super) enum Fault {
     Fragment,
 }
 
+/// How a head announces a body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Body {
+    Length,
+    Encoding,
+}
+
+/// Headers that do.
+const ANNOUNCING: [(&[u8], Body); 2] = [
+    (b"content-length:", Body::Length),
+    (b"transfer-encoding:", Body::Encoding),
+];
+
 /// Bytes of a line that are kept: enough to know a header by its name.
 const KEPT: usize = 18;
 
@@ -20,9 +33,9 @@ pub(super) struct Scan {
     length: usize,
     lines: usize,
     fault: Option<Fault>,
-    content_length: bool,
-    transfer_encoding: bool,
+    body: Option<Body>,
     ended: bool,
+    excess: bool,
 }
 
 impl Scan {
@@ -37,6 +50,17 @@ impl Scan {
             self.line_ended();
             rest = &rest[end + 1..];
         }
+        self.excess |= !rest.is_empty();
+    }
+
+    /// True while no byte of the head has been seen.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.lines == 0 && self.length == 0
+    }
+
+    /// True when the head has ended and nothing can follow it but the next one: no body, and no byte came with it so far.
+    pub(super) fn is_alone(&self) -> bool {
+        self.ended && !self.excess && self.body.is_none()
     }
 
     /// True once the empty line has been seen.
@@ -66,10 +90,12 @@ impl Scan {
         if empty && self.lines > 0 {
             self.ended = true;
         } else if !empty {
-            self.content_length |= starts_with(kept, b"content-length:");
-            self.transfer_encoding |= starts_with(kept, b"transfer-encoding:");
-            if self.content_length && self.transfer_encoding {
-                self.fault = Some(Fault::TwoLengths);
+            let mut known = ANNOUNCING.iter();
+            if let Some((_, body)) = known.find(|(name, _)| starts_with(kept, name)) {
+                if self.body.is_some_and(|before| before != *body) {
+                    self.fault = Some(Fault::TwoLengths);
+                }
+                self.body = Some(*body);
             }
             self.lines += 1;
         }
@@ -118,6 +144,26 @@ mod tests {
             fault("GET /get?key=a#b HTTP/1.1\r\n\r\n"),
             Some(Fault::Fragment)
         );
+    }
+
+    #[test]
+    fn a_head_is_alone_when_nothing_belongs_to_it_or_came_with_it() {
+        for (bytes, alone) in [
+            ("GET / HTTP/1.1\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\n\r\nG", false),
+            ("GET / HTTP/1.1\r\ncontent-length: 0\r\n\r\n", false),
+            (
+                "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                false,
+            ),
+            ("GET / HTTP/1.1\r\n", false),
+        ] {
+            let mut scan = Scan::default();
+            assert!(scan.is_fresh());
+            scan.feed(bytes.as_bytes());
+            assert!(!scan.is_fresh());
+            assert_eq!(scan.is_alone(), alone, "{bytes:?}");
+        }
     }
 
     #[test]

@@ -43,12 +43,17 @@ fn limits() -> Limits {
 }
 
 async fn start(router: Router, limits: Limits) -> Server {
+    start_with(router, limits, None).await
+}
+
+async fn start_with(router: Router, limits: Limits, fast: Option<Arc<dyn FastPath>>) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, metrics) = (CancellationToken::new(), Arc::new(Metrics::new()));
     let door = Door {
         name: "blob",
         limits,
+        fast,
         metrics: Arc::clone(&metrics),
         stop: stop.clone(),
     };
@@ -72,6 +77,7 @@ fn router() -> Router {
                 async move { large }
             }),
         )
+        .route("/fast", get(|| async { "fff" }))
         .route("/medium", get(|| async { vec![b'x'; MEDIUM] }))
         .route("/take", post(take))
 }
@@ -371,4 +377,194 @@ async fn a_request_that_does_not_end_is_cut_at_the_deadline_and_counted() {
     server.stop.cancel();
     assert_eq!(timeout(LONG, server.serving).await.unwrap().unwrap(), 1);
     assert_eq!(to_end(&mut running).await, "");
+}
+
+/// Knows `/fast`, a body of so many bytes in pieces, and counts how often it was asked for it and how often it got out.
+#[derive(Default)]
+struct Fast {
+    bytes: usize,
+    asked: AtomicUsize,
+    whole: Arc<AtomicUsize>,
+}
+
+struct Sent {
+    left: usize,
+    whole: Arc<AtomicUsize>,
+}
+
+impl Tally for Sent {
+    fn sent(&mut self, bytes: usize) {
+        self.left -= bytes;
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        if self.left == 0 {
+            self.whole.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl FastPath for Fast {
+    fn answer(&self, request: &Plain<'_>) -> Option<FastAnswer> {
+        if request.target != "/fast" {
+            return None;
+        }
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", self.bytes);
+        let body = vec![b'f'; self.bytes];
+        let pieces = body.chunks(1000).map(Bytes::copy_from_slice).collect();
+        let sent = Sent {
+            left: head.len() + self.bytes,
+            whole: Arc::clone(&self.whole),
+        };
+        Some(FastAnswer::new(head.into(), pieces, Box::new(sent)))
+    }
+}
+
+impl Fast {
+    fn of(bytes: usize) -> Arc<Self> {
+        Arc::new(Self {
+            bytes,
+            ..Self::default()
+        })
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+async fn start_fast(fast: &Arc<Fast>, limits: Limits) -> Server {
+    let path: Arc<dyn FastPath> = Arc::<Fast>::clone(fast);
+    start_with(router(), limits, Some(path)).await
+}
+
+const GET_FAST: &[u8] = b"GET /fast HTTP/1.1\r\nhost: h\r\n\r\n";
+const GET_SMALL: &[u8] = b"GET /small HTTP/1.1\r\nhost: h\r\n\r\n";
+
+/// Sends a request and reads its answer, which ends with `end`.
+async fn ask(stream: &mut TcpStream, request: &[u8], end: &str) -> String {
+    stream.write_all(request).await.unwrap();
+    let mut text = String::new();
+    let mut buffer = vec![0; 64 * 1024];
+    while !text.ends_with(end) {
+        let read = timeout(LONG, stream.read(&mut buffer)).await;
+        let read = read.expect("it answers").unwrap();
+        assert!(read > 0, "{text:?}");
+        text += &String::from_utf8_lossy(&buffer[..read]);
+    }
+    text
+}
+
+#[tokio::test]
+async fn fast_answers_and_those_of_the_routes_take_turns_on_a_connection() {
+    let fast = Fast::of(3);
+    let server = start_fast(&fast, limits()).await;
+    let mut stream = server.connect().await;
+    for round in 1..=3 {
+        assert!(
+            ask(&mut stream, GET_FAST, "fff")
+                .await
+                .starts_with("HTTP/1.1 200 OK")
+        );
+        assert!(
+            ask(&mut stream, GET_SMALL, "small")
+                .await
+                .starts_with("HTTP/1.1 200 OK")
+        );
+        assert_eq!(fast.asked(), round);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_of_fast_answers_is_idle_only_when_nothing_comes() {
+    let fast = Fast::of(3);
+    let mut limits = limits();
+    limits.idle = Duration::from_millis(200);
+    let server = start_fast(&fast, limits).await;
+    let mut stream = server.connect().await;
+    let mut beat = tokio::time::interval(Duration::from_millis(50));
+    for _ in 0..10 {
+        beat.tick().await;
+        ask(&mut stream, GET_FAST, "fff").await;
+    }
+    let started = Instant::now();
+    assert_eq!(to_end(&mut stream).await, "");
+    assert!(started.elapsed() >= Duration::from_millis(150));
+}
+
+#[tokio::test]
+async fn no_byte_of_a_body_is_taken_for_a_request() {
+    let fast = Fast::of(3);
+    let server = start_fast(&fast, limits()).await;
+    let mut stream = server.connect().await;
+    // Refused before its body is read: there is no such route.
+    let head = format!(
+        "POST /none HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n",
+        GET_FAST.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let answer = some(&mut stream, 12).await;
+    assert_eq!(answer, "HTTP/1.1 404");
+    // The server may have closed by now.
+    stream.write_all(GET_FAST).await.ok();
+    let rest = to_end(&mut stream).await;
+    assert!(!rest.contains("HTTP/1.1"), "{rest:?}");
+    assert_eq!(fast.asked(), 0);
+}
+
+#[tokio::test]
+async fn answers_to_requests_sent_ahead_come_in_their_order() {
+    let fast = Fast::of(3);
+    let server = start_fast(&fast, limits()).await;
+    let mut stream = server.connect().await;
+    let both = ask(&mut stream, &[GET_SMALL, GET_FAST].concat(), "fff").await;
+    assert!(both.find("small") < both.find("fff"), "{both:?}");
+    // The library has all of the first answer, and can't get rid of it yet.
+    let mut stream = server.connect().await;
+    let medium = b"GET /medium HTTP/1.1\r\nhost: h\r\n\r\n";
+    stream.write_all(medium).await.unwrap();
+    some(&mut stream, 12).await;
+    let both = ask(&mut stream, GET_FAST, "fff").await;
+    let (body, last) = both.split_once("HTTP/1.1").unwrap();
+    assert!(body.ends_with(&"x".repeat(MEDIUM)), "{last:?}");
+}
+
+#[tokio::test]
+async fn a_large_fast_answer_reaches_a_reader_that_waits_and_is_counted_once_it_is_out() {
+    let fast = Fast::of(LARGE);
+    let server = start_fast(&fast, limits()).await;
+    let mut stream = server.connect().await;
+    stream.write_all(GET_FAST).await.unwrap();
+    some(&mut stream, 15).await;
+    assert_eq!(fast.whole.load(Ordering::Relaxed), 0);
+    // A stop waits for it, too.
+    server.stop.cancel();
+    let rest = to_end(&mut stream).await;
+    assert_eq!(rest.bytes().filter(|byte| *byte == b'f').count(), LARGE);
+    assert_eq!(timeout(LONG, server.serving).await.unwrap().unwrap(), 0);
+    assert_eq!(fast.whole.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_nothing_of_a_fast_answer_is_cut() {
+    let fast = Fast::of(LARGE);
+    let server = start_fast(&fast, limits()).await;
+    let mut stream = server.connect().await;
+    stream.write_all(GET_FAST).await.unwrap();
+    some(&mut stream, 15).await;
+    let none = timeout(LONG, async {
+        let mut beat = tokio::time::interval(Duration::from_millis(10));
+        while !server
+            .metrics
+            .prometheus()
+            .contains("falcon_connections{door=\"blob\"} 0")
+        {
+            beat.tick().await;
+        }
+    });
+    assert!(none.await.is_ok());
+    assert_eq!(fast.whole.load(Ordering::Relaxed), 0);
 }

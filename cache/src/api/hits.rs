@@ -1,0 +1,253 @@
+//! Hits on the fast path: an object that is in memory, asked for in the usual words. Anything else goes through the routes,
+//! which would give the same answer; a test compares them.
+
+use std::fmt::Arguments;
+use std::io::Write;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::{HeaderName, HeaderValue, header};
+use httpdate::HttpDate;
+use tokio::time::Instant;
+
+use super::access_log::{self, X_AMZ_REQUEST_ID, X_FALCON_NODE};
+use super::answer::{self, Headers};
+use super::query::Query;
+use super::{Api, Errors, range, request_id};
+use crate::access::Verb;
+use crate::metrics::Answers;
+use crate::object::{ByteRange, ObjectId, Source};
+use crate::proxy::{Answer, Ask, Freshness, Hop};
+use crate::server::{FastAnswer, FastPath, Plain, Tally};
+
+/// What else a request may say. Each of these leaves the answer as it is, or is looked at here; a header that is not among
+/// them may mean anything.
+const USUAL: &[&str] = &[
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "amz-sdk-invocation-id",
+    "amz-sdk-request",
+    "authorization",
+    "connection",
+    "host",
+    "range",
+    "traceparent",
+    "tracestate",
+    "user-agent",
+    "x-amz-checksum-mode",
+    "x-amz-content-sha256",
+    "x-amz-date",
+    "x-amz-user-agent",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-request-id",
+];
+
+/// The usual length of an answer's head, in bytes; more of it grows the room.
+const HEAD_BYTES: usize = 512;
+
+/// Which object a request names, if who asks may read it.
+type Locate = Box<dyn Fn(&Api, &Plain<'_>) -> Option<ObjectId> + Send + Sync>;
+
+/// The hits of one door.
+pub(crate) struct Hits {
+    api: Arc<Api>,
+    door: &'static str,
+    errors: Errors,
+    node: HeaderValue,
+    locate: Locate,
+    answers: OnceLock<Arc<Answers>>,
+    date: Date,
+}
+
+impl Hits {
+    /// Those of the door that metrics call `door`, where `locate` says which object is meant.
+    pub(crate) fn new(
+        api: &Arc<Api>,
+        door: &'static str,
+        errors: Errors,
+        locate: impl Fn(&Api, &Plain<'_>) -> Option<ObjectId> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            api: Arc::clone(api),
+            door,
+            errors,
+            node: access_log::named(&api.parts.settings.node),
+            locate: Box::new(locate),
+            answers: OnceLock::new(),
+            date: Date::default(),
+        }
+    }
+
+    /// Those of `/get`.
+    pub(crate) fn of_blobs(api: &Arc<Api>) -> Self {
+        Self::new(api, "blob", Errors::Json, |api, request| {
+            let raw = request.target.strip_prefix("/get?")?;
+            let who = api.who(request.header("authorization")).ok()?;
+            let mut query = Query::parse(Some(raw), &["key", "bucket"]).ok()?;
+            api.object(&who, Verb::Read, &mut query).ok()
+        })
+    }
+
+    fn head(&self, answer: &Answer, partial: bool, request: &Plain<'_>) -> Vec<u8> {
+        let status = if partial {
+            "206 Partial Content"
+        } else {
+            "200 OK"
+        };
+        let mut head = Head(Vec::with_capacity(HEAD_BYTES));
+        head.0.extend_from_slice(b"HTTP/1.1 ");
+        head.0.extend_from_slice(status.as_bytes());
+        head.0.extend_from_slice(b"\r\n");
+        answer::describe(&answer.head, &mut head);
+        answer::provenance(answer, Source::Memory.as_str(), &mut head);
+        answer::extent(&answer.range, answer.head.size, partial, &mut head);
+        let checksums = request.header("x-amz-checksum-mode").is_some();
+        if self.errors == Errors::Xml && checksums && !partial {
+            answer::stated(&answer.head.checksums, &mut head);
+        }
+        let mut id = Vec::with_capacity(HEAD_BYTES / 4);
+        request_id::write(request.header("x-request-id"), &mut id);
+        head.line(&request_id::X_REQUEST_ID, &id);
+        if self.errors == Errors::Xml {
+            head.line(&X_AMZ_REQUEST_ID, &id);
+        }
+        if !self.node.is_empty() {
+            head.line(&X_FALCON_NODE, self.node.as_bytes());
+        }
+        self.date.write(&mut head);
+        head.0.extend_from_slice(b"\r\n");
+        head.0
+    }
+}
+
+impl FastPath for Hits {
+    fn answer(&self, request: &Plain<'_>) -> Option<FastAnswer> {
+        let started = Instant::now();
+        // Each request has a line there, and the routes write it.
+        if access_log::is_on() || !request.headers.iter().all(|header| is_usual(header.name)) {
+            return None;
+        }
+        let range = asked_range(request).ok()?;
+        let object = (self.locate)(&self.api, request)?;
+        let ask = Ask {
+            object,
+            range,
+            freshness: Freshness::Stored,
+            hop: Hop::First,
+            body: !request.head_only,
+        };
+        let answer = self.api.parts.proxy.hit(&ask)?.ok()?;
+        let head = self.head(&answer, range.is_some(), request);
+        let answers = self.answers.get_or_init(|| {
+            let metrics = &self.api.parts.metrics;
+            Arc::new(metrics.answers(self.door, Source::Memory.as_str()))
+        });
+        let length = answer.range.end - answer.range.start;
+        let tally = Count {
+            answers: Arc::clone(answers),
+            started,
+            head: head.len() as u64,
+            body: if request.head_only { 0 } else { length },
+            sent: 0,
+        };
+        let pieces = answer.body.into_held().unwrap_or_default();
+        answers.begun(range.is_some(), started.elapsed());
+        Some(FastAnswer::new(head.into(), pieces, Box::new(tally)))
+    }
+}
+
+/// A range that is said in a way that the routes judge.
+struct Unusual;
+
+/// The range that is asked for; `None` is the whole object.
+fn asked_range(request: &Plain<'_>) -> Result<Option<ByteRange>, Unusual> {
+    let mut said = request
+        .headers
+        .iter()
+        .filter(|header| header.name.eq_ignore_ascii_case("range"));
+    let Some(only) = said.next() else {
+        return Ok(None);
+    };
+    if said.next().is_some() || request.head_only {
+        return Err(Unusual);
+    }
+    let text = std::str::from_utf8(only.value).map_err(|_| Unusual)?;
+    range::parse(text).map(Some).ok_or(Unusual)
+}
+
+fn is_usual(name: &str) -> bool {
+    USUAL.iter().any(|usual| usual.eq_ignore_ascii_case(name))
+}
+
+/// A head as it is sent.
+struct Head(Vec<u8>);
+
+impl Head {
+    fn line(&mut self, name: &HeaderName, value: &[u8]) {
+        self.0.extend_from_slice(name.as_str().as_bytes());
+        self.0.extend_from_slice(b": ");
+        self.0.extend_from_slice(value);
+        self.0.extend_from_slice(b"\r\n");
+    }
+}
+
+impl Headers for Head {
+    fn fix(&mut self, name: &HeaderName, word: &'static str) {
+        self.line(name, word.as_bytes());
+    }
+
+    fn make(&mut self, name: &HeaderName, text: Arguments<'_>) {
+        // Writing to a Vec does not fail.
+        let _ = write!(self.0, "{}: {text}\r\n", name.as_str());
+    }
+
+    fn put(&mut self, name: &HeaderName, text: &str) {
+        self.line(name, &answer::sendable(text));
+    }
+
+    fn add(&mut self, name: &HeaderName, text: &str) {
+        self.put(name, text);
+    }
+}
+
+/// The time as a header, made once a second.
+#[derive(Default)]
+struct Date(Mutex<(u64, String)>);
+
+impl Date {
+    fn write(&self, head: &mut Head) {
+        let now = SystemTime::now();
+        let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.0 != second || made.1.is_empty() {
+            *made = (second, HttpDate::from(now).to_string());
+        }
+        head.line(&header::DATE, made.1.as_bytes());
+    }
+}
+
+/// One answer's figures; they are settled when its last byte is out, or its connection ends.
+struct Count {
+    answers: Arc<Answers>,
+    started: Instant,
+    head: u64,
+    body: u64,
+    sent: u64,
+}
+
+impl Tally for Count {
+    fn sent(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        let body = self.sent.saturating_sub(self.head);
+        let whole = self.sent >= self.head && body >= self.body;
+        self.answers.ended(body, self.started.elapsed(), whole);
+    }
+}

@@ -1,0 +1,53 @@
+//! How things stand in a node, for whoever scrapes its metrics.
+
+use std::sync::Arc;
+
+use crate::invalidate::Invalidator;
+use crate::members::Members;
+use crate::metrics::{Metrics, Snapshot};
+use crate::proxy::Proxy;
+use crate::ring::State;
+use crate::store::Kind;
+
+/// Lets a scrape see how things stand.
+pub(super) fn observe(
+    metrics: &Metrics,
+    proxy: &Proxy,
+    members: &Arc<Members>,
+    invalidator: &Invalidator,
+) {
+    let (proxy, ring, invalidator) = (proxy.clone(), members.ring(), invalidator.clone());
+    metrics.observe(move || {
+        let (stats, budget) = (proxy.store().stats(), proxy.store().budget());
+        let in_state = |state: State| {
+            ring.borrow()
+                .members()
+                .iter()
+                .filter(|member| member.state == state)
+                .count() as u64
+        };
+        Snapshot {
+            blocks: stats.blocks,
+            heads: stats.heads,
+            cached_bytes: vec![("owned", stats.owned_bytes), ("hot", stats.hot_bytes)],
+            evictions: vec![
+                ("capacity", stats.evictions.capacity),
+                ("invalidated", stats.evictions.invalidated),
+                ("replaced", stats.evictions.replaced),
+            ],
+            fills: proxy.fills().len() as u64,
+            waiters: proxy.fills().followers() as u64,
+            memory: Kind::ALL
+                .iter()
+                .map(|kind| (kind.as_str(), budget.used_by(*kind)))
+                .collect(),
+            budget: budget.limit(),
+            peak: budget.peak(),
+            members: State::ALL
+                .iter()
+                .map(|state| (state.as_str(), in_state(*state)))
+                .collect(),
+            unanswered: invalidator.pending() as u64,
+        }
+    });
+}

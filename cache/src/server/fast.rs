@@ -1,0 +1,188 @@
+//! The fast path: a request that can be answered at once is answered under the HTTP library, which sees an idle connection
+//! meanwhile. For a small hit the library costs more than the hit.
+//!
+//! Only a head that came alone and whole is looked at, and only while nothing but such heads has come: so no byte of a body
+//! and no half of a head is ever taken for a request. Everything else goes on to the library.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes};
+use httparse::{EMPTY_HEADER, Header, Status};
+
+/// Requests with more headers go the long way.
+const HEADERS: usize = 32;
+
+/// Headers that change how a connection goes on, or announce a body.
+const FRAMING: &[&str] = &[
+    "content-length",
+    "expect",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Who may know an answer at once.
+pub trait FastPath: Send + Sync {
+    /// The answer, exactly as the routes would give it; `None`: ask them.
+    fn answer(&self, request: &Plain<'_>) -> Option<FastAnswer>;
+}
+
+/// `GET` or `HEAD` by HTTP/1.1, without a body, on a connection that stays open.
+pub struct Plain<'a> {
+    /// `HEAD`.
+    pub head_only: bool,
+    /// Path and query: letters, digits and the usual punctuation of a URL, no `#`.
+    pub target: &'a str,
+    /// All of them; `Connection` says nothing but `keep-alive`.
+    pub headers: &'a [Header<'a>],
+}
+
+impl<'a> Plain<'a> {
+    /// The first header of that name.
+    pub fn header(&self, name: &str) -> Option<&'a [u8]> {
+        let mut headers = self.headers.iter();
+        headers
+            .find(|header| header.name.eq_ignore_ascii_case(name))
+            .map(|header| header.value)
+    }
+}
+
+/// An answer on its way: the head, the body's pieces after it, and who counts them.
+pub struct FastAnswer {
+    pieces: VecDeque<Bytes>,
+    tally: Box<dyn Tally>,
+}
+
+/// Told of the bytes that the kernel has taken; dropped with the last one, or with the connection.
+pub trait Tally: Send + Sync {
+    /// So many more of them, the head's first.
+    fn sent(&mut self, bytes: usize);
+}
+
+impl FastAnswer {
+    /// `head` ends with its empty line; `body` holds exactly the bytes that it announces.
+    pub fn new(head: Bytes, mut body: VecDeque<Bytes>, tally: Box<dyn Tally>) -> Self {
+        body.push_front(head);
+        Self {
+            pieces: body,
+            tally,
+        }
+    }
+
+    /// What is still to be sent.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.pieces.iter().map(|piece| &piece[..])
+    }
+
+    /// The next `bytes` have been sent; true when none are left.
+    pub(super) fn advance(&mut self, mut bytes: usize) -> bool {
+        self.tally.sent(bytes);
+        while let Some(piece) = self.pieces.front_mut() {
+            if piece.len() > bytes {
+                piece.advance(bytes);
+                return false;
+            }
+            bytes -= piece.len();
+            self.pieces.pop_front();
+        }
+        true
+    }
+}
+
+/// The answer to the request that `bytes` are, if they are one whole plain head and nothing else.
+pub(super) fn answer(path: &dyn FastPath, bytes: &[u8]) -> Option<FastAnswer> {
+    let mut headers = [EMPTY_HEADER; HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    let Ok(Status::Complete(end)) = request.parse(bytes) else {
+        return None;
+    };
+    let head_only = match request.method? {
+        "GET" => false,
+        "HEAD" => true,
+        _ => return None,
+    };
+    let target = request.path?;
+    let whole = end == bytes.len() && request.version == Some(1);
+    if !whole || !target.bytes().all(is_usual) || request.headers.iter().any(reframes) {
+        return None;
+    }
+    path.answer(&Plain {
+        head_only,
+        target,
+        headers: request.headers,
+    })
+}
+
+fn is_usual(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"/?=&%-._~+:@,;!$'()*".contains(&byte)
+}
+
+fn reframes(header: &Header<'_>) -> bool {
+    if header.name.eq_ignore_ascii_case("connection") {
+        return !header.value.eq_ignore_ascii_case(b"keep-alive");
+    }
+    FRAMING
+        .iter()
+        .any(|name| header.name.eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nothing;
+
+    impl Tally for Nothing {
+        fn sent(&mut self, _bytes: usize) {}
+    }
+
+    /// Answers everything.
+    struct Always;
+
+    impl FastPath for Always {
+        fn answer(&self, request: &Plain<'_>) -> Option<FastAnswer> {
+            let target = Bytes::copy_from_slice(request.target.as_bytes());
+            Some(FastAnswer::new(target, VecDeque::new(), Box::new(Nothing)))
+        }
+    }
+
+    #[test]
+    fn only_a_plain_head_that_is_whole_and_alone_is_answered() {
+        let answered = |text: &str| answer(&Always, text.as_bytes()).is_some();
+        for text in [
+            "GET /get?key=a%23b+c HTTP/1.1\r\nHost: h\r\n\r\n",
+            "HEAD /b/k HTTP/1.1\r\nConnection: Keep-Alive\r\nX: y\r\n\r\n",
+        ] {
+            assert!(answered(text), "{text:?}");
+        }
+        for text in [
+            "GET /a HTTP/1.1\r\nHost: h\r\n",
+            "GET /a HTTP/1.1\r\nHost: h\r\n\r\nG",
+            "GET /a HTTP/1.0\r\nHost: h\r\n\r\n",
+            "POST /a HTTP/1.1\r\nHost: h\r\n\r\n",
+            "get /a HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET /a#b HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET /a HTTP/1.1\r\nConnection: close\r\n\r\n",
+            "GET /a HTTP/1.1\r\nConnection: keep-alive, upgrade\r\n\r\n",
+            "GET /a HTTP/1.1\r\ncontent-length: 0\r\n\r\n",
+            "GET /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "GET /a HTTP/1.1\r\nExpect: 100-continue\r\n\r\n",
+            "GET /a HTTP/1.1\r\nHost: h\r\n folded\r\n\r\n",
+        ] {
+            assert!(!answered(text), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_sent_to_its_last_byte() {
+        let body = VecDeque::from([Bytes::from("cd"), Bytes::from("ef")]);
+        let mut answer = FastAnswer::new("ab".into(), body, Box::new(Nothing));
+        let left = |answer: &FastAnswer| answer.pieces().collect::<Vec<_>>().concat();
+        assert!(!answer.advance(1));
+        assert_eq!(left(&answer), b"bcdef");
+        assert!(!answer.advance(3));
+        assert_eq!(left(&answer), b"ef");
+        assert!(answer.advance(2));
+    }
+}
