@@ -187,7 +187,7 @@ impl Proxy {
     /// Reads an object, or a part of it. The answer comes with its first bytes; a version that is overwritten before
     /// then is read anew, one that is overwritten later ends the body with an error.
     pub async fn read(&self, ask: Ask) -> Result<Answer, Error> {
-        if let Some(answer) = self.hit(&ask) {
+        if let Some(answer) = self.hit(&ask, Instant::now()) {
             return answer;
         }
         let after = self.0.settings.timeout + RELAY_GRACE;
@@ -221,10 +221,10 @@ impl Proxy {
         &self.0.fills
     }
 
-    /// Answers from this node's memory alone, without waiting; `None` when something is missing.
-    pub fn hit(&self, ask: &Ask) -> Option<Result<Answer, Error>> {
+    /// Answers from this node's memory alone, without waiting; `None` when something is missing, or too old by `now`.
+    pub fn hit(&self, ask: &Ask, now: Instant) -> Option<Result<Answer, Error>> {
         let record = self.0.store.head(&ask.object)?;
-        if !self.is_usable(&record, &ask.freshness, ask.hop) {
+        if !self.is_usable(&record, &ask.freshness, ask.hop, now) {
             return None;
         }
         let head = match &record.known {
@@ -246,7 +246,8 @@ impl Proxy {
         } else {
             Body::empty()
         };
-        Some(Ok(answer(&record, head, Source::Memory, range, body)))
+        let found = found_at(now, &record, head, Source::Memory, range, body);
+        Some(Ok(found))
     }
 
     async fn read_through(&self, mut ask: Ask) -> Result<Answer, Error> {
@@ -338,7 +339,17 @@ fn answer(
     range: Range<u64>,
     body: Body,
 ) -> Answer {
-    let now = Instant::now();
+    found_at(Instant::now(), record, head, source, range, body)
+}
+
+fn found_at(
+    now: Instant,
+    record: &Record,
+    head: Arc<Head>,
+    source: Source,
+    range: Range<u64>,
+    body: Body,
+) -> Answer {
     let fresh = record
         .fresh_until
         .map(|until| until.saturating_duration_since(now));

@@ -4,7 +4,7 @@
 use std::fmt::Arguments;
 use std::io::Write;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderName, HeaderValue, header};
 use httpdate::HttpDate;
@@ -124,8 +124,7 @@ impl Hits {
 }
 
 impl FastPath for Hits {
-    fn answer(&self, request: &Plain<'_>) -> Option<FastAnswer> {
-        let started = Instant::now();
+    fn answer(&self, request: &Plain<'_>, now: Instant) -> Option<FastAnswer> {
         // Each request has a line there, and the routes write it.
         if access_log::is_on() || !request.headers.iter().all(|header| is_usual(header.name)) {
             return None;
@@ -139,7 +138,7 @@ impl FastPath for Hits {
             hop: Hop::First,
             body: !request.head_only,
         };
-        let answer = self.api.parts.proxy.hit(&ask)?.ok()?;
+        let answer = self.api.parts.proxy.hit(&ask, now)?.ok()?;
         let head = self.head(&answer, range.is_some(), request);
         let answers = self.answers.get_or_init(|| {
             let metrics = &self.api.parts.metrics;
@@ -148,13 +147,14 @@ impl FastPath for Hits {
         let length = answer.range.end - answer.range.start;
         let tally = Count {
             answers: Arc::clone(answers),
-            started,
+            partial: range.is_some(),
+            started: now,
+            first: None,
             head: head.len() as u64,
             body: if request.head_only { 0 } else { length },
             sent: 0,
         };
         let pieces = answer.body.into_held().unwrap_or_default();
-        answers.begun(range.is_some(), started.elapsed());
         Some(FastAnswer::new(head.into(), pieces, Box::new(tally)))
     }
 }
@@ -199,6 +199,10 @@ impl Headers for Head {
         self.line(name, word.as_bytes());
     }
 
+    fn number(&mut self, name: &HeaderName, number: u64) {
+        self.line(name, itoa::Buffer::new().format(number).as_bytes());
+    }
+
     fn make(&mut self, name: &HeaderName, text: Arguments<'_>) {
         // Writing to a Vec does not fail.
         let _ = write!(self.0, "{}: {text}\r\n", name.as_str());
@@ -232,7 +236,10 @@ impl Date {
 /// One answer's figures; they are settled when its last byte is out, or its connection ends.
 struct Count {
     answers: Arc<Answers>,
+    partial: bool,
     started: Instant,
+    /// How long the first bytes took, and how many they were.
+    first: Option<(Duration, u64)>,
     head: u64,
     body: u64,
     sent: u64,
@@ -241,13 +248,26 @@ struct Count {
 impl Tally for Count {
     fn sent(&mut self, bytes: usize) {
         self.sent += bytes as u64;
+        if self.first.is_none() {
+            let took = self.started.elapsed();
+            self.first = Some((took, self.sent));
+            self.answers.begun(self.partial, took);
+        }
     }
 }
 
 impl Drop for Count {
     fn drop(&mut self) {
+        // Most answers leave in one go: then one look at the clock is enough.
+        let took = match self.first {
+            Some((took, bytes)) if bytes == self.sent => took,
+            _ => self.started.elapsed(),
+        };
+        if self.first.is_none() {
+            self.answers.begun(self.partial, took);
+        }
         let body = self.sent.saturating_sub(self.head);
         let whole = self.sent >= self.head && body >= self.body;
-        self.answers.ended(body, self.started.elapsed(), whole);
+        self.answers.ended(body, took, whole);
     }
 }

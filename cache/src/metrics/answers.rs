@@ -17,7 +17,7 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// An answer begins, `took` after its request: `200`, or `206` when it is `partial`.
+    /// The first byte of an answer has left, `took` after its request: of a `200`, or of a `206` when it is `partial`.
     pub fn begun(&self, partial: bool, took: Duration) {
         let status = if partial {
             &self.parts

@@ -22,14 +22,18 @@ impl Proxy {
         !self.0.members.is_sidecar()
     }
 
-    /// True when the record answers this question.
-    pub(super) fn is_usable(&self, record: &Record, freshness: &Freshness, hop: Hop) -> bool {
+    /// True when the record answers this question, asked `now`.
+    pub(super) fn is_usable(
+        &self,
+        record: &Record,
+        freshness: &Freshness,
+        hop: Hop,
+        now: Instant,
+    ) -> bool {
         if !self.believes() || record.copied && hop == Hop::Last {
             return false;
         }
-        let fresh = record
-            .fresh_until
-            .is_none_or(|until| Instant::now() < until);
+        let fresh = record.fresh_until.is_none_or(|until| now < until);
         match (freshness, &record.known) {
             (Freshness::Revalidate, _) => false,
             (Freshness::Not(gone), Known::Present(head)) => fresh && head.etag != *gone,

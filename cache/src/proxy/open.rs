@@ -34,7 +34,7 @@ impl Proxy {
     /// The object's current version. An absent object is an error.
     pub(super) async fn open(&self, ask: &Ask) -> Result<Opened, Error> {
         if let Some(record) = self.0.store.head(&ask.object)
-            && self.is_usable(&record, &ask.freshness, ask.hop)
+            && self.is_usable(&record, &ask.freshness, ask.hop, Instant::now())
         {
             return present(Opened {
                 record,

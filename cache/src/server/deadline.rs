@@ -26,8 +26,13 @@ impl Deadline {
     /// Starts the wait; one that runs already goes on.
     pub(super) fn arm(&mut self) {
         if self.until.is_none() {
-            self.until = Some(Instant::now() + self.after);
+            self.arm_at(Instant::now());
         }
+    }
+
+    /// Starts the wait anew, at `now`.
+    pub(super) fn arm_at(&mut self, now: Instant) {
+        self.until = Some(now + self.after);
     }
 
     /// Ends the wait. The timer itself is left alone: setting it anew for each wait would cost more.

@@ -5,9 +5,11 @@
 //! and no half of a head is ever taken for a request. Everything else goes on to the library.
 
 use std::collections::VecDeque;
+use std::mem::MaybeUninit;
 
 use bytes::{Buf, Bytes};
-use httparse::{EMPTY_HEADER, Header, Status};
+use httparse::{Header, Status};
+use tokio::time::Instant;
 
 /// Requests with more headers go the long way.
 const HEADERS: usize = 32;
@@ -24,8 +26,8 @@ const FRAMING: &[&str] = &[
 
 /// Who may know an answer at once.
 pub trait FastPath: Send + Sync {
-    /// The answer, exactly as the routes would give it; `None`: ask them.
-    fn answer(&self, request: &Plain<'_>) -> Option<FastAnswer>;
+    /// The answer, exactly as the routes would give it, to a request that has come `now`; `None`: ask them.
+    fn answer(&self, request: &Plain<'_>, now: Instant) -> Option<FastAnswer>;
 }
 
 /// `GET` or `HEAD` by HTTP/1.1, without a body, on a connection that stays open.
@@ -91,10 +93,11 @@ impl FastAnswer {
 }
 
 /// The answer to the request that `bytes` are, if they are one whole plain head and nothing else.
-pub(super) fn answer(path: &dyn FastPath, bytes: &[u8]) -> Option<FastAnswer> {
-    let mut headers = [EMPTY_HEADER; HEADERS];
-    let mut request = httparse::Request::new(&mut headers);
-    let Ok(Status::Complete(end)) = request.parse(bytes) else {
+pub(super) fn answer(path: &dyn FastPath, bytes: &[u8], now: Instant) -> Option<FastAnswer> {
+    let mut headers = [const { MaybeUninit::uninit() }; HEADERS];
+    let mut request = httparse::Request::new(&mut []);
+    let parsed = request.parse_with_uninit_headers(bytes, &mut headers);
+    let Ok(Status::Complete(end)) = parsed else {
         return None;
     };
     let head_only = match request.method? {
@@ -107,11 +110,12 @@ pub(super) fn answer(path: &dyn FastPath, bytes: &[u8]) -> Option<FastAnswer> {
     if !whole || !target.bytes().all(is_usual) || request.headers.iter().any(reframes) {
         return None;
     }
-    path.answer(&Plain {
+    let plain = Plain {
         head_only,
         target,
         headers: request.headers,
-    })
+    };
+    path.answer(&plain, now)
 }
 
 fn is_usual(byte: u8) -> bool {
@@ -141,7 +145,7 @@ mod tests {
     struct Always;
 
     impl FastPath for Always {
-        fn answer(&self, request: &Plain<'_>) -> Option<FastAnswer> {
+        fn answer(&self, request: &Plain<'_>, _now: Instant) -> Option<FastAnswer> {
             let target = Bytes::copy_from_slice(request.target.as_bytes());
             Some(FastAnswer::new(target, VecDeque::new(), Box::new(Nothing)))
         }
@@ -149,7 +153,7 @@ mod tests {
 
     #[test]
     fn only_a_plain_head_that_is_whole_and_alone_is_answered() {
-        let answered = |text: &str| answer(&Always, text.as_bytes()).is_some();
+        let answered = |text: &str| answer(&Always, text.as_bytes(), Instant::now()).is_some();
         for text in [
             "GET /get?key=a%23b+c HTTP/1.1\r\nHost: h\r\n\r\n",
             "HEAD /b/k HTTP/1.1\r\nConnection: Keep-Alive\r\nX: y\r\n\r\n",

@@ -11,6 +11,7 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::deadline::Deadline;
 use super::fast::{self, FastAnswer, FastPath};
@@ -153,6 +154,19 @@ impl Wire {
         self.write(cx, &short[..pieces.len().min(PIECES)])
     }
 
+    /// The fast path's answer to these bytes, if they are a request that it knows.
+    fn answered(&mut self, bytes: &[u8]) -> Option<FastAnswer> {
+        if !self.scan.is_fresh() || !self.flushed {
+            return None;
+        }
+        let path = self.fast.as_deref()?;
+        let now = Instant::now();
+        let answer = fast::answer(path, bytes, now);
+        // The next request has its time from here on: as good as from the answer's end, and one look at the clock less.
+        self.idle.arm_at(now);
+        answer
+    }
+
     /// Sends what is left of a fast answer.
     fn finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(mut answer) = self.leaving.take() {
@@ -169,6 +183,7 @@ impl Wire {
             };
             if !over {
                 self.leaving = Some(answer);
+                self.idle.disarm();
             }
             ready!(sent)?;
         }
@@ -259,11 +274,9 @@ impl AsyncRead for Wire {
                 failed @ Poll::Ready(Err(_)) => return failed,
             }
             let bytes = &buf.filled()[before..];
-            this.idle.disarm();
-            let may = this.scan.is_fresh() && this.flushed;
-            let path = this.fast.as_ref().filter(|_| may);
-            this.leaving = path.and_then(|path| fast::answer(&**path, bytes));
+            this.leaving = this.answered(bytes);
             if this.leaving.is_none() {
+                this.idle.disarm();
                 this.saw(bytes);
                 return Poll::Ready(Ok(()));
             }

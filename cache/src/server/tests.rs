@@ -407,7 +407,7 @@ impl Drop for Sent {
 }
 
 impl FastPath for Fast {
-    fn answer(&self, request: &Plain<'_>) -> Option<FastAnswer> {
+    fn answer(&self, request: &Plain<'_>, _now: Instant) -> Option<FastAnswer> {
         if request.target != "/fast" {
             return None;
         }
