@@ -148,7 +148,11 @@ class Falcon(Server):
     def ready(self):
         super().ready()
         for port in self.ports:
-            until("the ring is whole", lambda port=port: len(self.ring(port)["members"]) == max(1, len(self.ports)))
+            until("each node sees all serve", lambda port=port: self.serving(port) == max(1, len(self.ports)))
+
+    def serving(self, port):
+        """Nodes that serve, as the one at that port sees them."""
+        return sum(member["state"] == "serving" for member in self.ring(port)["members"])
 
     def ring(self, port, key=None):
         return json.loads(ask(port, "/ring" + (f"?key={key}" if key else ""))[2])
