@@ -32,7 +32,7 @@ impl Default for Limits {
             idle: Duration::from_secs(75),
             body: Duration::from_secs(30),
             stall: Duration::from_mins(1),
-            slice: 256 * 1024,
+            slice: 64 * 1024,
             send_buffer: 512 * 1024,
             drain: Duration::from_secs(30),
         }
