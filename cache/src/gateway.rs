@@ -88,9 +88,8 @@ pub(crate) fn hits(api: &Arc<Api>, settings: Settings) -> Option<Hits> {
         api: Arc::clone(api),
         settings,
     };
-    Some(Hits::new(api, "s3", Errors::Xml, move |_, request| {
-        door.object_of(request)
-    }))
+    let locate = move |request: &Plain<'_>| door.object_of(request);
+    Some(Hits::new(api, "s3", Errors::Xml, locate))
 }
 
 /// The way in where nobody has to say who he is: whatever signature there is, it is not looked at.

@@ -49,7 +49,7 @@ const USUAL: &[&str] = &[
 const HEAD_BYTES: usize = 512;
 
 /// Which object a request names, if who asks may read it.
-type Locate = Box<dyn Fn(&Api, &Plain<'_>) -> Option<ObjectId> + Send + Sync>;
+type Locate = Box<dyn Fn(&Plain<'_>) -> Option<ObjectId> + Send + Sync>;
 
 /// The hits of one door.
 pub(crate) struct Hits {
@@ -68,7 +68,7 @@ impl Hits {
         api: &Arc<Api>,
         door: &'static str,
         errors: Errors,
-        locate: impl Fn(&Api, &Plain<'_>) -> Option<ObjectId> + Send + Sync + 'static,
+        locate: impl Fn(&Plain<'_>) -> Option<ObjectId> + Send + Sync + 'static,
     ) -> Self {
         Self {
             api: Arc::clone(api),
@@ -83,11 +83,12 @@ impl Hits {
 
     /// Those of `/get`.
     pub(crate) fn of_blobs(api: &Arc<Api>) -> Self {
-        Self::new(api, "blob", Errors::Json, |api, request| {
+        let own = Arc::clone(api);
+        Self::new(api, "blob", Errors::Json, move |request| {
             let raw = request.target.strip_prefix("/get?")?;
-            let who = api.who(request.header("authorization")).ok()?;
+            let who = own.who(request.header("authorization")).ok()?;
             let mut query = Query::parse(Some(raw), &["key", "bucket"]).ok()?;
-            api.object(&who, Verb::Read, &mut query).ok()
+            own.object(&who, Verb::Read, &mut query).ok()
         })
     }
 
@@ -130,7 +131,7 @@ impl FastPath for Hits {
             return None;
         }
         let range = asked_range(request).ok()?;
-        let object = (self.locate)(&self.api, request)?;
+        let object = (self.locate)(request)?;
         let ask = Ask {
             object,
             range,
