@@ -246,7 +246,7 @@ impl Proxy {
         } else {
             Body::empty()
         };
-        let found = found_at(now, &record, head, Source::Memory, range, body);
+        let found = answer(now, &record, head, Source::Memory, range, body);
         Some(Ok(found))
     }
 
@@ -259,7 +259,14 @@ impl Proxy {
             let range = resolve(&ask, &head)?;
             if !ask.body || range.is_empty() {
                 let source = opened.source.unwrap_or(Source::Memory);
-                return Ok(answer(&opened.record, head, source, range, Body::empty()));
+                return Ok(answer(
+                    Instant::now(),
+                    &opened.record,
+                    head,
+                    source,
+                    range,
+                    Body::empty(),
+                ));
             }
             let version = self.version(&ask.object, &head);
             let Opened {
@@ -269,7 +276,8 @@ impl Proxy {
             } = opened;
             match Body::start(self.clone(), version, range.clone(), ask.hop, fills).await {
                 Ok((body, from)) => {
-                    return Ok(answer(&record, head, farthest(source, from), range, body));
+                    let source = farthest(source, from);
+                    return Ok(answer(Instant::now(), &record, head, source, range, body));
                 }
                 Err(Error::VersionChanged) => {
                     self.0.store.remove_head(&ask.object, &head.etag);
@@ -333,16 +341,6 @@ fn resolve(ask: &Ask, head: &Arc<Head>) -> Result<Range<u64>, Error> {
 }
 
 fn answer(
-    record: &Record,
-    head: Arc<Head>,
-    source: Source,
-    range: Range<u64>,
-    body: Body,
-) -> Answer {
-    found_at(Instant::now(), record, head, source, range, body)
-}
-
-fn found_at(
     now: Instant,
     record: &Record,
     head: Arc<Head>,

@@ -94,6 +94,18 @@ impl Server {
         TcpStream::connect(self.address).await.unwrap()
     }
 
+    /// Waits until all connections have ended.
+    async fn has_no_connection(&self) {
+        let none = "falcon_connections{door=\"blob\"} 0";
+        let waited = timeout(LONG, async {
+            let mut beat = tokio::time::interval(Duration::from_millis(10));
+            while !self.metrics.prometheus().contains(none) {
+                beat.tick().await;
+            }
+        });
+        waited.await.expect("all connections end");
+    }
+
     /// Sends `text` and reads until the server closes.
     async fn talk(&self, text: &str) -> String {
         let mut stream = self.connect().await;
@@ -252,17 +264,7 @@ async fn a_reader_that_takes_nothing_is_cut_and_holds_up_nobody() {
         .await;
     assert!(fast.len() > LARGE);
     // All are cut without a byte more being asked for: only then is the count of connections back at nought.
-    let none = timeout(LONG, async {
-        let mut beat = tokio::time::interval(Duration::from_millis(10));
-        while !server
-            .metrics
-            .prometheus()
-            .contains("falcon_connections{door=\"blob\"} 0")
-        {
-            beat.tick().await;
-        }
-    });
-    assert!(none.await.is_ok());
+    server.has_no_connection().await;
     drop(stopped);
 }
 
@@ -555,16 +557,6 @@ async fn a_reader_that_takes_nothing_of_a_fast_answer_is_cut() {
     let mut stream = server.connect().await;
     stream.write_all(GET_FAST).await.unwrap();
     some(&mut stream, 15).await;
-    let none = timeout(LONG, async {
-        let mut beat = tokio::time::interval(Duration::from_millis(10));
-        while !server
-            .metrics
-            .prometheus()
-            .contains("falcon_connections{door=\"blob\"} 0")
-        {
-            beat.tick().await;
-        }
-    });
-    assert!(none.await.is_ok());
+    server.has_no_connection().await;
     assert_eq!(fast.whole.load(Ordering::Relaxed), 0);
 }
