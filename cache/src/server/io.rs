@@ -332,6 +332,7 @@ impl AsyncWrite for Wire {
 mod tests {
     use std::future::poll_fn;
 
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -361,6 +362,39 @@ mod tests {
                 )
             });
             assert!(turn.await);
+        }
+    }
+
+    /// Would answer anything.
+    struct Always;
+
+    impl FastPath for Always {
+        fn answer(&self, _: &fast::Plain<'_>, _now: Instant) -> Option<FastAnswer> {
+            panic!("no request has come")
+        }
+    }
+
+    #[tokio::test]
+    async fn after_a_head_with_a_body_no_bytes_are_taken_for_a_head() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let pulse = Arc::new(Pulse::default());
+        let path: Arc<dyn FastPath> = Arc::new(Always);
+        let mut wire = Wire::new(stream, pulse.clone(), Some(path), &Limits::default());
+        let mut buffer = [0; 100];
+        for text in [
+            "POST / HTTP/1.1\r\ncontent-length: 26\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: h\r\n\r\n",
+        ] {
+            client.write_all(text.as_bytes()).await.unwrap();
+            let read = wire.read(&mut buffer).await.unwrap();
+            assert_eq!(&buffer[..read], text.as_bytes());
+            // Answered, and its body not asked for yet.
+            pulse.begin();
+            pulse.end();
         }
     }
 }
