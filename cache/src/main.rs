@@ -35,9 +35,11 @@ fn main() -> ExitCode {
         Ok(job) => job,
         Err(error) => return error.report(),
     };
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.enable_all().event_interval(TURNS).build();
-    let runtime = match runtime {
+    let built = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .event_interval(TURNS)
+        .build();
+    let runtime = match built {
         Ok(runtime) => runtime,
         Err(error) => return failed(&anyhow::Error::new(error).context("no threads to run on")),
     };

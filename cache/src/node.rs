@@ -29,6 +29,7 @@ use crate::peer::{Contact, Peers, Token};
 use crate::proxy::{self, Proxy};
 use crate::server::{self, Door, FastPath, Limits};
 use crate::store::Store;
+use observe::observe;
 
 /// How long a node waits at start for the answers to its hellos. A member that is silent by then is told of
 /// nothing that this node does, and this node is told of nothing by it: it may start.
@@ -159,26 +160,21 @@ impl Node {
             ready: is_ready,
             settings: settings.api,
         });
-        observe::observe(&metrics, &proxy, &members, &invalidator);
+        observe(&metrics, &proxy, &members, &invalidator);
         let peering = Peering {
             proxy: proxy.clone(),
             members: members.clone(),
             invalidator,
             token: token.clone(),
         };
-        let door = |name, stop: &CancellationToken| Door {
-            name,
-            limits: settings.limits.clone(),
-            fast: None,
-            metrics: metrics.clone(),
-            stop: stop.clone(),
-        };
-        let doors = (
-            door("blob", &stop_main),
-            door("s3", &stop_main),
-            door("admin", &stop_all),
+        let doors = Doors::open(
+            listeners,
+            &api,
+            peering,
+            settings.gateway,
+            &settings.limits,
+            (&stop_main, &stop_all),
         );
-        let doors = Doors::open(listeners, doors, &api, peering, settings.gateway);
         heartbeat::start(members.clone(), token.clone(), stop_all.clone())
             .map_err(Error::Heartbeat)?;
         let node = Self {
@@ -318,26 +314,31 @@ async fn until_it_answers(origin: &Origin, bucket: &str) {
 }
 
 impl Doors {
+    /// `stop_main` ends the doors for clients, `stop_all` the one for probes.
     fn open(
         listeners: Listeners,
-        (blob, s3, admin): (Door, Door, Door),
         api: &Arc<Api>,
         peering: Peering,
         settings: gateway::Settings,
+        limits: &Limits,
+        (stop_main, stop_all): (&CancellationToken, &CancellationToken),
     ) -> Self {
-        let fast = |hits: Option<Hits>, door: Door| Door {
+        let door = |name, hits: Option<Hits>, stop: &CancellationToken| Door {
+            name,
+            limits: limits.clone(),
             fast: hits.map(|hits| Arc::new(hits) as Arc<dyn FastPath>),
-            ..door
+            metrics: Arc::clone(&api.parts().metrics),
+            stop: stop.clone(),
         };
         let routes = api::router(api, api::peer::router(peering));
-        let blob = fast(Some(Hits::of_blobs(api)), blob);
+        let main = door("blob", Some(Hits::of_blobs(api)), stop_main);
         let s3 = listeners.s3.map(|listener| {
-            let s3 = fast(gateway::hits(api, settings.clone()), s3);
+            let s3 = door("s3", gateway::hits(api, settings.clone()), stop_main);
             tokio::spawn(server::serve(listener, gateway::router(api, settings), s3))
         });
-        let probes = api::admin_router(api);
+        let (probes, admin) = (api::admin_router(api), door("admin", None, stop_all));
         Self {
-            main: tokio::spawn(server::serve(listeners.main, routes, blob)),
+            main: tokio::spawn(server::serve(listeners.main, routes, main)),
             s3,
             admin: tokio::spawn(server::serve(listeners.admin, probes, admin)),
         }

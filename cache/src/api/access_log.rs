@@ -42,10 +42,10 @@ pub enum Errors {
 
 /// What one port's answers have in common.
 pub struct Frame {
-    door: &'static str,
-    errors: Errors,
-    node: HeaderValue,
-    metrics: Arc<Metrics>,
+    pub(super) door: &'static str,
+    pub(super) errors: Errors,
+    pub(super) node: HeaderValue,
+    pub(super) metrics: Arc<Metrics>,
     warnings: Limiter,
 }
 
@@ -55,16 +55,12 @@ impl Frame {
         Self {
             door,
             errors,
-            node: named(node),
+            // A name that is no header's value is a static peer's mistake; the answer goes without it.
+            node: HeaderValue::from_str(node).unwrap_or(HeaderValue::from_static("")),
             metrics: Arc::clone(metrics),
             warnings: Limiter::new(),
         }
     }
-}
-
-/// The node's name as a header's value. One that is none is a static peer's mistake: it is empty then, and answers go without.
-pub(super) fn named(node: &str) -> HeaderValue {
-    HeaderValue::from_str(node).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// What a handler tells of its answer, put into the response's extensions.

@@ -6,14 +6,14 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, header};
 use httpdate::HttpDate;
 use tokio::time::Instant;
 
 use super::access_log::{self, X_AMZ_REQUEST_ID, X_FALCON_NODE};
 use super::answer::{self, Headers};
 use super::query::Query;
-use super::{Api, Errors, range, request_id};
+use super::{Api, Errors, Frame, range, request_id};
 use crate::access::Verb;
 use crate::metrics::Answers;
 use crate::object::{ByteRange, ObjectId, Source};
@@ -54,9 +54,7 @@ type Locate = Box<dyn Fn(&Plain<'_>) -> Option<ObjectId> + Send + Sync>;
 /// The hits of one door.
 pub(crate) struct Hits {
     api: Arc<Api>,
-    door: &'static str,
-    errors: Errors,
-    node: HeaderValue,
+    frame: Frame,
     locate: Locate,
     answers: OnceLock<Arc<Answers>>,
     date: Date,
@@ -72,9 +70,7 @@ impl Hits {
     ) -> Self {
         Self {
             api: Arc::clone(api),
-            door,
-            errors,
-            node: access_log::named(&api.parts.settings.node),
+            frame: Frame::new(door, errors, &api.parts.settings.node, &api.parts.metrics),
             locate: Box::new(locate),
             answers: OnceLock::new(),
             date: Date::default(),
@@ -106,17 +102,17 @@ impl Hits {
         answer::provenance(answer, Source::Memory.as_str(), &mut head);
         answer::extent(&answer.range, answer.head.size, partial, &mut head);
         let checksums = request.header("x-amz-checksum-mode").is_some();
-        if self.errors == Errors::Xml && checksums && !partial {
+        if self.frame.errors == Errors::Xml && checksums && !partial {
             answer::stated(&answer.head.checksums, &mut head);
         }
         let mut id = Vec::with_capacity(HEAD_BYTES / 4);
         request_id::write(request.header("x-request-id"), &mut id);
         head.line(&request_id::X_REQUEST_ID, &id);
-        if self.errors == Errors::Xml {
+        if self.frame.errors == Errors::Xml {
             head.line(&X_AMZ_REQUEST_ID, &id);
         }
-        if !self.node.is_empty() {
-            head.line(&X_FALCON_NODE, self.node.as_bytes());
+        if !self.frame.node.is_empty() {
+            head.line(&X_FALCON_NODE, self.frame.node.as_bytes());
         }
         self.date.write(&mut head);
         head.0.extend_from_slice(b"\r\n");
@@ -142,8 +138,8 @@ impl FastPath for Hits {
         let answer = self.api.parts.proxy.hit(&ask, now)?.ok()?;
         let head = self.head(&answer, range.is_some(), request);
         let answers = self.answers.get_or_init(|| {
-            let metrics = &self.api.parts.metrics;
-            Arc::new(metrics.answers(self.door, Source::Memory.as_str()))
+            let Frame { metrics, door, .. } = &self.frame;
+            Arc::new(metrics.answers(door, Source::Memory.as_str()))
         });
         let length = answer.range.end - answer.range.start;
         let tally = Count {
