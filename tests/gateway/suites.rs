@@ -9,10 +9,14 @@ use tokio::time::timeout;
 use super::{client, everything_file};
 use crate::harness::node::{Ring, TestNode};
 use crate::harness::s3::S3;
-use crate::harness::weed::{KEY_ID, SECRET, Weed};
+use crate::harness::weed::{KEY_ID, READY, SECRET, Weed};
 
 /// The longest of them moves some gigabytes; beside all other tests it takes minutes.
 const PATIENCE: Duration = Duration::from_mins(20);
+
+/// SeaweedFS makes more volumes as a bucket grows, and stands still meanwhile. A write that is given up may still land,
+/// over those that came after it.
+const LONG_ENOUGH: &str = "--timeout=25000";
 
 /// Two nodes and a sidecar, whose S3 doors take the keys that the S3 takes, and may name two buckets.
 struct Doors {
@@ -36,8 +40,7 @@ impl Doors {
             "--s3-domain=s3.test",
             "--buckets=versions",
             "--negative-ttl=0",
-            // SeaweedFS makes its volumes at the first writes, and stands still meanwhile.
-            "--timeout=25000",
+            LONG_ENOUGH,
         ];
         let ring = Ring::start(endpoint, 2, &flags).await;
         let sidecar = ring.sidecar(&flags).await;
@@ -76,7 +79,7 @@ async fn before_weed() -> Option<(Weed, Doors)> {
     .await;
     crate::harness::until("weed stores", || async {
         let put = s3.put_object().bucket("bucket").key("ready");
-        put.send().await.ok()
+        put.body(READY.as_bytes().to_vec().into()).send().await.ok()
     })
     .await;
     s3.delete_object()
@@ -222,8 +225,9 @@ async fn a_thousand_writes_are_seen_at_once_at_every_door() {
         return;
     };
     weed.create_bucket("bucket").await;
-    let ring = Ring::start(&weed.endpoint(), 3, &["--s3-auth=none"]).await;
-    let sidecar = ring.sidecar(&["--s3-auth=none"]).await;
+    let flags = ["--s3-auth=none", LONG_ENOUGH];
+    let ring = Ring::start(&weed.endpoint(), 3, &flags).await;
+    let sidecar = ring.sidecar(&flags).await;
     let mut args = words(&format!(
         "--rounds 1000 --write {} --bucket bucket",
         ring.nodes[0].s3

@@ -21,6 +21,12 @@ use super::{http as client, until};
 pub(crate) const KEY_ID: &str = "anybody";
 pub(crate) const SECRET: &str = "secret";
 
+/// The body of the object that shows that a bucket can be written to.
+pub(crate) const READY: &str = "some bytes";
+
+/// How long one request may take: making the volumes of a bucket takes seconds on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 const ANONYMOUS: &str = r#"{"name": "anonymous", "actions": ["Admin"]},"#;
 
 const IDENTITIES: &str = r#"{"identities": [
@@ -108,7 +114,7 @@ impl Weed {
             _process: process,
             _folder: folder,
         };
-        until("weed answers", || weed.ask("GET", "status")).await;
+        until("weed answers", || weed.ask("GET", "status", "")).await;
         Some(weed)
     }
 
@@ -117,12 +123,13 @@ impl Weed {
         format!("http://{}:{}", self.host, self.port)
     }
 
-    /// Creates a bucket, and waits until it can be written to: the volumes come after the port.
+    /// Creates a bucket, and waits until it can be written to: the first bytes of a bucket (not its first empty object)
+    /// make its volumes, and all writes stand still meanwhile.
     pub(crate) async fn create_bucket(&self, bucket: &str) {
-        until("weed has a bucket", || self.ask("PUT", bucket)).await;
+        until("weed has a bucket", || self.ask("PUT", bucket, "")).await;
         let object = format!("{bucket}/ready");
-        until("weed stores", || self.ask("PUT", &object)).await;
-        until("weed deletes", || self.ask("DELETE", &object)).await;
+        until("weed stores", || self.ask("PUT", &object, READY)).await;
+        until("weed deletes", || self.ask("DELETE", &object, "")).await;
     }
 
     /// Stores an object, past every cache.
@@ -132,21 +139,22 @@ impl Weed {
         assert!(answer.unwrap().status.is_success());
     }
 
-    /// Sends a request without a body; whether it was answered well.
-    async fn ask(&self, method: &str, path: &str) -> Option<()> {
+    /// Sends a request; whether it was answered well.
+    async fn ask(&self, method: &str, path: &str, body: &str) -> Option<()> {
         let ask = async {
             let mut stream = TcpStream::connect((self.host.as_str(), self.port))
                 .await
                 .ok()?;
             let request = format!(
-                "{method} /{path} HTTP/1.1\r\nHost: weed\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                "{method} /{path} HTTP/1.1\r\nHost: weed\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
             );
             stream.write_all(request.as_bytes()).await.ok()?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await.ok()?;
             answer.starts_with("HTTP/1.1 2").then_some(())
         };
-        timeout(Duration::from_secs(2), ask).await.ok().flatten()
+        timeout(PATIENCE, ask).await.ok().flatten()
     }
 }
 
