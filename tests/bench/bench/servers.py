@@ -245,12 +245,12 @@ class Seaweed(Server):
         self.run([machine.ROOT / "target/venv/bin/weed", *flags(self.config), f"-dir={folder}", *(f"{flag}={port}" for flag, port in ports.items())])
 
     def ready(self):
-        # The volumes come after the port: it is ready when it stores.
-        def stores(path):
-            answer = self.alive() and ask(self.ports[0], path, "PUT", b"")
+        # The volumes come after the port, with the first bytes: it is ready when it stores some.
+        def stores(path, content):
+            answer = self.alive() and ask(self.ports[0], path, "PUT", content)
             return answer and answer[0] // 100 == 2
-        until("SeaweedFS has a bucket", lambda: stores("/bucket"), 40, 0.1)
-        until("SeaweedFS stores", lambda: stores("/bucket/ready"), 40, 0.1)
+        until("SeaweedFS has a bucket", lambda: stores("/bucket", b""), 40, 0.1)
+        until("SeaweedFS stores", lambda: stores("/bucket/ready", b"some bytes"), 40, 0.1)
 
     def put(self, key):
         """Stores the object that the others read from the origin."""
