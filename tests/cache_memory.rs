@@ -194,6 +194,33 @@ async fn a_storm_stays_within_the_budget_and_costs_no_good_reader_its_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn readers_of_far_more_than_fits_cost_s3_hardly_more_than_they_read() {
+    const READERS: u64 = 16;
+    const EACH: u64 = 4;
+    let s3 = S3::start().await;
+    let Some(node) = &Node::start(&s3, &["--max-cache-size=128", "--timeout=60000"]).await else {
+        return;
+    };
+    for i in 0..READERS * EACH {
+        let key = format!("ahead-{i}");
+        s3.put_synthetic("bucket", &key, i, OBJECT);
+        // Known, it is planned as a whole; else its first part comes with its head, whatever else is on its way.
+        let head = http::send(http::request(Method::HEAD, &node.url(&key), &[]));
+        assert_eq!(head.await.unwrap().status(), StatusCode::OK);
+    }
+    join_all((0..READERS).map(|first| async move {
+        for i in (first..READERS * EACH).step_by(16) {
+            read(node, &format!("ahead-{i}"), &[i]).await.unwrap();
+        }
+    }))
+    .await;
+    let (read, sent) = (READERS * EACH * OBJECT, s3.sent_bytes());
+    println!("{} MiB read, {} MiB sent by S3", read / MIB, sent / MIB);
+    // What was read ahead may now and then be evicted before its reader comes to it.
+    assert!(sent <= read + read / 16);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_small_objects_stay_within_a_small_budget_with_their_heads() {
     const OBJECTS: usize = if cfg!(debug_assertions) {
         5_000

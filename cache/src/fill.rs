@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -44,6 +45,7 @@ pub struct Fill {
     id: BlockId,
     way: Way,
     progress: watch::Sender<Progress>,
+    ahead: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
@@ -54,11 +56,18 @@ struct Progress {
     followers: usize,
     /// Those of them that have begun to read.
     reading: usize,
+    /// One of them has.
+    begun: bool,
     /// The block is in the store, for everybody who does not read it here already.
     stored: bool,
 }
 
 impl Progress {
+    /// Its readers have asked for it ahead of themselves, and none is there yet.
+    fn is_ahead(&self) -> bool {
+        self.followers > 0 && !self.begun
+    }
+
     /// Lets go of bytes that the store has, so that it may evict them.
     fn let_go(&mut self) {
         if self.stored && self.reading == 0 {
@@ -68,11 +77,12 @@ impl Progress {
 }
 
 impl Fill {
-    fn new(id: BlockId, way: Way) -> Arc<Self> {
+    fn new(id: BlockId, way: Way, ahead: &Arc<AtomicU64>) -> Arc<Self> {
         Arc::new(Self {
             id,
             way,
             progress: watch::Sender::new(Progress::default()),
+            ahead: Arc::clone(ahead),
         })
     }
 
@@ -112,8 +122,14 @@ impl Fill {
     /// Changes what only the followers' number and not their reading depends on: nobody is woken.
     fn change(&self, change: impl FnOnce(&mut Progress)) {
         self.progress.send_if_modified(|progress| {
+            let before = progress.is_ahead();
             change(progress);
             progress.let_go();
+            match (before, progress.is_ahead()) {
+                (false, true) => self.ahead.fetch_add(1, Ordering::Relaxed),
+                (true, false) => self.ahead.fetch_sub(1, Ordering::Relaxed),
+                _ => 0,
+            };
             false
         });
     }
@@ -171,7 +187,10 @@ impl Follower {
     pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
         if !self.reading {
             self.reading = true;
-            self.fill.change(|progress| progress.reading += 1);
+            self.fill.change(|progress| {
+                progress.reading += 1;
+                progress.begun = true;
+            });
         }
         loop {
             {
@@ -237,6 +256,7 @@ impl Drop for Follower {
 #[derive(Debug, Default)]
 pub struct Fills {
     running: Mutex<HashMap<(BlockId, Way), Arc<Fill>>>,
+    ahead: Arc<AtomicU64>,
 }
 
 /// How a fill gets its bytes.
@@ -276,7 +296,7 @@ impl Fills {
             if let Some(fill) = found {
                 claim.follow.push(fill.clone());
             } else if !store.holds(&id) {
-                let fill = Fill::new(id, way);
+                let fill = Fill::new(id, way, &self.ahead);
                 running.insert(key, fill.clone());
                 claim.follow.push(fill.clone());
                 group.push(fill);
@@ -308,6 +328,11 @@ impl Fills {
     pub fn detach(&self, scope: &Scope) {
         self.running()
             .retain(|(id, _), _| !scope.covers(&id.object));
+    }
+
+    /// Blocks that readers have asked for ahead of themselves: on their way, or in the store until they are reached.
+    pub fn ahead(&self) -> u64 {
+        self.ahead.load(Ordering::Relaxed)
     }
 
     /// How many run.
@@ -354,5 +379,37 @@ impl Version {
             etag: self.etag.clone(),
             index,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_block_is_ahead_from_when_it_is_asked_for_until_a_reader_comes_to_it() {
+        let fills = Fills::default();
+        let store = Store::new(8 << 20, 0);
+        let version = Version {
+            object: ObjectId::new("b", "k").unwrap(),
+            etag: ETag::from("\"1\"".to_owned()),
+            size: 3 << 20,
+            kept: true,
+        };
+        let claim = fills.claim(&store, &version, 0..3, Way::Origin);
+        assert_eq!(fills.ahead(), 0);
+        let mut followers: Vec<Follower> = claim.follow.iter().map(Fill::follow).collect();
+        assert_eq!(fills.ahead(), 3);
+        for fill in &claim.follow {
+            fill.push(Bytes::from("bytes"));
+            fill.end(Ok(()));
+            fill.stored();
+            fills.remove(fill);
+        }
+        assert_eq!(fills.ahead(), 3);
+        assert!(followers[0].next().await.is_none());
+        assert_eq!(fills.ahead(), 2);
+        drop(followers);
+        assert_eq!(fills.ahead(), 0);
     }
 }

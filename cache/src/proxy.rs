@@ -11,6 +11,7 @@ mod feeder;
 mod freshness;
 mod keep;
 mod open;
+mod pace;
 mod part;
 mod question;
 mod reader;

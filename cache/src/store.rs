@@ -19,7 +19,7 @@ pub use budget::{Budget, Charge, Kind};
 pub use buffer::{Block, Buffer, Error};
 pub use fence::{Generations, Ticket};
 pub use heads::{Absent, Known, Record};
-pub use lent::Loan;
+pub use lent::{Loan, Pace};
 pub use policy::{Policy, Pool};
 
 use blocks::BlockStore;
@@ -127,6 +127,11 @@ impl Store {
     /// The block, counted as a use.
     pub fn block(&self, id: &BlockId) -> Option<Block> {
         self.blocks.get(id)
+    }
+
+    /// The block, for a reader whose use of it is counted already.
+    pub fn block_again(&self, id: &BlockId) -> Option<Block> {
+        self.blocks.get_again(id)
     }
 
     /// True when the block is here; not counted as a use.

@@ -13,6 +13,7 @@ use super::reader::Reader;
 use super::{Error, Hop, Inner, Proxy};
 use crate::fill::{Follower, Version};
 use crate::object::Source;
+use crate::store::Pace;
 
 /// The bytes of an answer, exactly as many as its range. An error cuts it off.
 pub struct Body(Bytestream);
@@ -99,7 +100,8 @@ pub(super) fn held(inner: &Inner, version: &Version, range: &Range<u64>) -> Opti
     }
     let wanted = blocks.of(range);
     let whole = blocks.span(&wanted, version.size);
-    let loan = inner.store.budget().try_lend(whole.end - whole.start)?;
+    let budget = inner.store.budget();
+    let loan = budget.try_lend(whole.end - whole.start, Pace::Unknown)?;
     for index in wanted {
         let block = inner.store.block(&version.block(index))?;
         let bytes = blocks.bytes(index, version.size);

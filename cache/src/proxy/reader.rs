@@ -11,19 +11,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::pace::Client;
 use super::{Error, Hop, Proxy};
 use crate::fill::{self, Follower, Version, Way};
 use crate::object::{Source, run_of};
 use crate::origin;
-use crate::store::{Charge, Kind, Loan};
+use crate::store::{Block, Charge, Kind, Loan};
 
 /// What a reader past the cache holds of its stream: the client's read buffer and what is being sent.
 const BYPASS_BYTES: u64 = 512 * 1024;
 /// How long a reader waits for that much.
 const BYPASS_WAIT: Duration = Duration::from_secs(2);
-/// What a reader that may hold no block is given at a time: a thousand that have stopped hold 16 MiB.
-const COPY_BYTES: usize = 16 * 1024;
-/// How long it waits for that much.
+/// How long one that may hold no block waits for the memory of a copy.
 const COPY_WAIT: Duration = Duration::from_secs(2);
 /// The part of all memory that may be in flight before readers stop fetching ahead of themselves: a quarter.
 const AHEAD_SHARE: u64 = 4;
@@ -34,7 +33,8 @@ impl Proxy {
     pub(super) fn share(&self) -> u32 {
         let settings = &self.0.settings;
         let budget = self.0.store.budget();
-        let room = (budget.limit() / AHEAD_SHARE).saturating_sub(self.in_flight());
+        let ahead = self.0.fills.ahead() * settings.blocks.size;
+        let room = (budget.limit() / AHEAD_SHARE).saturating_sub(ahead.max(self.in_flight()));
         let most = settings.part_bytes * settings.parts_in_flight;
         u32::try_from(room.min(most) / settings.blocks.size)
             .unwrap_or(u32::MAX)
@@ -60,6 +60,9 @@ pub(super) struct Reader {
     small: bool,
     /// One copy is with the client at a time.
     copies: Arc<Semaphore>,
+    client: Client,
+    /// The block of the store that it used last.
+    used: Option<u32>,
 }
 
 /// Where the next byte comes from.
@@ -106,10 +109,13 @@ impl Reader {
             source: Source::Memory,
             small,
             copies: Arc::new(Semaphore::new(1)),
+            client: Client::new(),
+            used: None,
         }
     }
 
     pub(super) async fn next(&mut self) -> Option<Result<Bytes, Error>> {
+        self.client.is_there();
         while !self.range.is_empty() {
             let bytes = match &mut self.now {
                 Now::Undecided => match self.decide().await {
@@ -141,6 +147,7 @@ impl Reader {
             let left = self.range.end - self.range.start;
             bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len()));
             self.range.start += bytes.len() as u64;
+            self.client.given(bytes.len());
             return Some(Ok(bytes));
         }
         None
@@ -152,14 +159,14 @@ impl Reader {
         let index = blocks.index(self.range.start);
         let bytes = blocks.bytes(index, self.version.size);
         let within = self.range.start - bytes.start;
+        // Before the block is looked for: who waits here for its client holds nothing.
+        self.client.waits();
+        let copy = self.copies.clone().acquire_owned().await.ok();
+        self.client.is_there();
+        let pace = self.client.judge();
         self.plan_ahead(index);
         let budget = self.proxy.0.store.budget();
-        let loan = budget.try_lend(bytes.end - bytes.start);
-        // Before the block is looked for: who waits here for its client holds nothing.
-        let copy = match loan {
-            Some(_) => None,
-            None => self.copies.clone().acquire_owned().await.ok(),
-        };
+        let loan = budget.try_lend(bytes.end - bytes.start, pace);
         if let Some(mut follower) = self.ahead.remove(&index) {
             follower.skip(within);
             match follower.source().await {
@@ -171,20 +178,30 @@ impl Reader {
                 return self.copy_of(follower, copy).await;
             };
             self.now = Now::Following(follower, loan);
-        } else if let Some(block) = self.proxy.0.store.block(&self.version.block(index)) {
+        } else if let Some(block) = self.stored(index) {
             let end = block.len();
-            self.now = match loan {
-                Some(loan) => Now::Held(block.slice(within..end).collect(), loan),
-                None => match block.slice(within..end).next() {
-                    Some(piece) => Now::Copied(self.copy(&piece, copy).await?),
-                    None => Now::Undecided,
-                },
+            self.now = if let Some(loan) = loan {
+                Now::Held(block.slice(within..end).collect(), loan)
+            } else {
+                let pieces = block.slice(within..end);
+                Now::Copied(self.copy(pieces, end - within, copy).await?)
             };
         } else {
             // It was there when the plan was made and is gone: ask for it again.
             self.planned = self.planned.min(index);
         }
         Ok(())
+    }
+
+    /// A block of the store. To read it in several copies is one use of it.
+    fn stored(&mut self, index: u32) -> Option<Block> {
+        let id = self.version.block(index);
+        let used = self.used.replace(index);
+        if used == Some(index) {
+            self.proxy.0.store.block_again(&id)
+        } else {
+            self.proxy.0.store.block(&id)
+        }
     }
 
     /// The next bytes of a block on its way, without holding on to it.
@@ -196,7 +213,9 @@ impl Reader {
         let again = follower.clone();
         match follower.next().await {
             Some(Ok(piece)) => {
-                self.now = Now::Copied(self.copy(&piece, copy).await?);
+                let bytes = piece.len() as u64;
+                let pieces = std::iter::once(piece);
+                self.now = Now::Copied(self.copy(pieces, bytes, copy).await?);
                 self.ahead.insert(again.index(), again);
                 Ok(())
             }
@@ -207,26 +226,32 @@ impl Reader {
         }
     }
 
-    /// As much of `piece` as is given at a time.
+    /// As much of the pieces, which are `bytes` long, as is given at a time.
     async fn copy(
         &self,
-        piece: &Bytes,
+        pieces: impl Iterator<Item = Bytes>,
+        bytes: u64,
         copy: Option<OwnedSemaphorePermit>,
     ) -> Result<Bytes, Error> {
-        let length = piece.len().min(COPY_BYTES);
         let store = &self.proxy.0.store;
+        let length = bytes.min(store.budget().copy_bytes());
         let charge = store
-            .reserve(Kind::Answers, length as u64, COPY_WAIT)
+            .reserve(Kind::Answers, length, COPY_WAIT)
             .await
             .ok_or(Error::NoMemory)?;
-        Ok(charge.copy(&piece[..length], copy))
+        Ok(charge.copy(pieces, copy))
     }
 
     /// Asks for the parts between the next byte and as far ahead as this reader may.
     fn plan_ahead(&mut self, index: u32) {
         let blocks = self.proxy.0.settings.blocks;
         let end = blocks.of(&self.range).end;
-        let share = self.proxy.share();
+        // A slow one is ahead of S3 by itself, and what is fetched for it would be evicted before it gets there.
+        let share = if self.client.is_slow() {
+            1
+        } else {
+            self.proxy.share()
+        };
         let reach = index.saturating_add(share);
         // Only whole parts, but for the range's end, or where the memory in flight has no room for one.
         let whole = self.proxy.part_start(reach);

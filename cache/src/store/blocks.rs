@@ -66,6 +66,13 @@ impl BlockStore {
         index.block(place).cloned()
     }
 
+    pub(crate) fn get_again(&self, id: &BlockId) -> Option<Block> {
+        let hash = hash_of(id);
+        let index = self.lock();
+        let place = index.find(hash, id)?;
+        index.block(place).cloned()
+    }
+
     pub(crate) fn holds(&self, id: &BlockId) -> bool {
         let hash = hash_of(id);
         self.lock().find(hash, id).is_some()

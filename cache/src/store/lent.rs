@@ -6,10 +6,27 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::budget::{Budget, Charge};
+use super::budget::{Budget, Charge, Kind};
 
-/// Clients may hold this part of the memory in blocks: as much is left to fills, to copies and to what is hot.
+/// Clients may hold this part of the memory in blocks, and as much in copies: half is left to fills and to what is hot.
 const PART: u64 = 4;
+/// Clients whose pace is not known may hold this part of it in blocks: then those who stop reading leave some to the quick.
+const UNKNOWN_PART: u64 = 8;
+/// The part of what clients may still hold in copies that one of them is given: with N of them, each has 1/(N + 16) of all.
+const COPY_PART: u64 = 16;
+/// The least that a client is given as a copy: a thousand that have stopped hold 16 MiB even when all is lent.
+const COPY_BYTES: u64 = 16 * 1024;
+
+/// How fast a client takes what it is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// It was given nothing yet.
+    Unknown,
+    /// It holds a block for a moment.
+    Quick,
+    /// It would keep a block from being evicted for seconds.
+    Slow,
+}
 
 /// The right to give the bytes of a block to a client as they are.
 pub struct Loan {
@@ -18,9 +35,14 @@ pub struct Loan {
 }
 
 impl Budget {
-    /// The right to give away blocks of `bytes`; `None` when clients hold their part of the memory: give copies then.
-    pub fn try_lend(&self, bytes: u64) -> Option<Arc<Loan>> {
-        let most = self.limit() / PART;
+    /// The right to give away blocks of `bytes` to a client of that pace; `None` when it is slow, and when clients hold their
+    /// part of the memory: give copies then.
+    pub fn try_lend(&self, bytes: u64, pace: Pace) -> Option<Arc<Loan>> {
+        let most = match pace {
+            Pace::Unknown => self.limit() / UNKNOWN_PART,
+            Pace::Quick => self.limit() / PART,
+            Pace::Slow => return None,
+        };
         self.lent()
             .try_update(Ordering::Relaxed, Ordering::Relaxed, |lent| {
                 lent.checked_add(bytes).filter(|sum| *sum <= most)
@@ -30,6 +52,12 @@ impl Budget {
             budget: self.clone(),
             bytes,
         }))
+    }
+
+    /// Bytes of a copy for one client: as many as are due to one of all who hold copies.
+    pub fn copy_bytes(&self) -> u64 {
+        let left = (self.limit() / PART).saturating_sub(self.used_by(Kind::Answers));
+        (left / COPY_PART).max(COPY_BYTES)
     }
 }
 
@@ -50,11 +78,21 @@ impl Loan {
 }
 
 impl Charge {
-    /// A copy of `bytes`, which this covers; what exceeds them is given back. It drops `with` when it is dropped.
-    pub fn copy(mut self, bytes: &[u8], with: impl Send + 'static) -> Bytes {
+    /// A copy of the first bytes of `pieces`, as many as this covers; what exceeds them is given back. It drops `with` when it
+    /// is dropped.
+    pub fn copy(mut self, pieces: impl Iterator<Item = Bytes>, with: impl Send + 'static) -> Bytes {
+        let most = usize::try_from(self.bytes()).unwrap_or(usize::MAX);
+        let mut bytes = Vec::with_capacity(most);
+        for piece in pieces {
+            let left = most - bytes.len();
+            bytes.extend_from_slice(&piece[..left.min(piece.len())]);
+            if bytes.len() == most {
+                break;
+            }
+        }
         self.shrink(bytes.len() as u64);
         Bytes::from_owner(Lent {
-            bytes: bytes.to_vec(),
+            bytes,
             _until: (self, with),
         })
     }
@@ -74,18 +112,40 @@ impl<B: AsRef<[u8]>, U> AsRef<[u8]> for Lent<B, U> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Kind;
 
     #[test]
     fn clients_hold_a_part_of_the_memory_until_they_have_read() {
         let budget = Budget::new(400);
-        let loan = budget.try_lend(60).unwrap();
-        assert!(budget.try_lend(41).is_none());
+        let lend = |bytes| budget.try_lend(bytes, Pace::Quick);
+        let loan = lend(60).unwrap();
+        assert!(lend(41).is_none());
         let (first, second) = (loan.lend("a".into()), loan.lend("b".into()));
         drop((loan, first));
-        assert!(budget.try_lend(41).is_none());
+        assert!(lend(41).is_none());
         drop(second);
-        assert!(budget.try_lend(100).is_some());
+        assert!(lend(100).is_some());
+    }
+
+    #[test]
+    fn who_was_given_nothing_yet_leaves_something_to_the_quick_and_the_slow_are_lent_nothing() {
+        let budget = Budget::new(400);
+        assert!(budget.try_lend(51, Pace::Unknown).is_none());
+        let unknown = budget.try_lend(50, Pace::Unknown);
+        assert!(unknown.is_some());
+        assert!(budget.try_lend(1, Pace::Slow).is_none());
+        assert!(budget.try_lend(50, Pace::Quick).is_some());
+    }
+
+    #[test]
+    fn the_more_copies_clients_hold_the_smaller_is_the_next() {
+        let budget = Budget::new(4 << 20);
+        let mut copies = Vec::new();
+        for _ in 0..64 {
+            copies.extend(budget.try_charge(Kind::Answers, budget.copy_bytes()));
+        }
+        let sizes: Vec<u64> = copies.iter().map(Charge::bytes).collect();
+        assert_eq!((sizes[0], sizes[63]), (64 << 10, 16 << 10));
+        assert!(sizes.is_sorted_by(|one, next| one >= next));
     }
 
     #[test]
@@ -94,8 +154,8 @@ mod tests {
         let copy = budget
             .try_charge(Kind::Answers, 50)
             .unwrap()
-            .copy(b"abc", ());
-        assert_eq!((&copy[..], budget.used()), (&b"abc"[..], 3));
+            .copy(["abc".into(), "de".into()].into_iter(), ());
+        assert_eq!((&copy[..], budget.used()), (&b"abcde"[..], 5));
         drop(copy);
         assert_eq!(budget.used(), 0);
     }

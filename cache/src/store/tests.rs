@@ -133,8 +133,12 @@ fn heads_stay_below_their_part_and_push_blocks_out_for_it() {
         assert!(store.put_head(&object, record("1"), store.begin(&object)));
     }
     assert!(store.stats().heads > 50, "{:?}", store.stats());
-    let heads = store.budget().used_by(Kind::Heads);
-    assert!(heads < MIB / 4, "{heads}");
+    // moka lets go of what it evicted when no thread of this process looks at any cache of its kind: the tests beside this one do.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while store.budget().used_by(Kind::Heads) >= MIB / 4 {
+        assert!(Instant::now() < deadline, "{:?}", store.stats());
+        store.put_head(&big, record("1"), store.begin(&big));
+    }
     assert!(store.stats().evictions.capacity > 0);
     assert!(store.budget().peak() <= MIB);
 }

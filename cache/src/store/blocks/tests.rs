@@ -165,6 +165,24 @@ fn a_block_that_is_read_stays_and_one_that_is_not_goes() {
 }
 
 #[test]
+fn a_block_that_is_read_in_many_pieces_is_used_once() {
+    let store = store(10_000, 0);
+    for (object, uses) in [(0, 2), (1, 1)] {
+        assert!(put(&store, id(object, 0, 0), &[1; 1000], Pool::Owned));
+        for _ in 0..uses {
+            assert!(store.get(&id(object, 0, 0)).is_some());
+        }
+    }
+    for _ in 0..9 {
+        assert!(store.get_again(&id(1, 0, 0)).is_some());
+    }
+    for scanned in 2..100 {
+        assert!(put(&store, id(scanned, 0, 0), &[1; 1000], Pool::Owned));
+    }
+    assert!(store.holds(&id(0, 0, 0)) && !store.holds(&id(1, 0, 0)));
+}
+
+#[test]
 fn what_can_never_fit_evicts_nothing() {
     let store = store(10_000, 0);
     assert!(put(&store, id(1, 0, 0), &[1; 1000], Pool::Owned));

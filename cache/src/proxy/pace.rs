@@ -1,0 +1,91 @@
+//! How fast a client takes its bytes: who is slow is given copies, so that no block is held for it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::store::Pace;
+
+/// Who takes less a second is slow: it would hold a block of 1 MiB for two.
+const SLOW_BYTES_A_SECOND: f64 = 512.0 * 1024.0;
+
+/// What a client was given since it was last judged, and how long it was waited for.
+pub(super) struct Client {
+    pace: Pace,
+    bytes: u64,
+    took: Duration,
+    waited_since: Option<Instant>,
+}
+
+impl Client {
+    pub(super) fn new() -> Self {
+        Self {
+            pace: Pace::Unknown,
+            bytes: 0,
+            took: Duration::ZERO,
+            waited_since: None,
+        }
+    }
+
+    /// It has been given so many bytes, and is waited for.
+    pub(super) fn given(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        self.waits();
+    }
+
+    /// It is waited for, until [`Self::is_there`].
+    pub(super) fn waits(&mut self) {
+        self.waited_since = Some(Instant::now());
+    }
+
+    /// It takes more.
+    pub(super) fn is_there(&mut self) {
+        if let Some(since) = self.waited_since.take() {
+            self.took += since.elapsed();
+        }
+    }
+
+    /// How fast it took what it was given since this was last asked.
+    pub(super) fn judge(&mut self) -> Pace {
+        if self.bytes > 0 {
+            let due = self.took.as_secs_f64() * SLOW_BYTES_A_SECOND;
+            #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+            let slow = due > self.bytes as f64;
+            self.pace = if slow { Pace::Slow } else { Pace::Quick };
+            (self.bytes, self.took) = (0, Duration::ZERO);
+        }
+        self.pace
+    }
+
+    pub(super) fn is_slow(&self) -> bool {
+        self.pace == Pace::Slow
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_judged_by_the_time_that_it_is_waited_for_and_by_no_other() {
+        let mut client = Client::new();
+        assert_eq!(client.judge(), Pace::Unknown);
+        // S3 is slow, not the client.
+        advance(Duration::from_mins(1)).await;
+        client.given(1 << 20);
+        advance(Duration::from_millis(1900)).await;
+        client.is_there();
+        assert_eq!(client.judge(), Pace::Quick);
+        client.given(16 << 10);
+        client.is_there();
+        client.waits();
+        advance(Duration::from_millis(100)).await;
+        client.is_there();
+        assert_eq!((client.judge(), client.is_slow()), (Pace::Slow, true));
+        client.given(1 << 20);
+        client.is_there();
+        assert_eq!(client.judge(), Pace::Quick);
+    }
+}
