@@ -27,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::origin::{self, Origin};
 use crate::peer::{Contact, Peers, Token};
 use crate::proxy::{self, Proxy};
-use crate::server::{self, Door, FastPath, Limits};
+use crate::server::{self, Door, FastPath, Limits, Turns};
 use crate::store::Store;
 use observe::observe;
 
@@ -323,10 +323,12 @@ impl Doors {
         limits: &Limits,
         (stop_main, stop_all): (&CancellationToken, &CancellationToken),
     ) -> Self {
+        let turns = Arc::<Turns>::default();
         let door = |name, hits: Option<Hits>, stop: &CancellationToken| Door {
             name,
             limits: limits.clone(),
             fast: hits.map(|hits| Arc::new(hits) as Arc<dyn FastPath>),
+            turns: Arc::clone(&turns),
             metrics: Arc::clone(&api.parts().metrics),
             stop: stop.clone(),
         };

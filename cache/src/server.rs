@@ -7,6 +7,7 @@ mod fast;
 mod io;
 mod limits;
 mod scan;
+mod turns;
 
 use std::convert::Infallible;
 use std::io as std_io;
@@ -26,7 +27,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt};
@@ -34,11 +35,13 @@ use tower::{Service, ServiceExt};
 pub use body::BodyStalled;
 pub use fast::{FastAnswer, FastPath, Plain, Tally};
 pub use limits::Limits;
+pub use turns::Turns;
 
 use crate::metrics::Metrics;
 use body::{Arriving, Busy, Leaving};
 use io::{Pulse, Wire};
 use scan::Fault;
+use turns::Turn;
 
 /// The most bytes of a request's head. A key of 1,024 bytes takes 3 KiB percent-encoded; S3's user metadata is at most 2 KiB.
 const HEAD_BYTES: usize = 64 * 1024;
@@ -72,6 +75,8 @@ pub struct Door {
     pub limits: Limits,
     /// What answers before the service is asked.
     pub fast: Option<Arc<dyn FastPath>>,
+    /// What the connections of all doors of the node share.
+    pub turns: Arc<Turns>,
     /// Where connections are counted.
     pub metrics: Arc<Metrics>,
     /// Cancelled: accept no more, end what runs, return.
@@ -156,13 +161,14 @@ where
         .set_send_buffer_size(limits.send_buffer)
         .ok();
     let pulse = Arc::new(Pulse::default());
-    let wire = Wire::new(stream, Arc::clone(&pulse), door.fast.clone(), limits);
-    let body_limit = limits.body;
+    let turn = Turn::new(&door.turns, limits);
+    let wire = Wire::new(stream, Arc::clone(&pulse), door.fast.clone(), turn, limits);
+    let (body_limit, slice, turns) = (limits.body, limits.slice, Arc::clone(&door.turns));
     let handler = service_fn(move |request: Request<Incoming>| {
         pulse.begin();
         let busy = Busy(Arc::clone(&pulse));
         let fault = pulse.take_fault();
-        let service = service.clone();
+        let (service, turns) = (service.clone(), Arc::clone(&turns));
         async move {
             let answer = match fault {
                 Some(fault) => bad_head(fault),
@@ -171,6 +177,8 @@ where
                     .await
                     .map_or_else(|never| match never {}, |answer| answer.map(Body::new)),
             };
+            let bytes = http_body::Body::size_hint(answer.body()).upper();
+            turns.begins(bytes.unwrap_or(u64::MAX), slice, Instant::now());
             Ok::<_, Infallible>(answer.map(|body| Leaving::new(body, busy)))
         }
     });

@@ -72,6 +72,11 @@ impl FastAnswer {
         }
     }
 
+    /// Bytes that are still to be sent.
+    pub(super) fn len(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.len() as u64).sum()
+    }
+
     /// What is still to be sent.
     pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         self.pieces.iter().map(|piece| &piece[..])

@@ -17,6 +17,7 @@ use super::deadline::Deadline;
 use super::fast::{self, FastAnswer, FastPath};
 use super::limits::Limits;
 use super::scan::{Fault, Scan};
+use super::turns::Turn;
 
 /// The most pieces that are handed to the kernel in one call when a write is shortened.
 const PIECES: usize = 32;
@@ -78,8 +79,7 @@ pub(super) struct Wire {
     head: Deadline,
     idle: Deadline,
     stall: Deadline,
-    slice: usize,
-    written: usize,
+    turn: Turn,
 }
 
 impl Wire {
@@ -88,6 +88,7 @@ impl Wire {
         stream: TcpStream,
         pulse: Arc<Pulse>,
         fast: Option<Arc<dyn FastPath>>,
+        turn: Turn,
         limits: &Limits,
     ) -> Self {
         let mut head = Deadline::new(limits.head);
@@ -103,8 +104,7 @@ impl Wire {
             head,
             idle: Deadline::new(limits.idle),
             stall: Deadline::new(limits.stall),
-            slice: limits.slice.max(1),
-            written: 0,
+            turn,
         }
     }
 
@@ -134,18 +134,17 @@ impl Wire {
 
     /// Hands as many bytes to the kernel as it takes and as this connection may before others have their turn.
     fn send(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        if self.written >= self.slice {
-            // The others' turn: this task goes to the end of the line.
-            self.written = 0;
+        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let Some(most) = self.turn.take(total) else {
+            // This task goes to the end of the line.
             cx.waker().wake_by_ref();
             return Poll::Pending;
-        }
-        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
-        if total <= self.slice {
+        };
+        if total == most {
             return self.write(cx, pieces);
         }
         let mut short = [IoSlice::new(&[]); PIECES];
-        let mut left = self.slice;
+        let mut left = most;
         for (slot, piece) in short.iter_mut().zip(pieces) {
             let length = piece.len().min(left);
             *slot = IoSlice::new(&piece[..length]);
@@ -162,6 +161,9 @@ impl Wire {
         let path = self.fast.as_deref()?;
         let now = Instant::now();
         let answer = fast::answer(path, bytes, now);
+        if let Some(answer) = &answer {
+            self.turn.begins(answer.len(), now);
+        }
         // The next request has its time from here on: as good as from the answer's end, and one look at the clock less.
         self.idle.arm_at(now);
         answer
@@ -209,6 +211,7 @@ impl Wire {
             return late("the request's head did not come in time");
         }
         if self.is_idle() {
+            self.turn.ends();
             self.idle.arm();
             if self.idle.expired(cx) {
                 return late("no request came");
@@ -241,12 +244,12 @@ impl Wire {
             Poll::Ready(result) => {
                 self.stall.disarm();
                 if let Ok(sent) = &result {
-                    self.written += sent;
+                    self.turn.wrote(*sent);
                 }
                 Poll::Ready(result)
             }
             Poll::Pending => {
-                self.written = 0;
+                self.turn.ends();
                 self.stall.arm();
                 if self.stall.expired(cx) {
                     return Poll::Ready(self.last_try(pieces));
@@ -346,9 +349,11 @@ mod tests {
         let (stream, _) = listener.accept().await.unwrap();
         let limits = Limits {
             slice: 4096,
+            long_slice: 4096,
             ..Limits::default()
         };
-        let mut wire = Wire::new(stream, Arc::default(), None, &limits);
+        let turn = Turn::new(&Arc::default(), &limits);
+        let mut wire = Wire::new(stream, Arc::default(), None, turn, &limits);
         let (first, second) = (vec![1; 3000], vec![2; 3000]);
         let pieces = [IoSlice::new(&first), IoSlice::new(&second)];
         for _ in 0..3 {
@@ -383,7 +388,9 @@ mod tests {
         let (stream, _) = listener.accept().await.unwrap();
         let pulse = Arc::new(Pulse::default());
         let path: Arc<dyn FastPath> = Arc::new(Always);
-        let mut wire = Wire::new(stream, pulse.clone(), Some(path), &Limits::default());
+        let limits = Limits::default();
+        let turn = Turn::new(&Arc::default(), &limits);
+        let mut wire = Wire::new(stream, pulse.clone(), Some(path), turn, &limits);
         let mut buffer = [0; 100];
         for text in [
             "POST / HTTP/1.1\r\ncontent-length: 26\r\n\r\n",

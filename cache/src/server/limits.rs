@@ -16,8 +16,10 @@ pub struct Limits {
     pub body: Duration,
     /// A reader that takes no byte is cut.
     pub stall: Duration,
-    /// Bytes written before other connections get their turn.
+    /// Bytes written before other connections get their turn, while answers are asked for that are no longer than this.
     pub slice: usize,
+    /// The same while none is.
+    pub long_slice: usize,
     /// `SO_SNDBUF` in bytes: what a reader that has stopped can hold in the kernel.
     pub send_buffer: usize,
     /// At the stop: how long running requests may take to end.
@@ -33,6 +35,7 @@ impl Default for Limits {
             body: Duration::from_secs(30),
             stall: Duration::from_mins(1),
             slice: 64 * 1024,
+            long_slice: 512 * 1024,
             send_buffer: 512 * 1024,
             drain: Duration::from_secs(30),
         }

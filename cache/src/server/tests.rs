@@ -37,6 +37,7 @@ fn limits() -> Limits {
         body: Duration::from_millis(200),
         stall: Duration::from_millis(300),
         slice: 64 * 1024,
+        long_slice: 512 * 1024,
         send_buffer: 64 * 1024,
         drain: LONG,
     }
@@ -54,6 +55,7 @@ async fn start_with(router: Router, limits: Limits, fast: Option<Arc<dyn FastPat
         name: "blob",
         limits,
         fast,
+        turns: Arc::default(),
         metrics: Arc::clone(&metrics),
         stop: stop.clone(),
     };
