@@ -136,7 +136,7 @@ pub struct Origin {
 pub struct Memory {
     /// For everything that is kept or in flight.
     pub limit: u64,
-    /// The part of it for hot copies.
+    /// The part of it that is kept for hot copies.
     pub hot: u64,
     /// Of a block; a power of two.
     pub block: u64,

@@ -63,7 +63,8 @@ pub struct Stats {
 }
 
 impl Store {
-    /// An empty store that never charges more than `limit` bytes; hot copies take at most `hot_share` of them.
+    /// An empty store that never charges more than `limit` bytes; hot copies keep `hot_share` of them, and
+    /// take more while memory is free.
     pub fn new(limit: u64, hot_share: u64) -> Self {
         let budget = Budget::new(limit);
         Self {

@@ -124,7 +124,7 @@ pub(super) struct Memory {
         default_value_t = 1024
     )]
     pub block_size: u64,
-    /// Share of the memory for copies of what other nodes own; of a sidecar all of it
+    /// Share of the memory kept for copies of what other nodes own; they take more while memory is free. Of a sidecar all of it
     #[arg(long, env = "FALCON_HOT_SHARE", value_name = "PERCENT", default_value_t = 12, value_parser = value_parser!(u8).range(0..=90))]
     pub hot_share: u8,
 }

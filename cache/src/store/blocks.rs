@@ -32,7 +32,7 @@ pub(crate) struct BlockStore {
 }
 
 impl BlockStore {
-    /// An empty store. Hot copies take at most `hot_share` bytes.
+    /// An empty store. Hot copies keep `hot_share` bytes and take more while memory is free; without a share there are none.
     pub(crate) fn new(budget: Budget, hot_share: u64) -> Self {
         let overhead = budget
             .try_charge(Kind::Blocks, 0)
@@ -93,7 +93,8 @@ impl BlockStore {
             if let Some(held) = index.settle(hash, &id, pool, &mut dead) {
                 return held;
             }
-            if pool == Pool::Hot && !index.make_hot_room(self.hot_share, block.len(), &mut dead) {
+            // Beyond their share hot copies have what nobody else needs: who needs it evicts them first.
+            if pool == Pool::Hot && block.len() > self.hot_share {
                 return false;
             }
             let cost = index.cost(&id.object);

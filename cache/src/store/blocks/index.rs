@@ -118,16 +118,6 @@ impl Index {
         Some(true)
     }
 
-    pub(super) fn make_hot_room(&mut self, share: u64, bytes: u64, dead: &mut Vec<Block>) -> bool {
-        while bytes <= share && self.policy.bytes(Pool::Hot) + bytes > share {
-            let Some(block) = self.evict(Pool::Hot) else {
-                return false;
-            };
-            dead.push(block);
-        }
-        bytes <= share
-    }
-
     pub(super) fn evict(&mut self, pool: Pool) -> Option<Block> {
         let slots = &self.slots;
         let is_read = |place| {
