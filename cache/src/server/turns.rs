@@ -1,8 +1,8 @@
 //! Whose turn it is: a large answer leaves in slices, so that a small one that is asked for meanwhile waits for few of its bytes.
-//! A slice costs a call and a turn of its task; so where nothing small is asked for, slices are long.
+//! A slice costs a call and a turn of its task; so where nothing small is asked for and few write, slices are long.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,9 +12,15 @@ use super::limits::Limits;
 /// How long a small answer keeps slices short. Nodes greet each other some times a second, and probes come too: these don't count for much.
 const LATELY: Duration = Duration::from_millis(10);
 
+/// What all who wait for their turn write until it is the first one's again, unless slices are short. A greeting that comes meanwhile waits
+/// for as much, a millisecond or two: a node that answers late is taken for a lost one.
+const ROUND: usize = 8 << 20;
+
 /// What the connections of a node know of each other.
 pub struct Turns {
     since: Instant,
+    /// Connections that have more to write and wait for their turn.
+    waiting: AtomicUsize,
     /// Microseconds after `since` until which slices are short.
     short_until: AtomicU64,
 }
@@ -23,6 +29,7 @@ impl Default for Turns {
     fn default() -> Self {
         Self {
             since: Instant::now(),
+            waiting: AtomicUsize::new(0),
             short_until: AtomicU64::new(0),
         }
     }
@@ -53,6 +60,7 @@ pub(super) struct Turn {
     slice: usize,
     long_slice: usize,
     written: usize,
+    waits: bool,
 }
 
 impl Turn {
@@ -63,6 +71,7 @@ impl Turn {
             slice,
             long_slice: limits.long_slice.max(slice),
             written: 0,
+            waits: false,
         }
     }
 
@@ -73,14 +82,18 @@ impl Turn {
 
     /// How many of `wanted` bytes may be written now; `None` when it is the others' turn.
     pub(super) fn take(&mut self, wanted: usize) -> Option<usize> {
+        self.comes();
         let fits = self.written.saturating_add(wanted) <= self.slice;
         let most = if fits || self.turns.are_short(Instant::now()) {
             self.slice
         } else {
-            self.long_slice
+            let writers = self.turns.waiting.load(Ordering::Relaxed) + 1;
+            (ROUND / writers).clamp(self.slice, self.long_slice)
         };
         if self.written >= most {
             self.ends();
+            self.waits = true;
+            self.turns.waiting.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         Some(wanted.min(most))
@@ -94,6 +107,18 @@ impl Turn {
     /// The others come before the next byte.
     pub(super) fn ends(&mut self) {
         self.written = 0;
+    }
+
+    fn comes(&mut self) {
+        if std::mem::take(&mut self.waits) {
+            self.turns.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.comes();
     }
 }
 
@@ -126,5 +151,22 @@ mod tests {
         bulk.ends();
         advance(LATELY).await;
         assert_eq!(bulk.take(3840), Some(1000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_more_wait_for_their_turn_the_shorter_it_is() {
+        let limits = Limits::default();
+        let turns = Arc::default();
+        let mut writers: Vec<Turn> = (0..1000).map(|_| Turn::new(&turns, &limits)).collect();
+        let most = 1 << 30;
+        for (count, length) in [(1, 512 << 10), (32, ROUND / 32), (1000, 64 << 10)] {
+            for writer in &mut writers[..count - 1] {
+                writer.wrote(most);
+                assert_eq!(writer.take(most), None);
+            }
+            assert_eq!(writers[count - 1].take(most), Some(length));
+        }
+        writers.truncate(1);
+        assert_eq!(writers[0].take(most), Some(512 << 10));
     }
 }
