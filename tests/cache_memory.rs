@@ -38,7 +38,7 @@ const ROUNDS: u64 = if cfg!(debug_assertions) { 1 } else { 3 };
 
 /// As ARCHITECTURE.md has it: what a process takes beside its budget.
 fn overhead(connections: u64, streams: u64) -> u64 {
-    64 * MIB + connections * 192 * 1024 + streams * 512 * 1024
+    80 * MIB + connections * 192 * 1024 + streams * 512 * 1024
 }
 
 /// A node as a process, with its admin port.
