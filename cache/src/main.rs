@@ -50,7 +50,7 @@ fn main() -> ExitCode {
             Job::Serve(config) => serve(*config).await,
             Job::Dev(asked) => {
                 let _lines = log(&Log::for_dev());
-                until_signal(dev::Dev::start(&asked).await?, dev::Dev::leave).await
+                until_signal(Box::pin(dev::Dev::start(&asked)), dev::Dev::leave).await
             }
         }
     });
@@ -89,26 +89,36 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         version = env!("CARGO_PKG_VERSION"), node = me.name, url = me.url, port, admin = %admin.local_addr()?, %config,
         "starting"
     );
-    let node = Node::start(
-        Settings::new(&config, me),
-        Listeners { main, admin, s3 },
-        found,
-    )
-    .await?;
-    node.check_origin(config.buckets.default.as_deref());
-    until_signal(node, async |node| {
+    let listeners = Listeners { main, admin, s3 };
+    let start = Box::pin(async {
+        let node = Node::start(Settings::new(&config, me), listeners, found).await?;
+        node.check_origin(config.buckets.default.as_deref());
+        anyhow::Ok(node)
+    });
+    until_signal(start, async |node| {
         let cut = node.leave().await;
         tracing::info!(cut, "left the ring and stopped");
     })
     .await
 }
 
-/// Runs until the first signal and leaves in order; a second one ends it at once.
-async fn until_signal<T>(running: T, leave: impl AsyncFnOnce(T)) -> anyhow::Result<()> {
+/// Runs until the first signal and leaves in order; a second one ends it at once, and so does one before it runs.
+/// Signals are heard before anything answers: who sees it answer may send one.
+async fn until_signal<T, E: Into<anyhow::Error>>(
+    start: impl Future<Output = Result<T, E>>,
+    leave: impl AsyncFnOnce(T),
+) -> anyhow::Result<()> {
     let (mut term, mut int) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
+    let running = tokio::select! {
+        running = start => running.map_err(Into::into)?,
+        () = either(&mut term, &mut int) => {
+            tracing::warn!("stopped before it had started");
+            return Ok(());
+        }
+    };
     either(&mut term, &mut int).await;
     tracing::info!("leaving: finishing what runs; a second signal stops at once");
     tokio::select! {
