@@ -38,7 +38,7 @@ const ROUNDS: u64 = if cfg!(debug_assertions) { 1 } else { 3 };
 
 /// As ARCHITECTURE.md has it: what a process takes beside its budget.
 fn overhead(connections: u64, streams: u64) -> u64 {
-    80 * MIB + connections * 192 * 1024 + streams * 512 * 1024
+    64 * MIB + connections * 192 * 1024 + streams * 512 * 1024
 }
 
 /// A node as a process, with its admin port.
@@ -209,7 +209,7 @@ async fn readers_of_far_more_than_fits_cost_s3_hardly_more_than_they_read() {
         assert_eq!(head.await.unwrap().status(), StatusCode::OK);
     }
     join_all((0..READERS).map(|first| async move {
-        for i in (first..READERS * EACH).step_by(16) {
+        for i in (0..EACH).map(|turn| first + turn * READERS) {
             read(node, &format!("ahead-{i}"), &[i]).await.unwrap();
         }
     }))
