@@ -27,8 +27,8 @@ const LOSSES_TOLD: Duration = Duration::from_secs(10);
 /// send, a request that has just come would wait for all of these.
 const TURNS: u32 = 8;
 
-/// It keeps what is freed for a moment (`.cargo/config.toml` says how long). A cache frees what it needs again at once, and memory that was given back to the
-/// kernel meanwhile costs more to touch than the bytes that come in.
+/// It keeps what is freed for a moment (`.cargo/config.toml` says how long). A cache frees what it needs again at once,
+/// and memory that was given back to the kernel meanwhile costs more to touch than the bytes that come in.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -56,10 +56,6 @@ impl Client {
         }
         self.pace
     }
-
-    pub(super) fn is_slow(&self) -> bool {
-        self.pace == Pace::Slow
-    }
 }
 
 #[cfg(test)]
@@ -83,7 +79,7 @@ mod tests {
         client.waits();
         advance(Duration::from_millis(100)).await;
         client.is_there();
-        assert_eq!((client.judge(), client.is_slow()), (Pace::Slow, true));
+        assert_eq!(client.judge(), Pace::Slow);
         client.given(1 << 20);
         client.is_there();
         assert_eq!(client.judge(), Pace::Quick);

@@ -16,7 +16,7 @@ use super::{Error, Hop, Proxy};
 use crate::fill::{self, Follower, Version, Way};
 use crate::object::{Source, run_of};
 use crate::origin;
-use crate::store::{Block, Charge, Kind, Loan};
+use crate::store::{Block, Charge, Kind, Loan, Pace};
 
 /// What a reader past the cache holds of its stream: the client's read buffer and what is being sent.
 const BYPASS_BYTES: u64 = 512 * 1024;
@@ -24,7 +24,8 @@ const BYPASS_BYTES: u64 = 512 * 1024;
 const BYPASS_WAIT: Duration = Duration::from_secs(2);
 /// How long one that may hold no block waits for the memory of a copy.
 const COPY_WAIT: Duration = Duration::from_secs(2);
-/// The part of all memory that may be in flight before readers stop fetching ahead of themselves: a quarter.
+/// The part of all memory that may be on its way, or stored and not reached yet, before readers stop fetching ahead of
+/// themselves: a quarter.
 const AHEAD_SHARE: u64 = 4;
 
 impl Proxy {
@@ -164,7 +165,7 @@ impl Reader {
         let copy = self.copies.clone().acquire_owned().await.ok();
         self.client.is_there();
         let pace = self.client.judge();
-        self.plan_ahead(index);
+        self.plan_ahead(index, pace);
         let budget = self.proxy.0.store.budget();
         let loan = budget.try_lend(bytes.end - bytes.start, pace);
         if let Some(mut follower) = self.ahead.remove(&index) {
@@ -243,11 +244,11 @@ impl Reader {
     }
 
     /// Asks for the parts between the next byte and as far ahead as this reader may.
-    fn plan_ahead(&mut self, index: u32) {
+    fn plan_ahead(&mut self, index: u32, pace: Pace) {
         let blocks = self.proxy.0.settings.blocks;
         let end = blocks.of(&self.range).end;
         // A slow one is ahead of S3 by itself, and what is fetched for it would be evicted before it gets there.
-        let share = if self.client.is_slow() {
+        let share = if pace == Pace::Slow {
             1
         } else {
             self.proxy.share()
