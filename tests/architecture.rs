@@ -43,7 +43,7 @@ const CACHE_FENCES: &str = "
     hyper_util::client = peer* origin*
     k8s_openapi        = discovery*
     kube               = discovery*
-    moka               = store/heads
+    moka               = proxy/dense
     prometheus_client  = metrics*
     s3s                = gateway* dev*
     s3s_fs             = dev*
@@ -84,7 +84,7 @@ const MAX_LINES: usize = 400;
 
 /// No clock, no waiting, no I/O: what goes in decides what comes out.
 const PURE: &[&str] = &[
-    "cache/src/object.rs",
+    "cache/src/object",
     "cache/src/ring.rs",
     "operator/src/plan.rs",
     "operator/src/resources",

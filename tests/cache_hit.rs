@@ -18,7 +18,7 @@ use crate::harness::node::{Ring, TestNode};
 use crate::harness::s3::{S3, StoredHeaders};
 
 const SIZE: usize = 4096;
-/// Now and then moka, which holds the heads, keeps house during a request, and a set of labels is seen for the first time.
+/// Now and then a set of labels is seen for the first time during a request.
 const HITS: usize = 1000;
 const MOST: u64 = 40;
 const MOST_FAST: u64 = 16;

@@ -1,5 +1,10 @@
 //! The words of the cache: an object, its head, a block of one version, a byte range. No I/O.
 
+// By its path, since the benchmark's replay takes this file by its own.
+#[path = "object/fields.rs"]
+mod fields;
+
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -9,6 +14,8 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+pub use fields::FieldLines;
 
 /// Consecutive blocks that are placed together: the unit of ownership.
 pub const RUN_BLOCKS: u32 = 16;
@@ -23,8 +30,9 @@ const MAX_KEY_BYTES: usize = 1024;
 pub struct ObjectId(Arc<Name>);
 
 struct Name {
-    bucket: Box<str>,
-    key: Box<str>,
+    /// The bucket and then the key.
+    text: Box<str>,
+    bucket_len: usize,
     hash: u64,
 }
 
@@ -57,20 +65,20 @@ impl ObjectId {
         // The bucket's hash seeds the key's, so no pair of names runs together.
         let hash = xxh3_64_with_seed(key.as_bytes(), xxh3_64(bucket.as_bytes()));
         Ok(Self(Arc::new(Name {
-            bucket: bucket.into(),
-            key: key.into(),
+            text: [bucket, key].concat().into(),
+            bucket_len: bucket.len(),
             hash,
         })))
     }
 
     /// The bucket's name.
     pub fn bucket(&self) -> &str {
-        &self.0.bucket
+        &self.0.text[..self.0.bucket_len]
     }
 
     /// The key, byte for byte as S3 knows it.
     pub fn key(&self) -> &str {
-        &self.0.key
+        &self.0.text[self.0.bucket_len..]
     }
 
     /// A hash that is the same on every node and in every version of Falcon.
@@ -83,8 +91,8 @@ impl PartialEq for ObjectId {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
             || (self.0.hash == other.0.hash
-                && self.0.key == other.0.key
-                && self.0.bucket == other.0.bucket)
+                && self.0.bucket_len == other.0.bucket_len
+                && self.0.text == other.0.text)
     }
 }
 
@@ -117,6 +125,11 @@ impl ETag {
     /// The tag as the header shows it.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The same, as it can be sent: S3 sends no control characters, but JSON could.
+    pub fn sendable(&self) -> Cow<'_, str> {
+        fields::sendable(&self.0)
     }
 }
 
@@ -159,58 +172,29 @@ pub struct Head {
     pub size: u64,
     /// When S3 stored it; S3 gives whole seconds.
     pub last_modified: Option<SystemTime>,
-    /// `Content-Type`.
-    pub content_type: Option<String>,
-    /// `Cache-Control`.
-    pub cache_control: Option<String>,
-    /// `Content-Encoding`; Falcon never decodes.
-    pub content_encoding: Option<String>,
-    /// `Content-Disposition`.
-    pub content_disposition: Option<String>,
-    /// `Content-Language`.
-    pub content_language: Option<String>,
-    /// `Expires`, as S3 gave it.
-    pub expires: Option<String>,
-    /// `x-amz-version-id`, in versioned buckets.
-    pub version_id: Option<String>,
-    /// `x-amz-storage-class`, where it is not the standard one.
-    pub storage_class: Option<String>,
-    /// `x-amz-meta-*` without the prefix, sorted by name.
-    pub metadata: Vec<(String, String)>,
-    /// Further headers of S3's that belong to the object, as `(name, value)`: encryption, tags, locks.
-    pub others: Vec<(String, String)>,
-    /// Its checksums, as `(name, value)`; given to who asks for them with the whole object.
-    pub checksums: Vec<(String, String)>,
+    /// What else is stored with it: `Content-Type` and its kin, `x-amz-meta-*`, encryption, tags, locks. Falcon decodes nothing.
+    pub fields: FieldLines,
+    /// Its checksums; given to who asks for them with the whole object.
+    pub checksums: FieldLines,
 }
 
 impl Head {
     /// Bytes that this head takes in memory, its strings included.
     pub fn memory_bytes(&self) -> u64 {
-        let text = |s: &Option<String>| s.as_ref().map_or(0, String::capacity);
-        let pairs = self.metadata.iter().chain(&self.others);
-        let metadata: usize = pairs
-            .chain(&self.checksums)
-            .map(|(name, value)| size_of::<(String, String)>() + name.capacity() + value.capacity())
-            .sum();
-        let strings = self.etag.as_str().len()
-            + text(&self.content_type)
-            + text(&self.cache_control)
-            + text(&self.content_encoding)
-            + text(&self.content_disposition)
-            + text(&self.content_language)
-            + text(&self.expires)
-            + text(&self.version_id)
-            + text(&self.storage_class)
-            + metadata;
-        (size_of::<Self>() + strings) as u64
+        let texts = [
+            self.etag.as_str(),
+            self.fields.as_str(),
+            self.checksums.as_str(),
+        ];
+        (size_of::<Self>() + texts.map(str::len).iter().sum::<usize>()) as u64
     }
 
-    /// True when the stored `Cache-Control` names `directive` (without its value).
-    pub fn cache_control_has(&self, directive: &str) -> bool {
-        self.cache_control.as_deref().is_some_and(|value| {
+    /// True when the stored `Cache-Control` names one of the directives (without its value).
+    pub fn cache_control_has(&self, directives: &[&str]) -> bool {
+        self.fields.get("cache-control").is_some_and(|value| {
             value.split(',').any(|part| {
-                let name = part.split('=').next().unwrap_or_default();
-                name.trim().eq_ignore_ascii_case(directive)
+                let name = part.split('=').next().unwrap_or_default().trim();
+                directives.iter().any(|it| name.eq_ignore_ascii_case(it))
             })
         })
     }

@@ -328,8 +328,7 @@ impl Proxy {
 
 /// S3's `Cache-Control` forbids a shared cache to store it.
 fn is_private(head: &Head) -> bool {
-    head.cache_control.is_some()
-        && (head.cache_control_has("no-store") || head.cache_control_has("private"))
+    head.cache_control_has(&["no-store", "private"])
 }
 
 fn resolve(ask: &Ask, head: &Arc<Head>) -> Result<Range<u64>, Error> {

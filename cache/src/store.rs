@@ -11,7 +11,6 @@ mod lent;
 mod policy;
 mod slab;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 pub use blocks::Evictions;
@@ -69,7 +68,7 @@ impl Store {
         let budget = Budget::new(limit);
         Self {
             blocks: BlockStore::new(budget.clone(), hot_share),
-            heads: Heads::new(limit),
+            heads: Heads::new(&budget),
             fence: Fence::new(),
             budget,
         }
@@ -103,12 +102,12 @@ impl Store {
     }
 
     /// What is known of the object, fresh or not.
-    pub fn head(&self, object: &ObjectId) -> Option<Arc<Record>> {
+    pub fn head(&self, object: &ObjectId) -> Option<Record> {
         self.heads.get(object)
     }
 
     /// Stores what is known of an object. False when it was not stored: an invalidation came since the ticket was taken,
-    /// or all memory is in use. moka may later drop it for records that are asked for more often; its blocks then age out.
+    /// or all memory is in use. It may later be dropped for records that are asked for more often; its blocks then age out.
     pub fn put_head(&self, object: &ObjectId, record: Record, ticket: Ticket) -> bool {
         let Some(charge) = self.try_reserve(Kind::Heads, Heads::cost(object, &record)) else {
             return false;

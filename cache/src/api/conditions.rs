@@ -164,6 +164,7 @@ fn whole_seconds(time: SystemTime) -> SystemTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::object::FieldLines;
 
     const EARLIER: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
     const THEN: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
@@ -175,17 +176,8 @@ mod tests {
             etag: "\"v,1\"".into(),
             size: 10,
             last_modified: Some(then + Duration::from_millis(700)),
-            content_type: None,
-            cache_control: None,
-            content_encoding: None,
-            content_disposition: None,
-            content_language: None,
-            expires: None,
-            version_id: None,
-            storage_class: None,
-            metadata: vec![],
-            others: vec![],
-            checksums: vec![],
+            fields: FieldLines::default(),
+            checksums: FieldLines::default(),
         }
     }
 

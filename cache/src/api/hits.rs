@@ -16,7 +16,7 @@ use super::query::Query;
 use super::{Api, Errors, Frame, range, request_id};
 use crate::access::Verb;
 use crate::metrics::Answers;
-use crate::object::{ByteRange, ObjectId, Source};
+use crate::object::{ByteRange, ETag, FieldLines, ObjectId, Source};
 use crate::proxy::{Answer, Ask, Freshness, Hop};
 use crate::server::{FastAnswer, FastPath, Plain, Tally};
 
@@ -103,7 +103,7 @@ impl Hits {
         answer::extent(&answer.range, answer.head.size, partial, &mut head);
         let checksums = request.header("x-amz-checksum-mode").is_some();
         if self.frame.errors == Errors::Xml && checksums && !partial {
-            answer::stated(&answer.head.checksums, &mut head);
+            head.lines(&answer.head.checksums);
         }
         let mut id = Vec::with_capacity(HEAD_BYTES / 4);
         request_id::write(request.header("x-request-id"), &mut id);
@@ -205,12 +205,12 @@ impl Headers for Head {
         let _ = write!(self.0, "{}: {text}\r\n", name.as_str());
     }
 
-    fn put(&mut self, name: &HeaderName, text: &str) {
-        self.line(name, &answer::sendable(text));
+    fn tag(&mut self, etag: &ETag) {
+        self.line(&header::ETAG, etag.sendable().as_bytes());
     }
 
-    fn add(&mut self, name: &HeaderName, text: &str) {
-        self.put(name, text);
+    fn lines(&mut self, lines: &FieldLines) {
+        self.0.extend_from_slice(lines.as_str().as_bytes());
     }
 }
 

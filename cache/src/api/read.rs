@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
+use super::answer::Headers;
 use super::conditions::{Conditions, Verdict};
 use super::error::Failure;
 use super::{Note, access_log, answer, range};
@@ -181,7 +182,7 @@ fn found(answer: Answer, partial: bool, source: Source, asked: &Asked) -> Respon
     answer::provenance(&answer, source.as_str(), headers);
     answer::extent(&answer.range, answer.head.size, partial, headers);
     if asked.checksums && !partial {
-        answer::stated(&answer.head.checksums, headers);
+        headers.lines(&answer.head.checksums);
     }
     if asked.body {
         // An error of this stream ends the connection before the announced length: never a clean end.

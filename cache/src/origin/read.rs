@@ -11,7 +11,7 @@ use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::DateTime;
 
 use super::{Body, Error, Origin};
-use crate::object::{ETag, Head, ObjectId};
+use crate::object::{ETag, FieldLines, Head, ObjectId};
 
 /// S3's answer to a read.
 #[derive(Debug)]
@@ -27,10 +27,6 @@ pub struct Reply {
 
 /// S3's answer to "still this version?".
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is taken apart where it is returned"
-)]
 pub enum Revalidation {
     /// The same version, with the same headers.
     Unchanged,
@@ -200,17 +196,29 @@ fn number(digits: &str) -> Option<u64> {
     plain.then(|| digits.parse().ok()).flatten()
 }
 
-/// The headers that an answer of either type may have. The SDK gives each of its types the same methods, and no trait.
-macro_rules! others {
-    ($answer:ident) => {
-        pairs([
+/// The fields that an answer of either type may have. The SDK gives each of its types the same methods, and no trait.
+macro_rules! fields {
+    ($answer:ident) => {{
+        let text = |value: Option<&str>| value.map(ToOwned::to_owned);
+        let stored = [
+            ("cache-control", text($answer.cache_control())),
+            ("content-type", text($answer.content_type())),
+            ("content-encoding", text($answer.content_encoding())),
+            ("content-disposition", text($answer.content_disposition())),
+            ("content-language", text($answer.content_language())),
+            ("expires", text($answer.expires_string())),
+            ("x-amz-version-id", text($answer.version_id())),
+            (
+                "x-amz-storage-class",
+                $answer.storage_class().map(|it| it.to_string()),
+            ),
             (
                 "x-amz-server-side-encryption",
-                $answer.server_side_encryption().map(ToString::to_string),
+                $answer.server_side_encryption().map(|it| it.to_string()),
             ),
             (
                 "x-amz-server-side-encryption-aws-kms-key-id",
-                owned($answer.ssekms_key_id()),
+                text($answer.ssekms_key_id()),
             ),
             (
                 "x-amz-server-side-encryption-bucket-key-enabled",
@@ -222,57 +230,60 @@ macro_rules! others {
             ),
             (
                 "x-amz-website-redirect-location",
-                owned($answer.website_redirect_location()),
+                text($answer.website_redirect_location()),
             ),
             (
                 "x-amz-object-lock-mode",
-                $answer.object_lock_mode().map(ToString::to_string),
+                $answer.object_lock_mode().map(|it| it.to_string()),
             ),
             (
                 "x-amz-object-lock-retain-until-date",
                 $answer
                     .object_lock_retain_until_date()
-                    .map(ToString::to_string),
+                    .map(|it| it.to_string()),
             ),
             (
                 "x-amz-object-lock-legal-hold",
                 $answer
                     .object_lock_legal_hold_status()
-                    .map(ToString::to_string),
+                    .map(|it| it.to_string()),
             ),
             (
                 "x-amz-replication-status",
-                $answer.replication_status().map(ToString::to_string),
+                $answer.replication_status().map(|it| it.to_string()),
             ),
-            ("x-amz-restore", owned($answer.restore())),
-            ("x-amz-expiration", owned($answer.expiration())),
-        ])
-    };
+            ("x-amz-restore", text($answer.restore())),
+            ("x-amz-expiration", text($answer.expiration())),
+        ];
+        let stored = stored
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value));
+        given(stored.chain(metadata($answer.metadata())))
+    }};
 }
 
 macro_rules! checksums {
     ($answer:ident) => {
-        pairs([
-            ("x-amz-checksum-crc32", owned($answer.checksum_crc32())),
-            ("x-amz-checksum-crc32c", owned($answer.checksum_crc32_c())),
-            (
-                "x-amz-checksum-crc64nvme",
-                owned($answer.checksum_crc64_nvme()),
-            ),
-            ("x-amz-checksum-sha1", owned($answer.checksum_sha1())),
-            ("x-amz-checksum-sha256", owned($answer.checksum_sha256())),
+        given([
+            ("x-amz-checksum-crc32", $answer.checksum_crc32()),
+            ("x-amz-checksum-crc32c", $answer.checksum_crc32_c()),
+            ("x-amz-checksum-crc64nvme", $answer.checksum_crc64_nvme()),
+            ("x-amz-checksum-sha1", $answer.checksum_sha1()),
+            ("x-amz-checksum-sha256", $answer.checksum_sha256()),
             (
                 "x-amz-checksum-type",
-                $answer.checksum_type().map(ToString::to_string),
+                $answer.checksum_type().map(|it| it.as_str()),
             ),
         ])
     };
 }
 
-fn pairs<const N: usize>(said: [(&str, Option<String>); N]) -> Vec<(String, String)> {
-    let given = said.into_iter();
-    given
-        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+/// Those that have a value.
+fn given<N: AsRef<str>, V: AsRef<str>>(
+    said: impl IntoIterator<Item = (N, Option<V>)>,
+) -> FieldLines {
+    said.into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
         .collect()
 }
 
@@ -282,16 +293,7 @@ macro_rules! head {
             etag: etag($answer.e_tag())?,
             size: $size,
             last_modified: time($answer.last_modified()),
-            content_type: owned($answer.content_type()),
-            cache_control: owned($answer.cache_control()),
-            content_encoding: owned($answer.content_encoding()),
-            content_disposition: owned($answer.content_disposition()),
-            content_language: owned($answer.content_language()),
-            expires: owned($answer.expires_string()),
-            version_id: owned($answer.version_id()),
-            storage_class: $answer.storage_class().map(ToString::to_string),
-            metadata: metadata($answer.metadata()),
-            others: others!($answer),
+            fields: fields!($answer),
             checksums: $checksums,
         }
     };
@@ -303,7 +305,7 @@ fn head_of_get(answer: &GetObjectOutput, size: u64, whole: bool) -> Result<Head,
     let checksums = if whole {
         checksums!(answer)
     } else {
-        Vec::new()
+        FieldLines::default()
     };
     Ok(head!(answer, size, checksums))
 }
@@ -322,22 +324,18 @@ fn etag(said: Option<&str>) -> Result<ETag, Error> {
         .ok_or_else(|| Error::Broken("it names no ETag".to_owned()))
 }
 
-fn owned(value: Option<&str>) -> Option<String> {
-    value.map(ToOwned::to_owned)
-}
-
 pub(super) fn time(said: Option<&DateTime>) -> Option<SystemTime> {
     said.and_then(|time| SystemTime::try_from(*time).ok())
 }
 
-fn metadata(said: Option<&HashMap<String, String>>) -> Vec<(String, String)> {
-    let mut pairs: Vec<_> = said
-        .into_iter()
-        .flatten()
-        .map(|(name, value)| (name.clone(), value.clone()))
+/// User metadata under the names of its headers, sorted.
+fn metadata(said: Option<&HashMap<String, String>>) -> Vec<(String, Option<String>)> {
+    let said = said.into_iter().flatten();
+    let mut fields: Vec<_> = said
+        .map(|(name, value)| (format!("x-amz-meta-{name}"), Some(value.clone())))
         .collect();
-    pairs.sort();
-    pairs
+    fields.sort();
+    fields
 }
 
 #[cfg(test)]

@@ -4,11 +4,12 @@
 //! comes at low priority, and only into memory that readers don't need. A table of which some columns are read is
 //! scattered more thinly than that, and S3 is billed by the byte: so at most twice of what was wanted is ever read.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
 
 use super::Proxy;
 use crate::fill::Version;
@@ -18,32 +19,37 @@ use crate::object::{ObjectId, RUN_BLOCKS, run_of};
 const FILLS: u32 = RUN_BLOCKS / 2;
 /// Within this time.
 const WINDOW: Duration = Duration::from_secs(2);
-/// Runs that are watched at one moment; beyond it the old ones are dropped.
-const WATCHED: usize = 1024;
+/// Runs that are watched at one moment.
+const WATCHED: u64 = 1024;
 
 /// Small fills seen lately, by run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Dense {
-    runs: Mutex<HashMap<(ObjectId, u32), (Instant, u32)>>,
+    runs: Cache<(ObjectId, u32), Arc<AtomicU32>>,
+}
+
+impl Default for Dense {
+    fn default() -> Self {
+        Self::within(WINDOW)
+    }
 }
 
 impl Dense {
+    fn within(window: Duration) -> Self {
+        let runs = Cache::builder()
+            .max_capacity(WATCHED)
+            .eviction_policy(EvictionPolicy::lru())
+            .time_to_live(window)
+            .build();
+        Self { runs }
+    }
+
     /// Counts one small fill; true when it is the one that makes the pattern.
     fn notice(&self, object: &ObjectId, run: u32) -> bool {
-        let now = Instant::now();
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        if runs.len() >= WATCHED {
-            runs.retain(|_, (since, _)| now.duration_since(*since) < WINDOW);
-            if runs.len() >= WATCHED {
-                runs.clear();
-            }
-        }
-        let (since, fills) = runs.entry((object.clone(), run)).or_insert((now, 0));
-        if now.duration_since(*since) >= WINDOW {
-            (*since, *fills) = (now, 0);
-        }
-        *fills += 1;
-        *fills == FILLS
+        let fills = self
+            .runs
+            .get_with((object.clone(), run), || Arc::new(AtomicU32::new(0)));
+        fills.fetch_add(1, Ordering::Relaxed) + 1 == FILLS
     }
 }
 
@@ -65,20 +71,36 @@ impl Proxy {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn small_fills_of_half_a_run_within_two_seconds_are_a_pattern() {
+    fn noticed(dense: &Dense, object: &ObjectId, count: u32) -> Vec<bool> {
+        (0..count).map(|_| dense.notice(object, 0)).collect()
+    }
+
+    #[test]
+    fn small_fills_of_half_a_run_are_a_pattern() {
         let (dense, object) = (Dense::default(), ObjectId::new("b", "k").unwrap());
-        let noticed = |count| {
-            (0..count)
-                .map(|_| dense.notice(&object, 0))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(noticed(FILLS - 1), vec![false; FILLS as usize - 1]);
-        tokio::time::advance(WINDOW).await;
-        assert_eq!(noticed(FILLS - 1), vec![false; FILLS as usize - 1]);
-        assert_eq!(noticed(2), [true, false]);
+        let few = vec![false; FILLS as usize - 1];
+        assert_eq!(noticed(&dense, &object, FILLS - 1), few);
         assert!(!dense.notice(&object, 1), "another run counts for itself");
+        assert_eq!(noticed(&dense, &object, 2), [true, false]);
+    }
+
+    #[test]
+    fn small_fills_that_are_far_apart_are_none() {
+        let (dense, object) = (
+            Dense::within(Duration::from_millis(20)),
+            ObjectId::new("b", "k").unwrap(),
+        );
+        let deadline = Instant::now() + Duration::from_secs(20);
+        for _ in 0..FILLS * 2 {
+            assert!(!dense.notice(&object, 0));
+            while dense.runs.contains_key(&(object.clone(), 0)) {
+                assert!(Instant::now() < deadline, "it is watched for ever");
+                std::thread::yield_now();
+            }
+        }
     }
 }

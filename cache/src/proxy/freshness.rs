@@ -49,7 +49,7 @@ impl Proxy {
         ticket: Ticket,
     ) -> Opened {
         let now = Instant::now();
-        let fresh_until = if head.cache_control_has("no-cache") {
+        let fresh_until = if head.cache_control_has(&["no-cache"]) {
             Some(now)
         } else {
             self.0.settings.ttl.map(|ttl| now + jittered(ttl))
@@ -79,7 +79,7 @@ impl Proxy {
             self.0.store.put_head(object, record.clone(), ticket);
         }
         Opened {
-            record: Arc::new(record),
+            record,
             source: Some(source),
             fills: Vec::new(),
         }
@@ -101,7 +101,7 @@ impl Proxy {
         self.0.store.put_head(
             object,
             Record {
-                known: Known::Absent(absent),
+                known: Known::Absent(Arc::new(absent)),
                 fetched: now,
                 fresh_until,
                 copied,
@@ -140,7 +140,7 @@ impl Proxy {
             .is_some_and(|until| Instant::now() < until)
     }
 
-    pub(super) fn may_be_stale(&self, old: Option<&Arc<Record>>) -> bool {
+    pub(super) fn may_be_stale(&self, old: Option<&Record>) -> bool {
         self.believes()
             && old.is_some_and(|record| {
                 let until = record
@@ -155,7 +155,7 @@ impl Proxy {
     pub(super) fn or_stale(
         &self,
         found: Result<Opened, Error>,
-        old: Option<Arc<Record>>,
+        old: Option<Record>,
     ) -> Result<Opened, Error> {
         match found {
             Err(error) if error.is_outage() && self.may_be_stale(old.as_ref()) => {

@@ -23,7 +23,7 @@ const PEERS_TRIED: usize = 2;
 /// The current version, and what came with it.
 #[derive(Debug, Clone)]
 pub(super) struct Opened {
-    pub(super) record: Arc<Record>,
+    pub(super) record: Record,
     /// Who said so; `None`: the record was here.
     pub(super) source: Option<Source>,
     /// The first bytes, on their way.
@@ -112,7 +112,7 @@ impl Proxy {
         &self,
         question: &Question,
         first: Option<Range<u64>>,
-        old: Option<&Arc<Record>>,
+        old: Option<&Record>,
         ticket: Ticket,
     ) -> Result<Opened, Error> {
         let object = &question.object;
@@ -170,7 +170,7 @@ impl Proxy {
         &self,
         question: &Question,
         first: Option<Range<u64>>,
-        old: Option<&Arc<Record>>,
+        old: Option<&Record>,
         ticket: Ticket,
     ) -> Option<Result<Opened, Error>> {
         let object = &question.object;

@@ -20,10 +20,6 @@ use crate::store::{Block, Charge, Kind, Loan, Pace};
 
 /// What a reader past the cache holds of its stream: the client's read buffer and what is being sent.
 const BYPASS_BYTES: u64 = 512 * 1024;
-/// How long a reader waits for that much.
-const BYPASS_WAIT: Duration = Duration::from_secs(2);
-/// How long one that may hold no block waits for the memory of a copy.
-const COPY_WAIT: Duration = Duration::from_secs(2);
 /// The part of all memory that may be on its way, or stored and not reached yet, before readers stop fetching ahead of
 /// themselves: a quarter.
 const AHEAD_SHARE: u64 = 4;
@@ -227,6 +223,11 @@ impl Reader {
         }
     }
 
+    /// How long it waits for the memory without which its answer is refused or cut: as long as for S3's first byte.
+    fn patience(&self) -> Duration {
+        self.proxy.0.settings.timeout
+    }
+
     /// As much of the pieces, which are `bytes` long, as is given at a time.
     async fn copy(
         &self,
@@ -237,7 +238,7 @@ impl Reader {
         let store = &self.proxy.0.store;
         let length = bytes.min(store.budget().copy_bytes());
         let charge = store
-            .reserve(Kind::Answers, length, COPY_WAIT)
+            .reserve(Kind::Answers, length, self.patience())
             .await
             .ok_or(Error::NoMemory)?;
         Ok(charge.copy(pieces, copy))
@@ -306,7 +307,7 @@ impl Reader {
         let inner = &self.proxy.0;
         let charge = inner
             .store
-            .reserve(Kind::Relays, BYPASS_BYTES, BYPASS_WAIT)
+            .reserve(Kind::Relays, BYPASS_BYTES, self.patience())
             .await
             .ok_or(Error::NoMemory)?;
         let reply = inner

@@ -34,9 +34,7 @@ pub(crate) struct BlockStore {
 impl BlockStore {
     /// An empty store. Hot copies keep `hot_share` bytes and take more while memory is free; without a share there are none.
     pub(crate) fn new(budget: Budget, hot_share: u64) -> Self {
-        let overhead = budget
-            .try_charge(Kind::Blocks, 0)
-            .expect("nothing always fits");
+        let overhead = budget.nothing(Kind::Blocks);
         Self {
             budget,
             hot_share,

@@ -107,11 +107,18 @@ impl Budget {
 
     /// Charges `bytes` if they fit under the limit. Nothing is evicted for them.
     pub fn try_charge(&self, kind: Kind, bytes: u64) -> Option<Charge> {
-        self.0.take(kind, bytes).then(|| Charge {
+        let mut charge = self.0.take(kind, bytes).then(|| self.nothing(kind))?;
+        charge.bytes = bytes;
+        Some(charge)
+    }
+
+    /// A charge of no bytes, to add others to.
+    pub(super) fn nothing(&self, kind: Kind) -> Charge {
+        Charge {
             ledger: self.0.clone(),
-            bytes,
+            bytes: 0,
             kind: AtomicU8::new(kind as u8),
-        })
+        }
     }
 
     /// Bytes that are missing to charge `bytes` more.

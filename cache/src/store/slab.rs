@@ -35,6 +35,11 @@ impl<T> Slab<T> {
         }
     }
 
+    pub(crate) fn get(&self, place: u32) -> Option<&T> {
+        let place = place as usize;
+        self.chunks.get(place / CHUNK)?.get(place % CHUNK)
+    }
+
     /// Forgets everything, keeps one chunk's memory.
     pub(crate) fn clear(&mut self) {
         self.chunks.truncate(1);
@@ -57,5 +62,81 @@ impl<T> IndexMut<u32> for Slab<T> {
     fn index_mut(&mut self, place: u32) -> &mut T {
         let place = place as usize;
         &mut self.chunks[place / CHUNK][place % CHUNK]
+    }
+}
+
+/// A slab whose places are taken again: first those that were left.
+pub(crate) struct Slots<T> {
+    slots: Slab<Slot<T>>,
+    free: u32,
+}
+
+enum Slot<T> {
+    Held(T),
+    /// Nothing is here; this is the next free place.
+    Free(u32),
+}
+
+impl<T> Slots<T> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            slots: Slab::new(),
+            free: NOWHERE,
+        }
+    }
+
+    /// Places that were ever taken.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// True when the next value takes the place of one that was.
+    pub(crate) fn has_free(&self) -> bool {
+        self.free != NOWHERE
+    }
+
+    pub(crate) fn insert(&mut self, value: T) -> u32 {
+        let place = self.free;
+        if place == NOWHERE {
+            let place = u32::try_from(self.slots.len()).expect("the budget ends before the places");
+            self.slots.push(Slot::Held(value));
+            return place;
+        }
+        if let Slot::Free(next) = std::mem::replace(&mut self.slots[place], Slot::Held(value)) {
+            self.free = next;
+        }
+        place
+    }
+
+    pub(crate) fn get(&self, place: u32) -> Option<&T> {
+        match self.slots.get(place)? {
+            Slot::Held(value) => Some(value),
+            Slot::Free(_) => None,
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, place: u32) -> Option<&mut T> {
+        // No place beyond the slots is asked for: places come from here.
+        match &mut self.slots[place] {
+            Slot::Held(value) => Some(value),
+            Slot::Free(_) => None,
+        }
+    }
+
+    /// Takes the value out; its place is free again.
+    pub(crate) fn take(&mut self, place: u32) -> Option<T> {
+        self.get(place)?;
+        let slot = std::mem::replace(&mut self.slots[place], Slot::Free(self.free));
+        self.free = place;
+        match slot {
+            Slot::Held(value) => Some(value),
+            Slot::Free(_) => None,
+        }
+    }
+
+    /// Forgets everything, keeps one chunk's memory.
+    pub(crate) fn clear(&mut self) {
+        self.slots.clear();
+        self.free = NOWHERE;
     }
 }

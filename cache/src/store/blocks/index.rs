@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::super::budget::Charge;
 use super::super::buffer::Block;
 use super::super::policy::{Policy, Pool};
-use super::super::slab::{NOWHERE, Slab};
+use super::super::slab::{NOWHERE, Slots};
 use crate::object::{BlockId, ObjectId, Scope};
 
 /// What a block costs beside its bytes: slot (48), the policy's node (24), two tables of 5 bytes at their emptiest (23), a ghost (16),
@@ -38,8 +38,7 @@ pub struct Evictions {
 }
 
 pub(super) struct Index {
-    pub(super) slots: Slab<Slot>,
-    free: u32,
+    pub(super) slots: Slots<Held>,
     pub(super) by_id: HashTable<u32>,
     pub(super) by_object: HashTable<u32>,
     pub(super) policy: Policy,
@@ -48,9 +47,10 @@ pub(super) struct Index {
     pub(super) evictions: Evictions,
 }
 
-pub(super) struct Slot {
-    pub(super) held: Option<(BlockId, Block)>,
-    /// The other slots of the object. In a free slot, `next` is the next free one.
+pub(super) struct Held {
+    pub(super) id: BlockId,
+    pub(super) block: Block,
+    /// The other blocks of the object.
     pub(super) next: u32,
     pub(super) previous: u32,
 }
@@ -59,8 +59,7 @@ impl Index {
     /// An empty one; `overhead` is a charge of no bytes, and grows with it.
     pub(super) fn new(overhead: Charge) -> Self {
         Self {
-            slots: Slab::new(),
-            free: NOWHERE,
+            slots: Slots::new(),
             by_id: HashTable::new(),
             by_object: HashTable::new(),
             policy: Policy::new(),
@@ -71,10 +70,7 @@ impl Index {
 
     pub(super) fn find(&self, hash: u64, id: &BlockId) -> Option<u32> {
         let found = self.by_id.find(hash, |place| {
-            self.slots[*place]
-                .held
-                .as_ref()
-                .is_some_and(|(other, _)| other == id)
+            self.slots.get(*place).is_some_and(|held| held.id == *id)
         });
         found.copied()
     }
@@ -87,19 +83,16 @@ impl Index {
     }
 
     pub(super) fn block(&self, place: u32) -> Option<&Block> {
-        self.slots[place].held.as_ref().map(|(_, block)| block)
+        self.slots.get(place).map(|held| &held.block)
     }
 
     pub(super) fn object(&self, place: u32) -> Option<&ObjectId> {
-        self.slots[place].held.as_ref().map(|(id, _)| &id.object)
+        self.slots.get(place).map(|held| &held.id.object)
     }
 
     pub(super) fn covers(&self, scope: &Scope, place: u32) -> bool {
-        // A slice's end may lie beyond slots that were all freed meanwhile.
-        (place as usize) < self.slots.len()
-            && self
-                .object(place)
-                .is_some_and(|object| scope.covers(object))
+        self.object(place)
+            .is_some_and(|object| scope.covers(object))
     }
 
     /// Decides what is to be done with a block that is there already: `Some(true)` when it stays, `None` when there is room for a new one.
@@ -120,19 +113,18 @@ impl Index {
 
     pub(super) fn evict(&mut self, pool: Pool) -> Option<Block> {
         let slots = &self.slots;
-        let is_read = |place| {
-            slots[place]
-                .held
-                .as_ref()
-                .is_some_and(|(_, block)| block.is_read())
-        };
+        let is_read = |place| slots.get(place).is_some_and(|held| held.block.is_read());
         let place = self.policy.evict(pool, is_read)?;
         self.take(place, Cause::Capacity)
     }
 
     /// What the index will grow by for one more block of this object.
     pub(super) fn cost(&self, object: &ObjectId) -> u64 {
-        let slot = if self.free == NOWHERE { BLOCK_BYTES } else { 0 };
+        let slot = if self.slots.has_free() {
+            0
+        } else {
+            BLOCK_BYTES
+        };
         let name = if self.first(object).is_none() {
             name_bytes(object)
         } else {
@@ -147,16 +139,19 @@ impl Index {
             u32::try_from(block.len()).unwrap_or(u32::MAX),
         );
         let sibling = self.first(&id.object);
-        if let Some((other, _)) = sibling.and_then(|place| self.slots[place].held.as_ref()) {
+        let first = sibling.and_then(|place| self.slots.get(place));
+        if let Some(first) = first {
             // One copy of the names for all blocks of the object.
-            id.object = other.object.clone();
-            if id.etag == other.etag {
-                id.etag = other.etag.clone();
+            id.object = first.id.object.clone();
+            if id.etag == first.id.etag {
+                id.etag = first.id.etag.clone();
             }
         }
-        let place = self.place(Slot {
-            held: Some((id, block)),
-            next: sibling.map_or(NOWHERE, |first| self.slots[first].next),
+        let next = first.map_or(NOWHERE, |first| first.next);
+        let place = self.slots.insert(Held {
+            id,
+            block,
+            next,
             previous: sibling.unwrap_or(NOWHERE),
         });
         self.policy.insert(place, pool, hash, size);
@@ -164,10 +159,8 @@ impl Index {
         self.by_id
             .insert_unique(hash, place, |place| policy.hash(*place));
         if let Some(first) = sibling {
-            let next = std::mem::replace(&mut self.slots[first].next, place);
-            if next != NOWHERE {
-                self.slots[next].previous = place;
-            }
+            self.link(first, |first| first.next = place);
+            self.link(next, |next| next.previous = place);
         } else {
             let slots = &self.slots;
             self.by_object
@@ -175,16 +168,13 @@ impl Index {
         }
     }
 
-    fn place(&mut self, slot: Slot) -> u32 {
-        let place = self.free;
-        if place == NOWHERE {
-            let place = u32::try_from(self.slots.len()).expect("the budget ends before the places");
-            self.slots.push(slot);
-            return place;
+    /// Changes what a block at an end of a list knows of its neighbour; there may be none.
+    fn link(&mut self, place: u32, change: impl FnOnce(&mut Held)) {
+        if place != NOWHERE
+            && let Some(held) = self.slots.get_mut(place)
+        {
+            change(held);
         }
-        self.free = self.slots[place].next;
-        self.slots[place] = slot;
-        place
     }
 
     pub(super) fn remove(&mut self, place: u32, cause: Cause) -> Option<Block> {
@@ -194,24 +184,23 @@ impl Index {
 
     /// Takes a block out of all but the policy, which has let go of it.
     fn take(&mut self, place: u32, cause: Cause) -> Option<Block> {
-        let slot = &mut self.slots[place];
-        let (next, previous) = (slot.next, slot.previous);
-        let (id, block) = slot.held.take()?;
-        (slot.next, slot.previous) = (self.free, NOWHERE);
-        self.free = place;
+        let Held {
+            id,
+            block,
+            next,
+            previous,
+        } = self.slots.take(place)?;
         if let Ok(entry) = self
             .by_id
             .find_entry(self.policy.hash(place), |other| *other == place)
         {
             entry.remove();
         }
-        if next != NOWHERE {
-            self.slots[next].previous = previous;
-        }
+        self.link(next, |next| next.previous = previous);
         if previous == NOWHERE {
             self.replace_first(&id.object, place, next);
         } else {
-            self.slots[previous].next = next;
+            self.link(previous, |previous| previous.next = next);
         }
         let count = match cause {
             Cause::Capacity => &mut self.evictions.capacity,
@@ -245,17 +234,15 @@ impl Index {
     fn start_again(&mut self) {
         self.slots.clear();
         self.policy.clear();
-        self.free = NOWHERE;
         (self.by_id, self.by_object) = (HashTable::new(), HashTable::new());
         self.overhead.shrink(0);
     }
 }
 
-fn object_hash_of(slots: &Slab<Slot>, place: u32) -> u64 {
-    slots[place]
-        .held
-        .as_ref()
-        .map_or(0, |(id, _)| id.object.stable_hash())
+fn object_hash_of(slots: &Slots<Held>, place: u32) -> u64 {
+    slots
+        .get(place)
+        .map_or(0, |held| held.id.object.stable_hash())
 }
 
 pub(super) fn hash_of(id: &BlockId) -> u64 {

@@ -38,20 +38,21 @@ fn check(store: &BlockStore) {
     let index = store.lock();
     let (mut blocks, mut charged, mut names) = (0, 0, 0);
     for place in 0..u32::try_from(index.slots.len()).unwrap() {
-        let Some((id, block)) = &index.slots[place].held else {
+        let Some(held) = index.slots.get(place) else {
             continue;
         };
+        let (id, block) = (&held.id, &held.block);
         blocks += 1;
         charged += block.charged();
         assert_eq!(index.find(hash_of(id), id), Some(place));
         let first = index.first(&id.object).unwrap();
         if first == place {
             names += name_bytes(&id.object);
-            assert_eq!(index.slots[place].previous, NOWHERE);
+            assert_eq!(held.previous, NOWHERE);
         }
-        let next = index.slots[place].next;
+        let next = held.next;
         if next != NOWHERE {
-            assert_eq!(index.slots[next].previous, place);
+            assert_eq!(index.slots.get(next).unwrap().previous, place);
             assert_eq!(index.object(next), Some(&id.object));
         }
     }

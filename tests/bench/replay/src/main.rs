@@ -16,6 +16,7 @@ mod policy;
 #[expect(dead_code, reason = "what else the cache does with it")]
 #[path = "../../../../cache/src/ring.rs"]
 mod ring;
+#[expect(dead_code, reason = "what else the cache does with it")]
 #[path = "../../../../cache/src/store/slab.rs"]
 mod slab;
 
