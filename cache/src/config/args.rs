@@ -103,7 +103,7 @@ pub(super) struct Origin {
     #[arg(long, env = "FALCON_TIMEOUT", value_name = "MS", default_value_t = 5000, value_parser = value_parser!(u64).range(1..=3_600_000))]
     pub timeout: u64,
     /// Reads in flight at once for one large object
-    #[arg(long, env = "FALCON_PARTS_IN_FLIGHT", value_name = "COUNT", default_value_t = 8, value_parser = value_parser!(u16).range(1..=256))]
+    #[arg(long, env = "FALCON_PARTS_IN_FLIGHT", value_name = "COUNT", default_value_t = 16, value_parser = value_parser!(u16).range(1..=256))]
     pub parts_in_flight: u16,
 }
 
