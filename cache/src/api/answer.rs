@@ -15,7 +15,7 @@ const X_FALCON_CACHE: HeaderName = HeaderName::from_static("x-falcon-cache");
 /// Stored fields that a client brings its own answer up to date with.
 const UPDATING: [&str; 3] = ["cache-control", "expires", "x-amz-version-id"];
 
-/// Where headers are put. Each name comes once, but for those that are added.
+/// Where headers are put. Each name comes once, but for the lines.
 pub(super) trait Headers {
     /// A word of Falcon's.
     fn fix(&mut self, name: &HeaderName, word: &'static str);

@@ -12,9 +12,6 @@ use super::buffer::Block;
 use super::policy::Pool;
 use crate::object::{BlockId, ObjectId, Scope};
 
-/// Slots that an invalidation by prefix looks at before it lets go of the lock for a moment: about 0.1 ms.
-const SLICE: u32 = 4096;
-
 /// What the blocks come to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Holdings {
@@ -133,8 +130,7 @@ impl BlockStore {
         let mut from = 0u32;
         loop {
             let mut index = self.lock();
-            let end = u32::try_from(index.slots.len()).unwrap_or(u32::MAX);
-            let slice = from..end.min(from.saturating_add(SLICE));
+            let slice = index.slots.slice(from);
             if slice.is_empty() {
                 return removed;
             }

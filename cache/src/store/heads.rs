@@ -145,24 +145,30 @@ impl Heads {
 
     /// Removes what the scope names and counts it. The caller keeps others from adding to it meanwhile.
     pub(crate) fn remove(&self, scope: &Scope) -> u64 {
-        let mut table = self.lock();
-        let before = table.by_object.len();
         if let Scope::Key { bucket, key } = scope {
             let object = ObjectId::new(bucket, key).ok();
-            if let Some(place) = object.and_then(|object| table.find(&object)) {
+            let mut table = self.lock();
+            let place = object.and_then(|object| table.find(&object));
+            if let Some(place) = place {
                 table.remove(place);
             }
-        } else {
-            // It ends early when nothing is left: then the places begin anew.
-            let mut place = 0;
-            while (place as usize) < table.slots.len() {
+            return u64::from(place.is_some());
+        }
+        let (mut from, mut removed) = (0, 0);
+        loop {
+            let mut table = self.lock();
+            let slice = table.slots.slice(from);
+            if slice.is_empty() {
+                return removed;
+            }
+            from = slice.end;
+            for place in slice {
                 if table.object(place).is_some_and(|it| scope.covers(it)) {
                     table.remove(place);
+                    removed += 1;
                 }
-                place += 1;
             }
         }
-        (before - table.by_object.len()) as u64
     }
 
     /// Records held.
