@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use falcon_cache::object::ObjectId;
+use falcon_cache::proxy::{Ask, Freshness, Hop};
+
 use super::{blocks, url};
 use crate::harness::node::Ring;
 use crate::harness::s3::{Content, Fault, S3, StoredHeaders};
@@ -125,6 +128,29 @@ async fn beyond_stale_if_error_an_outage_is_an_error() {
     s3.start_again().await;
     for node in &ring.nodes {
         assert_eq!(node.get("k").await.source(), "revalidated");
+    }
+}
+
+/// So often that the next question comes before the last one's answer has been cleared away: that is another task's.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_to_a_question_is_for_those_who_waited_for_it() {
+    let s3 = S3::start().await;
+    let headers = StoredHeaders {
+        cache_control: Some("no-store".to_owned()),
+        ..StoredHeaders::default()
+    };
+    s3.put_with("bucket", "k", Content::Bytes("first".into()), headers);
+    let ring = Ring::start(&s3.endpoint(), 1, &[]).await;
+    let head = Ask {
+        object: ObjectId::new("bucket", "k").unwrap(),
+        range: None,
+        freshness: Freshness::Stored,
+        hop: Hop::First,
+        body: false,
+    };
+    for asked in 1..=1000 {
+        ring.nodes[0].node.proxy().read(head.clone()).await.unwrap();
+        assert_eq!(s3.counts(), [("HeadObject", asked)].into());
     }
 }
 

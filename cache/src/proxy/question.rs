@@ -40,9 +40,9 @@ struct Asked {
 }
 
 impl Asked {
-    /// An error is for those who waited for it: who comes after it asks anew.
-    fn has_failed(&self) -> bool {
-        matches!(self.open.peek(), Some(Err(_)))
+    /// Its answer is for those who waited for it: who comes after it finds what was stored, or asks anew.
+    fn is_answered(&self) -> bool {
+        self.open.peek().is_some()
     }
 }
 
@@ -85,7 +85,9 @@ impl Proxy {
     pub(super) fn join(&self, question: Question, first: Option<Range<u64>>) -> Open {
         let (open, mine) = {
             let mut running = self.0.opens.running();
-            let before = running.get(&question).filter(|before| !before.has_failed());
+            let before = running
+                .get(&question)
+                .filter(|before| !before.is_answered());
             let joined = before
                 .filter(|before| self.believes() || !before.is_out.load(Ordering::Relaxed))
                 .map(|before| before.open.clone());
