@@ -11,7 +11,8 @@ use super::slab::{NOWHERE, Slab};
 const KEEP_AFTER: u8 = 2;
 const MAX_USES: u8 = 3;
 
-/// The small queue's part of a pool.
+/// The small queue's part of a pool. A thirtieth would find 0.9 % more of all bytes in the benchmark's replays, but blocks that
+/// were fetched ahead of a reader leave it before it gets there: in the storm S3 then sends 9 % more.
 const SMALL_PART: u64 = 10;
 
 /// Entries that one search for a victim may pass over because they are being read. A search is then bounded to about 0.1 ms.
