@@ -4,7 +4,6 @@
 #[path = "object/fields.rs"]
 mod fields;
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -116,7 +115,8 @@ impl fmt::Display for ObjectId {
     }
 }
 
-/// S3's name for one version of an object, quotes included, as it stood in the answer.
+/// S3's name for one version of an object, quotes included, as it stood in the answer and can be sent in one: S3 sends no
+/// control characters, but JSON could; they are percent-encoded.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct ETag(Arc<str>);
@@ -126,22 +126,17 @@ impl ETag {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// The same, as it can be sent: S3 sends no control characters, but JSON could.
-    pub fn sendable(&self) -> Cow<'_, str> {
-        fields::sendable(&self.0)
-    }
 }
 
 impl From<String> for ETag {
     fn from(tag: String) -> Self {
-        Self(tag.into())
+        Self::from(tag.as_str())
     }
 }
 
 impl From<&str> for ETag {
     fn from(tag: &str) -> Self {
-        Self(tag.into())
+        Self(fields::sendable(tag).into())
     }
 }
 

@@ -49,28 +49,35 @@ impl Headers for HeaderMap {
     }
 
     fn tag(&mut self, etag: &object::ETag) {
-        let value = HeaderValue::from_bytes(etag.sendable().as_bytes());
-        self.insert(ETAG, value.expect("control characters are escaped"));
+        let value = HeaderValue::from_bytes(etag.as_str().as_bytes());
+        self.insert(ETAG, value.expect("a tag can be sent"));
     }
 
     fn lines(&mut self, lines: &FieldLines) {
-        for (name, value) in lines.iter() {
-            // Both can stand in a header: what can't is percent-encoded where the lines are made.
-            if let (Ok(name), Ok(value)) = (
-                HeaderName::try_from(name),
-                HeaderValue::from_bytes(value.as_bytes()),
-            ) {
-                self.append(name, value);
-            }
+        append(lines.iter(), self);
+    }
+}
+
+fn append<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>, headers: &mut HeaderMap) {
+    for (name, value) in fields {
+        // Both can stand in a header: what can't is percent-encoded where the lines are made.
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::try_from(name),
+            HeaderValue::from_bytes(value.as_bytes()),
+        ) {
+            headers.append(name, value);
         }
     }
 }
 
 /// The headers of a `304`: what a stored answer of the client's is brought up to date with.
-pub(super) fn validators(head: &Head, headers: &mut impl Headers) {
+pub(super) fn validators(head: &Head, headers: &mut HeaderMap) {
     version(head, headers);
-    let named = |(name, _): &(&str, &str)| UPDATING.contains(name);
-    headers.lines(&head.fields.iter().filter(named).collect());
+    let updating = head.fields.iter();
+    append(
+        updating.filter(|(name, _)| UPDATING.contains(name)),
+        headers,
+    );
 }
 
 /// All headers of the object, but for its length.

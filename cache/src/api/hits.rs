@@ -206,7 +206,7 @@ impl Headers for Head {
     }
 
     fn tag(&mut self, etag: &ETag) {
-        self.line(&header::ETAG, etag.sendable().as_bytes());
+        self.line(&header::ETAG, etag.as_str().as_bytes());
     }
 
     fn lines(&mut self, lines: &FieldLines) {

@@ -1,5 +1,6 @@
 //! Ranged reads, heads and "still this version?", each answer checked before it is handed on.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -257,7 +258,7 @@ macro_rules! fields {
         ];
         let stored = stored
             .into_iter()
-            .map(|(name, value)| (name.to_owned(), value));
+            .map(|(name, value)| (Cow::Borrowed(name), value));
         given(stored.chain(metadata($answer.metadata())))
     }};
 }
@@ -329,10 +330,10 @@ pub(super) fn time(said: Option<&DateTime>) -> Option<SystemTime> {
 }
 
 /// User metadata under the names of its headers, sorted.
-fn metadata(said: Option<&HashMap<String, String>>) -> Vec<(String, Option<String>)> {
+fn metadata(said: Option<&HashMap<String, String>>) -> Vec<(Cow<'static, str>, Option<String>)> {
     let said = said.into_iter().flatten();
     let mut fields: Vec<_> = said
-        .map(|(name, value)| (format!("x-amz-meta-{name}"), Some(value.clone())))
+        .map(|(name, value)| (format!("x-amz-meta-{name}").into(), Some(value.clone())))
         .collect();
     fields.sort();
     fields

@@ -130,7 +130,7 @@ impl Heads {
             charge.shrink(bytes);
         }
         table.charge.absorb(charge);
-        table.insert(object.clone(), record);
+        table.insert(object.clone(), record, bytes);
     }
 
     /// Removes the record if it is of this version. The caller keeps others from changing it meanwhile.
@@ -198,9 +198,9 @@ impl Table {
         self.slots.get(place).map(|(_, record)| record)
     }
 
-    fn insert(&mut self, object: ObjectId, record: Record) {
+    fn insert(&mut self, object: ObjectId, record: Record, bytes: u64) {
         let hash = object.stable_hash();
-        let bytes = u32::try_from(bytes_of(&object, &record)).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let place = self.slots.insert((object, record));
         self.policy.insert(place, Pool::Owned, hash, bytes);
         let policy = &self.policy;
@@ -245,28 +245,12 @@ fn bytes_of(object: &ObjectId, record: &Record) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::FieldLines;
+    use crate::store::tests::{self, record_with};
 
     const LIMIT: u64 = 64 << 10;
 
     fn object(n: u64) -> ObjectId {
-        ObjectId::new("b", &format!("k{n}")).unwrap()
-    }
-
-    fn record(etag: &str, stored: usize) -> Record {
-        let head = Head {
-            etag: etag.into(),
-            size: 1,
-            last_modified: None,
-            fields: FieldLines::from_iter([("content-type", "x".repeat(stored))]),
-            checksums: FieldLines::default(),
-        };
-        Record {
-            known: Known::Present(Arc::new(head)),
-            fetched: Instant::now(),
-            fresh_until: None,
-            copied: false,
-        }
+        tests::object(&format!("k{n}"))
     }
 
     fn put(heads: &Heads, budget: &Budget, object: &ObjectId, record: Record) {
@@ -309,7 +293,12 @@ mod tests {
             match dice % 16 {
                 0..10 => {
                     let stored = usize::try_from(dice >> 4 & 511).unwrap();
-                    put(&heads, &budget, &object(n), record("1", stored));
+                    put(
+                        &heads,
+                        &budget,
+                        &object(n),
+                        record_with("1", &"x".repeat(stored)),
+                    );
                     assert!(size(&heads, &object(n)).is_some_and(|size| size >= stored as u64));
                 }
                 10..13 => drop(heads.get(&object(n))),
@@ -335,10 +324,10 @@ mod tests {
     fn a_head_that_is_asked_for_outlives_those_that_are_not() {
         let budget = Budget::new(LIMIT * PART);
         let heads = Heads::new(&budget);
-        put(&heads, &budget, &object(0), record("1", 9));
+        put(&heads, &budget, &object(0), record_with("1", "text/html"));
         for n in 1..5_000 {
             assert!(heads.get(&object(0)).is_some(), "gone after {n} others");
-            put(&heads, &budget, &object(n), record("1", 9));
+            put(&heads, &budget, &object(n), record_with("1", "text/html"));
         }
         assert!((50..500).contains(&heads.count()), "{}", heads.count());
     }

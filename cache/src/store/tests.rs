@@ -8,7 +8,7 @@ use crate::object::{FieldLines, Head};
 
 const MIB: u64 = 1 << 20;
 
-fn object(key: &str) -> ObjectId {
+pub(super) fn object(key: &str) -> ObjectId {
     ObjectId::new("b", key).unwrap()
 }
 
@@ -26,11 +26,16 @@ fn block(store: &Store, data: &[u8]) -> Block {
 }
 
 fn record(etag: &str) -> Record {
+    record_with(etag, "value")
+}
+
+/// A record of a head with some text stored in it.
+pub(super) fn record_with(etag: &str, stored: &str) -> Record {
     let head = Head {
         etag: etag.into(),
         size: 1,
         last_modified: None,
-        fields: FieldLines::from_iter([("x-amz-meta-name", "value")]),
+        fields: FieldLines::from_iter([("x-amz-meta-name", stored)]),
         checksums: FieldLines::default(),
     };
     Record {
