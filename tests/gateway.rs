@@ -1,9 +1,12 @@
 //! The S3 door: what stock clients are told, and what nobody is told who may not know.
 
+mod judged;
+mod pages;
 mod refusals;
 mod rights;
 mod stock;
 mod suites;
+mod two_readings;
 
 use crate::harness::sdk::client;
 

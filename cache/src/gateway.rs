@@ -10,7 +10,12 @@
 
 mod address;
 mod buckets;
+mod checks;
 mod chunked;
+mod copy;
+mod cors;
+mod deletion;
+mod digest;
 mod operation;
 mod payload;
 mod read;
@@ -21,10 +26,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts as Head;
-use http::{Method, StatusCode, Uri};
+use http::{Method, StatusCode, Uri, header};
 
 use crate::access::{Caller, Target, Verb};
 use crate::api::error::Failure;
@@ -33,6 +38,9 @@ use crate::object::ObjectId;
 use crate::origin::Incoming;
 use crate::server::Plain;
 use address::{Address, Parameters};
+use checks::Fit;
+use copy::{COPY_SOURCE, CopySource};
+use cors::Rules;
 use operation::{Level, Operation, Way};
 use signature::Signatures;
 
@@ -47,6 +55,7 @@ pub struct Settings {
 struct Door {
     api: Arc<Api>,
     settings: Settings,
+    rules: Rules,
 }
 
 /// A request that was let in, and what it is.
@@ -67,6 +76,7 @@ pub fn router(api: &Arc<Api>, settings: Settings) -> Router {
     let door = Arc::new(Door {
         api: Arc::clone(api),
         settings,
+        rules: Rules::default(),
     });
     let entrance: Router = if door.parts().access.is_guarded() {
         let signatures = Signatures::new(Arc::clone(&door));
@@ -74,9 +84,13 @@ pub fn router(api: &Arc<Api>, settings: Settings) -> Router {
             .fallback(signature::verified)
             .with_state(signatures)
     } else {
-        Router::new().fallback(unsigned).with_state(door)
+        Router::new()
+            .fallback(unsigned)
+            .with_state(Arc::clone(&door))
     };
-    entrance.layer(from_fn_with_state(Arc::new(shown), frame))
+    entrance
+        .layer(from_fn_with_state(door, ahead))
+        .layer(from_fn_with_state(Arc::new(shown), frame))
 }
 
 /// Hits of this door, where nobody has to say who he is: a signature has to be verified first, and that is the routes' work.
@@ -87,9 +101,23 @@ pub(crate) fn hits(api: &Arc<Api>, settings: Settings) -> Option<Hits> {
     let door = Door {
         api: Arc::clone(api),
         settings,
+        rules: Rules::default(),
     };
     let locate = move |request: &Plain<'_>| door.object_of(request);
     Some(Hits::new(api, "s3", Errors::Xml, locate))
+}
+
+/// What is decided before anybody looks for a signature: no caller may say what two servers could read in two ways, and what a
+/// browser asks before a request is not signed.
+async fn ahead(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+    if let Err(failure) = checks::request(request.method(), request.headers()) {
+        return failure.into_response();
+    }
+    if request.method() != Method::OPTIONS {
+        return next.run(request).await;
+    }
+    let (head, _) = request.into_parts();
+    door.preflight(&head).await.into_response()
 }
 
 /// The way in where nobody has to say who he is: whatever signature there is, it is not looked at.
@@ -109,18 +137,39 @@ impl Door {
     }
 
     /// The answer to a request whose signature holds and whose encoding is off.
-    async fn answer(&self, who: Caller, head: Head, body: Incoming) -> Result<Response, Failure> {
+    async fn answer(
+        &self,
+        who: Caller,
+        mut head: Head,
+        body: Incoming,
+    ) -> Result<Response, Failure> {
         let host = Address::host(&head.uri, &head.headers);
         let address = Address::of(&head.uri, host, &self.settings.domains)?;
-        let parameters = Parameters::of(head.uri.query().unwrap_or_default());
+        let parameters = Parameters::of(head.uri.query().unwrap_or_default())?;
         let Some(operation) = Operation::of(&head.method, &address, &parameters) else {
             return Err(not_implemented(&head.method, &address));
         };
+        let fit = checks::parameters(operation, &parameters);
         let (bucket, key) = (
             address.bucket.unwrap_or_default(),
             address.key.unwrap_or_default(),
         );
         self.admit(&who, operation, &bucket, &key, &parameters)?;
+        let way = way(&who, operation, &bucket, fit?)?;
+        if let Some(source) = CopySource::of(&head.headers)? {
+            if !matches!(operation.name, "PutObject" | "UploadPart") {
+                return Err(Failure::bad(
+                    "InvalidArgument",
+                    format_args!(
+                        "{COPY_SOURCE} goes with PutObject and UploadPart, and this is {}",
+                        operation.name
+                    ),
+                ));
+            }
+            // What is copied must be the caller's to read, too.
+            self.permit(&who, Verb::Read, &source.bucket, Target::Key(&source.key))?;
+            head.headers.insert(COPY_SOURCE, source.header());
+        }
         let asked = Asked {
             who,
             operation,
@@ -130,23 +179,37 @@ impl Door {
             head,
             body,
         };
-        match operation.way {
-            Way::Cached => self.read(asked).await,
+        match way {
+            Way::Cached => self.read_for_page(asked).await,
             Way::Forwarded => self.forwarded(asked).await,
             Way::Written => self.written(asked).await,
             Way::DeletedMany => self.deleted_many(asked).await,
-            Way::Buckets => self.buckets(&asked.who).await,
+            Way::Buckets => self.buckets(&asked.who, &asked.parameters).await,
         }
+    }
+
+    /// Read through the cache; a page of another origin gets S3's rule with it.
+    async fn read_for_page(&self, asked: Asked) -> Result<Response, Failure> {
+        let Some(page) = asked.head.headers.get(header::ORIGIN).cloned() else {
+            return self.read(asked).await;
+        };
+        let (bucket, method) = (asked.bucket.clone(), asked.head.method.clone());
+        let mut response = self.read(asked).await.into_response();
+        let told = response.headers_mut();
+        if !told.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
+            told.extend(self.rule(&bucket, &page, &method).await);
+        }
+        Ok(response)
     }
 
     /// The object that anybody's plain request is for, if it is for one.
     fn object_of(&self, request: &Plain<'_>) -> Option<ObjectId> {
         let uri: Uri = request.target.parse().ok()?;
-        // All other parameters change what is answered.
-        let usual = matches!(
-            uri.query(),
-            None | Some("x-id=GetObject" | "x-id=HeadObject")
-        );
+        // Every parameter is for the routes to judge: what is left out here is none of S3's.
+        let usual = match uri.query() {
+            None => true,
+            Some(query) => Parameters::of(query).ok()?.is_empty(),
+        };
         let hash = request.header("x-amz-content-sha256");
         let streamed = hash.is_some_and(|hash| hash.starts_with(b"STREAMING"));
         // S3 itself is asked for checksums that are not known here.
@@ -212,14 +275,28 @@ impl Door {
     }
 }
 
+/// What becomes of an operation with these parameters. One that is not known may be anything: it is no read from the cache, and
+/// goes to S3 as a read only for who may read all that it could tell.
+fn way(who: &Caller, operation: &Operation, bucket: &str, fit: Fit<'_>) -> Result<Way, Failure> {
+    match fit {
+        Fit::AskS3 if operation.way == Way::Cached => Ok(Way::Forwarded),
+        Fit::Usual | Fit::AskS3 => Ok(operation.way),
+        Fit::Unknown(_)
+            if operation.way == Way::Cached && who.may(Verb::Read, bucket, Target::Prefix("")) =>
+        {
+            Ok(Way::Forwarded)
+        }
+        Fit::Unknown(name) => Err(checks::not_done(format_args!(
+            "{} with the parameter {name:?} is not among what this gateway does: leave it out, or ask S3 itself",
+            operation.name
+        ))),
+    }
+}
+
 fn not_implemented(method: &Method, address: &Address) -> Failure {
-    let failure = Failure::new(
-        StatusCode::NOT_IMPLEMENTED,
-        "NotImplemented",
-        format_args!(
-            "this door reads and writes objects; {method} of this is not among what it does: ask S3 itself"
-        ),
-    );
+    let failure = checks::not_done(format_args!(
+        "this door reads and writes objects; {method} of this is not among what it does: ask S3 itself"
+    ));
     match &address.bucket {
         Some(bucket) => failure.about(bucket, address.key.as_deref()),
         None => failure,

@@ -7,12 +7,14 @@ mod fault;
 mod front;
 mod list;
 mod log;
+mod loose;
 mod rules;
 pub(crate) mod synthetic;
 mod world;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -49,6 +51,9 @@ struct Inner {
     faults: Faults,
     at_get: Mutex<Option<Hook>>,
     service: S3Service,
+    loose: AtomicBool,
+    /// The page whose scripts may read.
+    page: Mutex<Option<&'static str>>,
     serving: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -68,6 +73,8 @@ impl S3 {
             faults: Faults::default(),
             at_get: Mutex::default(),
             service: builder.build(),
+            loose: AtomicBool::new(false),
+            page: Mutex::default(),
             serving: Mutex::default(),
         }));
         s3.create_bucket("bucket");
@@ -210,6 +217,16 @@ impl S3 {
     /// Does something wrong from now on.
     pub(crate) fn fault(&self, fault: Fault) {
         self.0.faults.add(fault);
+    }
+
+    /// From now on requests are read as a lenient server reads them; see [`loose`].
+    pub(crate) fn read_loosely(&self) {
+        self.0.loose.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on each bucket has a rule that lets this page read.
+    pub(crate) fn let_read(&self, page: &'static str) {
+        *self.0.page.lock().unwrap() = Some(page);
     }
 
     /// Nothing goes wrong any more.

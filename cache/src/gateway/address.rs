@@ -1,10 +1,19 @@
 //! What a request names: bucket and key, in the path or with the bucket in the host, and the query's parameters. Keys are
 //! decoded once and kept exact.
 
+use std::collections::BTreeSet;
+
 use http::{HeaderMap, StatusCode, Uri, header};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::api::error::Failure;
+
+/// All but what RFC 3986 leaves unreserved.
+pub(super) const QUERY: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// What belongs to a signature in the query, and to nothing else.
 const SIGNATURE: &[&str] = &[
@@ -41,8 +50,15 @@ impl Address {
             let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
             (decoded(bucket)?, key)
         };
+        // Only a bare slash is the service: an endpoint with a slash at its end names a bucket without a name.
+        if bucket.is_empty() && !path.is_empty() {
+            return Err(Failure::bad(
+                "InvalidBucketName",
+                "the path must be /BUCKET/KEY, and its bucket has no name: does the endpoint end with a slash?",
+            ));
+        }
         Ok(Self {
-            key: Some(decoded(key)?).filter(|key| !key.is_empty() && !bucket.is_empty()),
+            key: Some(decoded(key)?).filter(|key| !key.is_empty()),
             bucket: Some(bucket).filter(|bucket| !bucket.is_empty()),
         })
     }
@@ -81,50 +97,69 @@ pub(super) fn decoded(text: &str) -> Result<String, Failure> {
     Ok(decoded.into_owned())
 }
 
-/// The parameters of a query, without what belongs to its signature.
+/// The parameters of a query, each of them once, without what belongs to its signature.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Parameters {
-    /// As they came.
-    raw: String,
-    pairs: Vec<(String, String)>,
+    /// Names, and values where there is a `=`.
+    pairs: Vec<(String, Option<String>)>,
 }
 
 impl Parameters {
-    pub(super) fn of(query: &str) -> Self {
+    pub(super) fn of(query: &str) -> Result<Self, Failure> {
         Self::read(query, |name| {
             !SIGNATURE.iter().any(|it| it.eq_ignore_ascii_case(name))
         })
     }
 
     /// With those of the signature.
-    pub(super) fn all_of(query: &str) -> Self {
+    pub(super) fn all_of(query: &str) -> Result<Self, Failure> {
         Self::read(query, |_| true)
     }
 
-    fn read(query: &str, counts: impl Fn(&str) -> bool) -> Self {
-        let mut own = Self::default();
+    fn read(query: &str, counts: impl Fn(&str) -> bool) -> Result<Self, Failure> {
+        let (mut own, mut seen) = (Self::default(), BTreeSet::new());
         for part in query.split('&').filter(|part| !part.is_empty()) {
-            let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            let decoded = |text: &str| {
-                let blanks = text.replace('+', " ");
-                percent_decode_str(&blanks).decode_utf8_lossy().into_owned()
+            let (name, value) = match part.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (part, None),
             };
-            let name = decoded(name);
-            if !counts(&name) {
-                continue;
+            let name = parameter(name)?;
+            if !seen.insert(name.clone()) {
+                return Err(Failure::bad(
+                    "InvalidArgument",
+                    format_args!("the parameter {name:?} must be given once, and is given twice"),
+                ));
             }
-            if !own.raw.is_empty() {
-                own.raw.push('&');
-            }
-            own.raw.push_str(part);
-            own.pairs.push((name, decoded(value)));
+            own.pairs.push((name, value.map(parameter).transpose()?));
         }
-        own
+        own.pairs.retain(|(name, _)| counts(name));
+        Ok(own)
     }
 
-    /// As they came, for sending on.
-    pub(super) fn raw(&self) -> &str {
-        &self.raw
+    /// The query that is sent on: what was read, encoded in one way.
+    pub(super) fn query(&self) -> String {
+        let mut query = String::new();
+        for (name, value) in &self.pairs {
+            if !query.is_empty() {
+                query.push('&');
+            }
+            query.extend(utf8_percent_encode(name, QUERY));
+            if let Some(value) = value {
+                query.push('=');
+                query.extend(utf8_percent_encode(value, QUERY));
+            }
+        }
+        query
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    /// Names and values; a parameter without a value has an empty one.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self.pairs.iter();
+        pairs.map(|(name, value)| (name.as_str(), value.as_deref().unwrap_or_default()))
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
@@ -132,11 +167,20 @@ impl Parameters {
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        let mut pairs = self.pairs.iter();
-        pairs
-            .find(|(own, _)| own == name)
-            .map(|(_, value)| value.as_str())
+        let mut pairs = self.pairs();
+        pairs.find(|(own, _)| *own == name).map(|(_, value)| value)
     }
+}
+
+fn parameter(text: &str) -> Result<String, Failure> {
+    let blanks = text.replace('+', " ");
+    let decoded = percent_decode_str(&blanks).decode_utf8().map_err(|_| {
+        Failure::bad(
+            "InvalidURI",
+            format_args!("the query must be UTF-8, and {text:?} is not"),
+        )
+    })?;
+    Ok(decoded.into_owned())
 }
 
 #[cfg(test)]
@@ -182,9 +226,44 @@ mod tests {
     fn a_signature_is_not_sent_on() {
         let query =
             "X-Amz-Algorithm=A&versionId=3&X-Amz-Signature=0&acl&prefix=a%20b+c&x-id=GetObject";
-        let parameters = Parameters::of(query);
-        assert_eq!(parameters.raw(), "versionId=3&acl&prefix=a%20b+c");
+        let parameters = Parameters::of(query).unwrap();
+        assert_eq!(parameters.query(), "versionId=3&acl&prefix=a%20b%20c");
         assert_eq!(parameters.get("prefix"), Some("a b c"));
         assert!(parameters.has("acl") && !parameters.has("X-Amz-Signature"));
+    }
+
+    #[test]
+    fn a_query_is_sent_on_as_it_was_read() {
+        for (query, sent) in [
+            ("", ""),
+            ("&&acl", "acl"),
+            ("acl=", "acl="),
+            ("prefix=a/b;c", "prefix=a%2Fb%3Bc"),
+            ("%70refix=%zz", "prefix=%25zz"),
+            ("prefix=a=b", "prefix=a%3Db"),
+            ("prefix=%C3%BC-._~", "prefix=%C3%BC-._~"),
+        ] {
+            let sent_on = Parameters::of(query).unwrap().query();
+            assert_eq!(sent_on, sent, "{query}");
+            let again = Parameters::of(&sent_on).unwrap();
+            assert_eq!(again, Parameters::of(query).unwrap(), "{query}");
+        }
+        for (query, code) in [
+            ("prefix=a&prefix=b", "InvalidArgument"),
+            ("prefix=a&%70refix=b", "InvalidArgument"),
+            ("acl&acl", "InvalidArgument"),
+            ("X-Amz-Signature=1&X-Amz-Signature=2", "InvalidArgument"),
+            ("prefix=%FF", "InvalidURI"),
+        ] {
+            assert_eq!(Parameters::of(query).unwrap_err().code(), code, "{query}");
+        }
+    }
+
+    #[test]
+    fn only_a_bare_slash_is_the_service() {
+        for path in ["//", "//b", "//b/k", "///"] {
+            let named = Address::of(&path.parse().unwrap(), None, &[]);
+            assert_eq!(named.unwrap_err().code(), "InvalidBucketName", "{path}");
+        }
     }
 }

@@ -4,14 +4,57 @@ use axum::response::{IntoResponse, Response};
 use http::header;
 
 use super::Door;
+use super::address::Parameters;
 use crate::access::{Caller, Target, Verb};
 use crate::api::error::{Failure, element};
 
 const BEGIN: &str = r#"<?xml version="1.0" encoding="UTF-8"?><ListAllMyBucketsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">"#;
 
+/// As S3 has it; all of them is what it gives who names no number.
+const MOST_BUCKETS: usize = 10_000;
+
+/// Which of them are asked for.
+struct Page<'a> {
+    prefix: &'a str,
+    most: usize,
+    /// The last name of the page before.
+    after: &'a str,
+}
+
+impl<'a> Page<'a> {
+    fn of(parameters: &'a Parameters) -> Result<Self, Failure> {
+        let said = |name: &str| parameters.get(name);
+        let most = match said("max-buckets") {
+            None => MOST_BUCKETS,
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|most| (1..=MOST_BUCKETS).contains(most))
+                .ok_or_else(|| {
+                    Failure::bad(
+                        "InvalidArgument",
+                        format_args!(
+                            "max-buckets must be a number from 1 to {MOST_BUCKETS}, and is {text:?}"
+                        ),
+                    )
+                })?,
+        };
+        Ok(Self {
+            prefix: said("prefix").unwrap_or_default(),
+            most,
+            after: said("continuation-token").unwrap_or_default(),
+        })
+    }
+}
+
 impl Door {
-    pub(super) async fn buckets(&self, who: &Caller) -> Result<Response, Failure> {
-        let listed = self.parts().origin.buckets().await?;
+    pub(super) async fn buckets(
+        &self,
+        who: &Caller,
+        parameters: &Parameters,
+    ) -> Result<Response, Failure> {
+        let page = Page::of(parameters)?;
+        let mut listed = self.parts().origin.buckets().await?;
         let mut xml = BEGIN.to_owned();
         xml.push_str("<Owner>");
         for (tag, value) in [
@@ -26,13 +69,26 @@ impl Door {
         let may = |name: &str| {
             self.parts().settings.allows(name) && who.may(Verb::Read, name, Target::Bucket)
         };
-        for (name, created) in listed.buckets.iter().filter(|(name, _)| may(name)) {
+        listed.buckets.sort();
+        listed.buckets.retain(|(name, _)| {
+            name.starts_with(page.prefix) && name.as_str() > page.after && may(name)
+        });
+        for (name, created) in listed.buckets.iter().take(page.most) {
             xml.push_str("<Bucket>");
             element(&mut xml, "Name", name);
             element(&mut xml, "CreationDate", created);
             xml.push_str("</Bucket>");
         }
-        xml.push_str("</Buckets></ListAllMyBucketsResult>");
+        xml.push_str("</Buckets>");
+        if let Some((last, _)) = listed.buckets.get(page.most - 1)
+            && listed.buckets.len() > page.most
+        {
+            element(&mut xml, "ContinuationToken", last);
+        }
+        if !page.prefix.is_empty() {
+            element(&mut xml, "Prefix", page.prefix);
+        }
+        xml.push_str("</ListAllMyBucketsResult>");
         Ok(([(header::CONTENT_TYPE, "application/xml")], xml).into_response())
     }
 }

@@ -261,6 +261,18 @@ const MARKS: &[&str] = &[
     "website",
 ];
 
+/// What a read may say besides its version: the cache knows the answer, or knows that S3 has to be asked for it.
+const READING: &[&str] = &[
+    "partNumber",
+    "response-cache-control",
+    "response-content-disposition",
+    "response-content-encoding",
+    "response-content-language",
+    "response-content-type",
+    "response-expires",
+    "versionId",
+];
+
 impl Operation {
     /// The operation that a request is, if it is one of the table.
     pub(super) fn of(
@@ -283,6 +295,59 @@ impl Operation {
             .find(|it| it.level == level && it.method == *method && it.mark == mark)
     }
 
+    /// The parameter that tells it from others of its method, `""` where there is none.
+    pub(super) fn mark(&self) -> &'static str {
+        self.mark
+    }
+
+    /// True for a parameter that the operation has. Any other may make it another one at S3, now or some day.
+    pub(super) fn takes(&self, name: &str) -> bool {
+        let taken: &[&str] = match (self.name, self.mark) {
+            ("GetObject" | "HeadObject", _) => READING,
+            ("ListObjects", _) => &[
+                "allow-unordered",
+                "continuation-token",
+                "delimiter",
+                "encoding-type",
+                "fetch-owner",
+                "list-type",
+                "marker",
+                "max-keys",
+                "metadata",
+                "prefix",
+                "start-after",
+            ],
+            ("ListObjectVersions", _) => &[
+                "delimiter",
+                "encoding-type",
+                "key-marker",
+                "max-keys",
+                "prefix",
+                "version-id-marker",
+            ],
+            ("ListMultipartUploads", _) => &[
+                "delimiter",
+                "encoding-type",
+                "key-marker",
+                "max-uploads",
+                "prefix",
+                "upload-id-marker",
+            ],
+            ("ListParts", _) => &["encoding-type", "max-parts", "part-number-marker"],
+            ("ListBuckets", _) => &["continuation-token", "max-buckets", "prefix"],
+            ("UploadPart", _) => &["partNumber"],
+            ("DeleteObject", _)
+            | (_, "acl" | "attributes" | "legal-hold" | "retention" | "tagging") => &["versionId"],
+            _ => &[],
+        };
+        taken.contains(&name)
+    }
+
+    /// True for a header that leaves a cached answer as it is.
+    pub(super) fn ignores(&self, header: &str) -> bool {
+        self.way != Cached || matches!(header, "x-amz-checksum-mode" | "x-amz-user-agent")
+    }
+
     /// True when the request copies from another object.
     pub(super) fn copies(headers: &HeaderMap) -> bool {
         headers.contains_key("x-amz-copy-source")
@@ -296,7 +361,7 @@ mod tests {
     fn named(method: &str, target: &str) -> Option<&'static str> {
         let uri: http::Uri = target.parse().unwrap();
         let address = Address::of(&uri, None, &[]).unwrap();
-        let parameters = Parameters::of(uri.query().unwrap_or_default());
+        let parameters = Parameters::of(uri.query().unwrap_or_default()).unwrap();
         let method = method.parse().unwrap();
         Operation::of(&method, &address, &parameters).map(|it| it.name)
     }

@@ -54,7 +54,7 @@ impl Door {
     /// A part of an object as it was uploaded: S3 says which bytes they are.
     async fn read_part(&self, asked: Asked) -> Result<Response, Failure> {
         let object = ObjectId::new(&asked.bucket, &asked.key)?;
-        let query = asked.parameters.raw().to_owned();
+        let query = asked.parameters.query();
         let told = self.head_of_part(&object, &query).await?;
         let Some((etag, bytes)) = told
             .as_ref()

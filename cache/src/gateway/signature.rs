@@ -65,7 +65,7 @@ pub(super) async fn verified(
 
 /// What S3 demands of a signature before it looks at it: that it covers every `x-amz-` header, and is not for ever.
 fn covers(uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
-    let parameters = Parameters::all_of(uri.query().unwrap_or_default());
+    let parameters = Parameters::all_of(uri.query().unwrap_or_default())?;
     let authorization = headers.get(header::AUTHORIZATION);
     let authorization = authorization.and_then(|value| value.to_str().ok());
     let signed = parameters.get("X-Amz-SignedHeaders").or_else(|| {

@@ -19,6 +19,7 @@ use percent_encoding::percent_decode_str;
 
 use super::S3;
 use super::fault::{Gate, What};
+use super::loose;
 
 type Fail = Box<dyn std::error::Error + Send + Sync>;
 type Body = UnsyncBoxBody<Bytes, Fail>;
@@ -42,6 +43,7 @@ impl Call {
         let has = |name: &str| query.split('&').any(|p| p.split('=').next() == Some(name));
         let copy = request.headers().contains_key("x-amz-copy-source");
         let op = match (request.method(), bucket.is_empty(), key.is_empty()) {
+            (&Method::OPTIONS, ..) => "Preflight",
             (_, true, _) => "ListBuckets",
             (method, _, true) => bucket_op(method, has),
             (method, _, false) => object_op(method, has, copy),
@@ -120,10 +122,18 @@ pub(super) async fn serve(
             _ => {}
         }
     }
+    if call.op == "Preflight" {
+        return Ok(preflight(&s3, request.headers()));
+    }
     if s3.0.world.lock().keys.is_none() && !streams(request.headers()) {
         request.headers_mut().remove(AUTHORIZATION);
     }
-    let answer = s3.0.service.call(request.map(s3s::Body::from)).await;
+    let request = if s3.0.loose.load(Ordering::Relaxed) {
+        loose::plainly(request).await
+    } else {
+        request.map(s3s::Body::from)
+    };
+    let answer = s3.0.service.call(request).await;
     for fault in &faults {
         if let What::HoldAnswer(gate) = fault {
             gate.pass().await;
@@ -160,6 +170,24 @@ fn refusal(status: u16, code: &str) -> Response<Body> {
         .header(CONTENT_TYPE, "application/xml")
         .body(Full::from(xml).map_err(Into::into).boxed_unsync())
         .expect("a status that exists")
+}
+
+/// As S3 answers what a browser asks before a request.
+fn preflight(s3: &S3, headers: &HeaderMap) -> Response<Body> {
+    let page = *s3.0.page.lock().unwrap();
+    let asks = headers.get("origin").and_then(|it| it.to_str().ok());
+    let reads = headers.get("access-control-request-method");
+    let reads = reads.is_some_and(|method| method == "GET" || method == "HEAD");
+    let Some(page) = page.filter(|page| asks == Some(page) && reads) else {
+        return refusal(403, "AccessForbidden");
+    };
+    Response::builder()
+        .header("access-control-allow-origin", page)
+        .header("access-control-allow-methods", "GET, HEAD")
+        .header("access-control-expose-headers", "ETag")
+        .header("vary", "Origin")
+        .body(Full::default().map_err(Into::into).boxed_unsync())
+        .expect("headers that exist")
 }
 
 /// Counts what leaves, and damages it as the faults say.

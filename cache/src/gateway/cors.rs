@@ -1,0 +1,137 @@
+//! CORS: which pages may read is a rule of S3's bucket. S3 is asked for it, as a browser asks before a request; what it says of
+//! reads is remembered for a moment, and told with what the cache answers. Nothing of it is part of an object's head.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::request::Parts as Head;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use moka::sync::Cache;
+
+use super::Door;
+use super::address::Address;
+use super::send::handed_on;
+use crate::api::denied;
+use crate::api::error::Failure;
+use crate::origin::{self, Answer, Forward, Payload};
+
+/// A changed rule is noticed after so long.
+const REMEMBERED: Duration = Duration::from_secs(30);
+
+/// What is remembered is a few hundred bytes each.
+const MOST_REMEMBERED: u64 = 1_000;
+
+/// No page's origin is longer: a host name has at most 253 letters.
+const ORIGIN_BYTES: usize = 300;
+
+/// What a browser says before a request.
+const PREFLIGHT: [HeaderName; 3] = [
+    header::ORIGIN,
+    header::ACCESS_CONTROL_REQUEST_METHOD,
+    header::ACCESS_CONTROL_REQUEST_HEADERS,
+];
+
+const RULE: &str = "access-control-";
+
+/// What S3 says of reads, by bucket, page and method.
+pub(super) struct Rules(Cache<(String, HeaderValue, Method), HeaderMap>);
+
+impl Default for Rules {
+    fn default() -> Self {
+        let cache = Cache::builder().max_capacity(MOST_REMEMBERED);
+        Self(cache.time_to_live(REMEMBERED).build())
+    }
+}
+
+impl Door {
+    /// S3's answer to what a browser asks before a request. Nobody signs that; it names no object, and tells nothing but the rule.
+    pub(super) async fn preflight(&self, head: &Head) -> Result<Response, Failure> {
+        let host = Address::host(&head.uri, &head.headers);
+        let address = Address::of(&head.uri, host, &self.settings.domains)?;
+        let bucket = address.bucket.unwrap_or_default();
+        if !self.parts().settings.allows(&bucket) {
+            return Err(denied(&bucket));
+        }
+        for name in [header::ORIGIN, header::ACCESS_CONTROL_REQUEST_METHOD] {
+            if !head.headers.contains_key(&name) {
+                return Err(Failure::bad(
+                    "BadRequest",
+                    format_args!("Insufficient information. {name} request header needed."),
+                ));
+            }
+        }
+        let mut asked = HeaderMap::new();
+        for name in PREFLIGHT {
+            if let Some(value) = head.headers.get(&name) {
+                asked.insert(name, value.clone());
+            }
+        }
+        let answer = self.ask_rule(bucket, address.key, asked).await?;
+        let (told, body) = answer.into_parts();
+        let mut response = Response::new(Body::from_stream(body));
+        *response.status_mut() = told.status;
+        *response.headers_mut() = handed_on(told.headers);
+        Ok(response)
+    }
+
+    /// The headers that let a page at `origin` see what is read; none where S3 has no rule for it, or can't be asked.
+    pub(super) async fn rule(
+        &self,
+        bucket: &str,
+        origin: &HeaderValue,
+        method: &Method,
+    ) -> HeaderMap {
+        let question = (bucket.to_owned(), origin.clone(), method.clone());
+        if let Some(known) = self.rules.0.get(&question) {
+            return known;
+        }
+        let named = HeaderValue::try_from(method.as_str());
+        let Some(named) = named.ok().filter(|_| origin.len() <= ORIGIN_BYTES) else {
+            return HeaderMap::new();
+        };
+        let mut asked = HeaderMap::new();
+        asked.insert(header::ORIGIN, origin.clone());
+        asked.insert(header::ACCESS_CONTROL_REQUEST_METHOD, named);
+        let Ok(answer) = self.ask_rule(bucket.to_owned(), None, asked).await else {
+            return HeaderMap::new();
+        };
+        let rule = match answer.status() {
+            StatusCode::OK | StatusCode::NO_CONTENT => rule_of(answer.headers()),
+            status if status.is_server_error() => return HeaderMap::new(),
+            _ => HeaderMap::new(),
+        };
+        self.rules.0.insert(question, rule.clone());
+        rule
+    }
+
+    async fn ask_rule(
+        &self,
+        bucket: String,
+        key: Option<String>,
+        headers: HeaderMap,
+    ) -> Result<http::Response<Answer>, origin::Error> {
+        let forward = Forward {
+            op: "Preflight",
+            method: Method::OPTIONS,
+            bucket,
+            key,
+            query: String::new(),
+            headers,
+            payload: Payload::Held(Bytes::new()),
+        };
+        let wait = self.parts().origin.upload_wait(0);
+        self.parts().origin.forward(forward, wait).await
+    }
+}
+
+fn rule_of(told: &HeaderMap) -> HeaderMap {
+    if !told.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
+        return HeaderMap::new();
+    }
+    let of_rule = |name: &HeaderName| name.as_str().starts_with(RULE) || *name == header::VARY;
+    let rule = told.iter().filter(|(name, _)| of_rule(name));
+    rule.map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
