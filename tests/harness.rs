@@ -9,6 +9,7 @@ pub(crate) mod operator;
 pub(crate) mod readme;
 pub(crate) mod s3;
 pub(crate) mod sdk;
+pub(crate) mod servers;
 pub(crate) mod weed;
 
 use std::future::Future;

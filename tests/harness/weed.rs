@@ -38,7 +38,8 @@ const IDENTITIES: &str = r#"{"identities": [
 pub(crate) struct Weed {
     host: String,
     port: u16,
-    _process: Child,
+    command: Command,
+    process: Child,
     _folder: TempDir,
 }
 
@@ -82,7 +83,8 @@ impl Weed {
             iceberg,
             lance,
         ]: [u16; 10] = ports.try_into().expect("so many were asked for");
-        let process = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .arg("server")
             .arg(format!("-dir={}", folder.path().display()))
             .arg(format!("-ip={host}"))
@@ -105,17 +107,31 @@ impl Weed {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("weed starts");
+            .kill_on_drop(true);
         let weed = Self {
             host: host.to_owned(),
             port: s3,
-            _process: process,
+            process: command.spawn().expect("weed starts"),
+            command,
             _folder: folder,
         };
-        until("weed answers", || weed.ask("GET", "status", "")).await;
+        weed.answers().await;
         Some(weed)
+    }
+
+    async fn answers(&self) {
+        until("weed answers", || self.ask("GET", "status", "")).await;
+    }
+
+    /// Kills it.
+    pub(crate) async fn stop(&mut self) {
+        self.process.kill().await.unwrap();
+    }
+
+    /// Starts it after [`Self::stop`], at the same ports, with what it had stored.
+    pub(crate) async fn resume(&mut self) {
+        self.process = self.command.spawn().expect("weed starts again");
+        self.answers().await;
     }
 
     /// Where it is, as clients want it.

@@ -12,7 +12,7 @@ class Case:
 
     A reading case is set up once, directly, under a key that nothing has read before, and all ways read that key: the
     first one cold. An `own` case writes: each way has a prefix of its own, of the same length. `needs` names what the
-    caller has to give for it: `versions` or `domain`."""
+    caller has to give for it: `versions`, `domain`, or `blob`, whose ways are those of the blob API."""
 
     name: str
     act: Callable
@@ -33,12 +33,17 @@ def content(size, seed=1):
 
 def reads(name, size=1000, setup=None, **stored):
     """A decorator: the function is a reading case of an object of that size, stored with these arguments."""
+    return lambda act: Case(name, act, setup or store(size, **stored))
 
-    def store(leg):
+
+def store(size, **stored):
+    """What sets a reading case up: an object of that size, and what S3 says of it."""
+
+    def setup(leg):
         leg.put(content(size), **stored)
         return leg.direct.s3.head_object(Bucket=leg.bucket, Key=leg.key())
 
-    return lambda act: Case(name, act, setup or store)
+    return setup
 
 
 def writes(name, **more):

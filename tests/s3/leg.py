@@ -16,6 +16,11 @@ SOURCES = {"memory", "peer", "origin", "revalidated", "stale", "bypass"}
 OBJECT_READS = {"GetObject", "HeadObject"}
 
 
+def filled(parts):
+    """Without what is empty."""
+    return {part: value for part, value in parts.items() if value not in (None, "")}
+
+
 def client(url, keys, **config):
     """The SDK with nothing changed but the endpoint, and no second try that would hide a first."""
     settings = {"retries": {"total_max_attempts": 1}, "s3": {"addressing_style": "path"}, "max_pool_connections": 32}
@@ -63,7 +68,7 @@ class Leg:
         """Calls through the SDK."""
         door = door or self.door
         answer, parsed = self._ask(door, operation, given)
-        self._record(answer, door)
+        self.record(answer, door)
         return parsed
 
     def _ask(self, door, operation, given):
@@ -162,14 +167,15 @@ class Leg:
                 answer.parts["body"] = xml_of(data, self.normal)
             elif status < 300 or not data:
                 answer.parts["body"] = body_of(data)
-            self._record(answer, self.door)
+            self.record(answer, self.door)
             return status, headers, data
-        self._record(answer, self.door)
+        self.record(answer, self.door)
         return None, {}, b""
 
-    def _record(self, answer, door):
-        answer.parts = {part: value for part, value in answer.parts.items() if value not in (None, "")}
-        if self.suite.falcon and door is not self.direct and answer.source not in SOURCES:
+    def record(self, answer, door, asked=True):
+        """Keeps an answer to be compared; `asked`: it must say where it came from."""
+        answer.parts = filled(answer.parts)
+        if asked and self.suite.falcon and door is not self.direct and answer.source not in SOURCES:
             answer.parts["header x-falcon-cache"] = f"{answer.source!r}, which is none of the known"
         self.answers.append(answer)
 
@@ -178,10 +184,19 @@ class Leg:
         given["Key"] = key or self.key()
         direct, parsed = self._ask(self.direct, "get_object", dict(given))
         direct.call = "then GetObject"
-        self._record(direct, self.direct)
+        self.record(direct, self.direct)
         if not self.is_direct:
+            told, found = {}, direct.parts.get("status") == 200
             for door in self.suite.doors:
                 answer, _ = self._ask(door, "get_object", dict(given))
+                answer.parts = filled(answer.parts)
                 for part, here, there in direct.differences(answer):
-                    direct.parts[f"{part} at {door.name}"] = f"{there}, and directly {here}"
+                    told[f"{part} at {door.name}"] = f"{there}, and directly {here}"
+            for door in self.suite.blobs if given.keys() <= {"Bucket", "Key"} else []:
+                answer = door.read(self, given["Key"])
+                for part in ("status", "body", "header etag", "header last-modified") if found else ("status",):
+                    here, there = direct.parts.get(part), answer.parts.get(part)
+                    if here != there:
+                        told[f"{part} at {door.name}"] = f"{there}, and directly {here}"
+            direct.parts.update(told)
         return parsed
