@@ -18,7 +18,7 @@ const CACHE: &str = "
     origin:     object metrics
     fill:       object store origin
     peer:       object
-    members:    ring peer
+    members:    object ring peer
     proxy:      object ring store fill origin peer members metrics
     invalidate: object store peer members metrics
     discovery:  members peer

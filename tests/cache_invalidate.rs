@@ -221,6 +221,49 @@ async fn a_node_that_does_not_answer_is_named_and_told_when_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_away_forgets_what_it_owes_and_the_others_nothing_more() {
+    let s3 = S3::start().await;
+    let (ring, door) = Ring::start_with_a_door(&s3.endpoint(), 3, &["--ttl=0"]).await;
+    let hot: Vec<String> = (0..100).map(|i| format!("hot/{i}")).collect();
+    let touched: Vec<String> = (0..400).map(|i| format!("touched/{i}")).collect();
+    for key in hot.iter().chain(&touched) {
+        s3.put("bucket", key, "old");
+    }
+    for key in hot.iter().chain(touched.iter().step_by(40)) {
+        all_serve(&ring, key, b"old").await;
+    }
+    door.shut();
+    for key in &touched {
+        s3.put("bucket", key, "new");
+    }
+    for some in touched.chunks(100) {
+        let calls = some.iter().map(|key| {
+            let query = format!("key={}", encoded(key));
+            let node = &ring.nodes[0];
+            async move { invalidate(node, &query).await }
+        });
+        for answer in join_all(calls).await {
+            assert_eq!(answer.status, 207, "{}", answer.text());
+        }
+    }
+    let before: Vec<_> = hot.iter().map(|key| holds(&ring.nodes[2], key)).collect();
+    door.open();
+    for node in &ring.nodes[..2] {
+        until("nothing is owed any more", || async {
+            (metric(&node.admin, "falcon_unanswered_nodes").await < 0.5).then_some(())
+        })
+        .await;
+    }
+    for node in &ring.nodes {
+        let now: Vec<_> = hot.iter().map(|key| holds(node, key)).collect();
+        assert_eq!(now, before, "{}", node.url);
+    }
+    for key in touched.iter().step_by(40) {
+        all_serve(&ring, key, b"new").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_invalidation_under_way_does_not_answer_for_one_that_comes_after_another_write() {
     let s3 = S3::start().await;
     let (ring, door) = Ring::start_with_a_door(&s3.endpoint(), 3, &[]).await;

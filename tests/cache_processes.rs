@@ -5,6 +5,7 @@ mod flags;
 mod leave;
 mod log;
 mod lost;
+mod owed;
 mod token;
 
 use std::collections::HashMap;

@@ -1,19 +1,23 @@
 //! The barrier: once it is complete, no read that starts at any node gets what S3 held before it was called.
 //!
 //! `rounds` says who is told when, and why twice; `model` tries it in every order; `course` carries one invalidation out;
-//! here are the callers, the answers to other coordinators, and what goes on behind after an incomplete one.
+//! `collect` goes after those that did not answer; here are the callers and the answers to other coordinators.
 //! An invalidation is never merged with one that has been sent already.
 
+mod collect;
 mod course;
 #[cfg(test)]
 mod model;
 mod rounds;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use serde::Serialize;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::members::Members;
@@ -22,9 +26,6 @@ use crate::object::Scope;
 use crate::peer::{self, Ack, Order, Peers};
 use crate::store::Dropped;
 use course::Course;
-
-/// Incomplete invalidations that are carried on one by one. Beyond that they become one of everything.
-const MAX_PENDING: usize = 256;
 
 /// Makes this node forget; it has happened when the call returns.
 pub type Apply = Arc<dyn Fn(&Scope) -> Dropped + Send + Sync>;
@@ -52,7 +53,7 @@ impl Teller for Peers {
 /// What came of an invalidation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// Every node has forgotten: the promise holds. Otherwise the rest goes on behind.
+    /// Every node has forgotten: the promise holds. Otherwise every node that answered goes after the rest.
     pub complete: bool,
     /// Every node that was told, by name.
     pub nodes: Vec<NodeReport>,
@@ -83,16 +84,27 @@ struct Inner {
     apply: Apply,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
-    pending: Mutex<Pending>,
+    /// The nodes that are being asked for what they owe.
+    asked: Mutex<HashSet<String>>,
+    early: Mutex<Early>,
 }
 
+/// Invalidations from before discovery has named anybody.
 #[derive(Debug, Default)]
-struct Pending {
-    single: usize,
-    /// Invalidations that the one of everything stands for, counted up as they come.
-    merged: u64,
-    merging: bool,
+struct Early {
+    scopes: HashSet<Scope>,
+    /// Somebody waits for the ring.
+    waits: bool,
 }
+
+/// Beyond so many, those from before discovery has spoken become one of everything.
+const MAX_EARLY: usize = 256;
+
+/// A node that has answered so lately is one that can be reached.
+const REACHED: Duration = Duration::from_secs(2);
+
+/// Between two looks whether all have paid.
+const LOOK: Duration = Duration::from_millis(20);
 
 impl fmt::Debug for Invalidator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -103,7 +115,7 @@ impl fmt::Debug for Invalidator {
 }
 
 impl Invalidator {
-    /// `apply` is this node's part; what is incomplete is carried on until `stop`.
+    /// `apply` is this node's part; those that owe something are asked for it until `stop`.
     pub fn new(
         members: Arc<Members>,
         teller: Arc<dyn Teller>,
@@ -111,29 +123,31 @@ impl Invalidator {
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) -> Self {
-        Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             members,
             teller,
             apply,
             metrics,
             stop,
-            pending: Mutex::default(),
-        }))
+            asked: Mutex::default(),
+            early: Mutex::default(),
+        });
+        tokio::spawn(collect::whenever_noted(Arc::clone(&inner)));
+        Self(inner)
     }
 
     /// Makes every node forget. It goes on if the caller goes away. A node that does not answer costs some seconds; then the
-    /// report is incomplete, and the rest goes on behind until the node answers or is gone.
+    /// report is incomplete, and every node that answered goes after the rest until it answers or is gone.
     pub async fn invalidate(&self, scope: Scope) -> Report {
         let this = self.clone();
         let task = tokio::spawn(async move {
             let mut course = Course::new(Arc::clone(&this.0), scope);
             let complete = course.run().await;
             this.0.metrics.invalidation(complete);
-            let report = course.report(complete);
-            if !complete {
-                this.carry_on(course);
+            if let Some(scope) = course.missed_the_ring() {
+                this.again_when_the_ring_is_known(scope);
             }
-            report
+            course.report(complete)
         });
         // Lost only to a panic in `apply`, or to the end of the process.
         task.await.unwrap_or_else(|lost| Report {
@@ -148,8 +162,10 @@ impl Invalidator {
         })
     }
 
-    /// Another node's order: this one forgets, and names those it knows.
+    /// Another node's order: this one forgets, and names those it knows. It remembers who has not answered: first, so that
+    /// nothing that they know is copied after the forgetting.
     pub fn ordered(&self, order: &Order) -> Ack {
+        self.0.members.owe(&order.unanswered, &order.scope);
         let dropped = (self.0.apply)(&order.scope);
         Ack {
             name: self.0.members.name().to_owned(),
@@ -160,57 +176,65 @@ impl Invalidator {
         }
     }
 
-    /// Invalidations that are incomplete and still carried on; those merged into one count as one.
+    /// Nodes that owe the answer to an invalidation, as far as this one knows; the ring counts as one while it is not known.
     pub fn pending(&self) -> usize {
-        let pending = self.0.pending();
-        pending.single + usize::from(pending.merging)
+        let early = self.0.early();
+        self.0.members.owing().len() + usize::from(early.waits)
     }
 
-    fn carry_on(&self, course: Course) {
-        let mut pending = self.0.pending();
-        if pending.single < MAX_PENDING {
-            pending.single += 1;
-            tokio::spawn(carry_on_single(Arc::clone(&self.0), course));
-            return;
+    /// Waits until all have paid that can be reached, but no longer than `most`: whoever leaves may be the only one who knows.
+    pub async fn collected(&self, most: Duration) {
+        let members = &self.0.members;
+        let reached = |name: &String| members.quiet_for(name).is_some_and(|quiet| quiet < REACHED);
+        let collected = async {
+            while members.owing().iter().any(reached) {
+                sleep(LOOK).await;
+            }
+        };
+        let _in_time_or_not = timeout(most, collected).await;
+    }
+
+    fn again_when_the_ring_is_known(&self, scope: Scope) {
+        let mut early = self.0.early();
+        if early.scopes.len() >= MAX_EARLY {
+            early.scopes = HashSet::from([Scope::All]);
+        } else {
+            early.scopes.insert(scope);
         }
-        pending.merged += 1;
-        if !pending.merging {
-            pending.merging = true;
-            tokio::spawn(carry_on_merged(Arc::clone(&self.0), course));
+        if !early.waits {
+            early.waits = true;
+            let (this, stop) = (self.clone(), self.0.stop.clone());
+            tokio::spawn(async move {
+                stop.run_until_cancelled(this.when_the_ring_is_known())
+                    .await;
+                this.0.early().waits = false;
+            });
+        }
+    }
+
+    async fn when_the_ring_is_known(&self) {
+        loop {
+            collect::until_the_ring_is_known(&self.0.members).await;
+            let scopes = std::mem::take(&mut self.0.early().scopes);
+            for scope in scopes {
+                Box::pin(self.invalidate(scope)).await;
+            }
+            let mut early = self.0.early();
+            if early.scopes.is_empty() {
+                early.waits = false;
+                return;
+            }
         }
     }
 }
 
 impl Inner {
-    fn pending(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    fn asked(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-async fn carry_on_single(inner: Arc<Inner>, mut course: Course) {
-    inner.stop.run_until_cancelled(course.persist(|| ())).await;
-    inner.pending().single -= 1;
-}
-
-/// One invalidation of everything for all that found no room. Those that come before its first full round that counts are
-/// covered; for later ones it starts over.
-async fn carry_on_merged(inner: Arc<Inner>, mut course: Course) {
-    course.widen();
-    let work = async {
-        loop {
-            let mut covered = 0;
-            course.persist(|| covered = inner.pending().merged).await;
-            let mut pending = inner.pending();
-            if pending.merged == covered {
-                pending.merging = false;
-                return;
-            }
-            drop(pending);
-            course.start_over();
-        }
-    };
-    if inner.stop.run_until_cancelled(work).await.is_none() {
-        inner.pending().merging = false;
+    fn early(&self) -> MutexGuard<'_, Early> {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

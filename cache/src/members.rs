@@ -4,18 +4,22 @@
 //! invalidation; a member is a contact that discovery names; a sidecar is neither. `roll` decides, without clock or network; here are the
 //! clock, the lock and the channel on which rings are published.
 
+mod debts;
 pub mod heartbeat;
 mod roll;
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
-use crate::peer::{Contact, Hello, Welcome};
+use crate::object::Scope;
+use crate::peer::{Contact, Hello, Owing, Welcome};
 use crate::ring::{Member, Ring, State};
+pub use debts::Debt;
+use debts::Debts;
 use roll::Roll;
 
 /// One line of discovery.
@@ -42,6 +46,9 @@ pub struct Members {
     roll: Mutex<Roll>,
     ring: watch::Sender<Arc<Ring>>,
     said_hello: watch::Sender<bool>,
+    debts: Mutex<Debts>,
+    /// Somebody owes an invalidation.
+    owing: Notify,
     /// There is something to tell that should not wait for the next heartbeat.
     news: Notify,
 }
@@ -69,6 +76,8 @@ impl Members {
             roll: Mutex::new(roll),
             ring: watch::Sender::new(ring),
             said_hello: watch::Sender::new(false),
+            debts: Mutex::default(),
+            owing: Notify::new(),
             news: Notify::new(),
         })
     }
@@ -93,16 +102,26 @@ impl Members {
         self.change(|roll, now| roll.discovered(found, now));
     }
 
-    /// A node said hello; from now on it is told of invalidations.
+    /// A node said hello; from now on it is told of invalidations. One that joins hears who owes what.
     pub fn heard(&self, hello: &Hello) -> Welcome {
-        self.change(|roll, now| {
+        let mut welcome = self.change(|roll, now| {
             roll.heard(hello, now);
             roll.welcome()
-        })
+        });
+        if hello.joining {
+            // After it is known: what is owed from now on, it is told by whoever coordinates.
+            welcome.owing = self.who_owes_what();
+        }
+        welcome
     }
 
     /// A contact answered a hello.
     pub fn answered(&self, name: &str, welcome: &Welcome) {
+        for Owing { node, scopes } in &welcome.owing {
+            for scope in scopes {
+                self.owe(std::slice::from_ref(node), scope);
+            }
+        }
         self.change(|roll, now| roll.answered(name, welcome, now));
     }
 
@@ -134,9 +153,112 @@ impl Members {
     /// Everyone to tell of an invalidation, this node excluded; at most 4,096.
     pub fn contacts(&self) -> Vec<Contact> {
         self.change(|roll, now| {
-            roll.forget_gone(now);
+            self.forget_gone(roll, now);
             roll.contacts()
         })
+    }
+
+    /// These have not answered an invalidation. Until they have, or are gone, they owe it, and are asked for nothing that could
+    /// be outdated by it.
+    pub fn owe(&self, nodes: &[Contact], scope: &Scope) {
+        if nodes.is_empty() {
+            return;
+        }
+        self.change(|roll, now| {
+            roll.learn(nodes, now);
+            let mut debts = self.debts();
+            for node in nodes.iter().filter(|node| roll.url(&node.name).is_some()) {
+                debts.note(&node.name, scope);
+            }
+        });
+        self.owing.notify_one();
+    }
+
+    /// True while a node owes an invalidation, as far as this one knows.
+    pub fn owes(&self, name: &str) -> bool {
+        self.debts().owes(name)
+    }
+
+    /// The names of those that owe something.
+    pub fn owing(&self) -> Vec<String> {
+        self.debts().names().cloned().collect()
+    }
+
+    /// Waits until somebody owes something more.
+    pub async fn somebody_owes(&self) {
+        self.owing.notified().await;
+    }
+
+    /// The oldest that a node owes, and where it listens; `None` when it owes nothing, or is gone.
+    pub fn debt(&self, name: &str) -> Option<(String, Debt)> {
+        self.change(|roll, now| {
+            self.forget_gone(roll, now);
+            let url = roll.url(name)?.to_owned();
+            Some((url, self.debts().oldest(name)?))
+        })
+    }
+
+    /// The others that owe this too.
+    pub fn also_owing(&self, scope: &Scope, but: &str) -> Vec<Contact> {
+        self.change(|roll, _| {
+            let debts = self.debts();
+            let names = debts.names_for(scope).filter(|name| *name != but);
+            let contact = |name: &String| {
+                Some(Contact {
+                    name: name.clone(),
+                    url: roll.url(name)?.to_owned(),
+                })
+            };
+            names.filter_map(contact).collect()
+        })
+    }
+
+    /// The node has answered.
+    pub fn paid(&self, name: &str, debt: &Debt) {
+        self.debts().strike(name, debt);
+    }
+
+    /// Waits until a member that is silent serves again; for ever where it is not silent now.
+    pub async fn until_back(&self, name: &str) {
+        let mut ring = self.ring();
+        let state = |ring: &Ring| ring.member(name).map(|member| member.state);
+        let silent = state(&ring.borrow()) == Some(State::Silent);
+        if silent
+            && ring
+                .wait_for(|ring| state(ring) == Some(State::Serving))
+                .await
+                .is_ok()
+        {
+            return;
+        }
+        std::future::pending::<()>().await;
+    }
+
+    fn who_owes_what(&self) -> Vec<Owing> {
+        self.change(|roll, _| {
+            let debts = self.debts();
+            let owing = |name: &String| {
+                Some(Owing {
+                    node: Contact {
+                        name: name.clone(),
+                        url: roll.url(name)?.to_owned(),
+                    },
+                    scopes: debts.of(name),
+                })
+            };
+            debts.names().filter_map(owing).collect()
+        })
+    }
+
+    /// Who is gone owes nothing.
+    fn forget_gone(&self, roll: &mut Roll, now: Duration) {
+        roll.forget_gone(now);
+        self.debts().retain(|name| roll.url(name).is_some());
+    }
+
+    /// Always after the roll, where both are locked.
+    fn debts(&self) -> MutexGuard<'_, Debts> {
+        self.debts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// True once discovery has said who is there. Until then nobody can be told that all have been told.
@@ -183,7 +305,7 @@ impl Members {
     /// The contacts, each with whether it has been silent for long.
     fn to_greet(&self) -> Vec<(Contact, bool)> {
         self.change(|roll, now| {
-            roll.forget_gone(now);
+            self.forget_gone(roll, now);
             let greet = |contact: Contact| {
                 let long_silent = roll.long_silent(&contact.name, now);
                 (contact, long_silent)

@@ -34,6 +34,8 @@ use observe::observe;
 /// How long a node waits at start for the answers to its hellos. A member that is silent by then is told of
 /// nothing that this node does, and this node is told of nothing by it: it may start.
 const HELLO_WAIT: Duration = Duration::from_secs(3);
+/// How long a node that leaves waits for those that owe it the answer to an invalidation.
+const COLLECT: Duration = Duration::from_secs(3);
 /// Between two looks at files that may have been changed under the node.
 const REREAD: Duration = Duration::from_secs(1);
 /// Pause before S3 is asked once more after it did not answer at the start: doubled each time, from the first to the last.
@@ -120,6 +122,7 @@ pub struct Node {
     stop_all: CancellationToken,
     doors: Doors,
     caller: Arc<dyn Caller>,
+    invalidator: Invalidator,
     tasks: TaskTracker,
     /// A node that is dropped ends too: its heartbeat does not end with the runtime.
     _end: DropGuard,
@@ -164,7 +167,7 @@ impl Node {
         let peering = Peering {
             proxy: proxy.clone(),
             members: members.clone(),
-            invalidator,
+            invalidator: invalidator.clone(),
             token: token.clone(),
         };
         let doors = Doors::open(
@@ -186,6 +189,7 @@ impl Node {
             stop_main,
             doors,
             caller: Arc::new(peers),
+            invalidator,
             tasks: TaskTracker::new(),
             _end: stop_all.clone().drop_guard(),
             stop_all,
@@ -233,6 +237,7 @@ impl Node {
         // Peers hear of it with the next hello and ask others from then on; what they asked already is finished.
         self.members.leave();
         heartbeat::farewell(&self.members, &self.caller).await;
+        self.invalidator.collected(COLLECT).await;
         self.stop_main.cancel();
         let mut cut = self.doors.main.await.unwrap_or_default();
         if let Some(s3) = self.doors.s3 {

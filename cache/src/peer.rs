@@ -19,7 +19,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use message::{Ack, Contact, Found, Hello, Order, Refusal, RefusalKind, Want, Welcome};
+pub use message::{Ack, Contact, Found, Hello, Order, Owing, Refusal, RefusalKind, Want, Welcome};
 pub use token::Token;
 
 /// Carries the shared token.
@@ -29,8 +29,8 @@ pub const FOUND: HeaderName = HeaderName::from_static("x-falcon-found");
 
 /// How long a connection to a node of the same cluster may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
-/// Small answers (hello, invalidate) are a few KiB; a cache of 4,096 nodes still fits.
-const MAX_JSON_BYTES: usize = 1 << 20;
+/// Small answers (hello, invalidate) are a few KiB; a cache of 4,096 nodes still fits, and what they may owe.
+const MAX_JSON_BYTES: usize = 2 << 20;
 
 /// Why another node did not answer.
 #[derive(Debug, thiserror::Error)]

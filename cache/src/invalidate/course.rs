@@ -1,23 +1,19 @@
 //! One invalidation being carried out: the rounds, over the network.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::rounds::{Rounds, Step};
 use super::{Inner, NodeReport, Report};
-use crate::members::jittered;
 use crate::object::Scope;
 use crate::peer::{self, Ack, Contact, Order};
 
 /// How long a node may take to forget and say so.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Between two attempts at a node that does not answer: at first, and at most.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// Stands for all members while nobody has said who they are: it answers nothing, so nothing is complete.
 const THE_RING: &str = "the ring (not known yet)";
@@ -38,6 +34,7 @@ impl Course {
             order: Order {
                 scope,
                 from: me.clone(),
+                unanswered: Vec::new(),
             },
             inner,
             rounds: Rounds::new(me),
@@ -46,48 +43,25 @@ impl Course {
         }
     }
 
-    /// Goes on until complete (true), or until the others are told as far as possible.
+    /// Goes on until complete (true), or until the others are told as far as possible, and who has not answered.
     pub(super) async fn run(&mut self) -> bool {
         loop {
             match self.next() {
                 Step::Tell(names) => self.tell(names).await,
                 Step::Complete => return true,
-                Step::Incomplete => return false,
+                Step::Incomplete => {
+                    let owing = self.contacts_of(self.rounds.missing());
+                    self.inner.members.owe(&owing, &self.order.scope);
+                    return false;
+                }
             }
         }
     }
 
-    /// Goes on until complete. `covering` is called before each round that restarts the count: whatever has been asked for by
-    /// then is covered by the full rounds to come.
-    pub(super) async fn persist(&mut self, mut covering: impl FnMut()) {
-        self.rounds.be_patient();
-        let mut pause = BACK_OFF.0;
-        loop {
-            if self.rounds.missing().is_empty() {
-                pause = BACK_OFF.0;
-            } else {
-                sleep(jittered(pause)).await;
-                pause = (pause * 2).min(BACK_OFF.1);
-            }
-            let step = self.next();
-            if self.rounds.nothing_counts_yet() {
-                covering();
-            }
-            match step {
-                Step::Tell(names) => self.tell(names).await,
-                Step::Complete | Step::Incomplete => return,
-            }
-        }
-    }
-
-    /// From now on it is everything that is to be forgotten.
-    pub(super) fn widen(&mut self) {
-        self.order.scope = Scope::All;
-        self.start_over();
-    }
-
-    pub(super) fn start_over(&mut self) {
-        self.rounds.start_over();
+    /// What has to be told once more when discovery has said who is there; `None` when it had.
+    pub(super) fn missed_the_ring(&self) -> Option<Scope> {
+        let missed = self.rounds.missing().contains(THE_RING);
+        missed.then(|| self.order.scope.clone())
     }
 
     pub(super) fn report(&self, complete: bool) -> Report {
@@ -116,7 +90,19 @@ impl Course {
         self.rounds.next(names)
     }
 
+    fn contacts_of(&self, names: &BTreeSet<String>) -> Vec<Contact> {
+        let contact = |name: &String| {
+            let url = self.urls.get(name).filter(|url| *url != THE_RING)?;
+            Some(Contact {
+                name: name.clone(),
+                url: url.clone(),
+            })
+        };
+        names.iter().filter_map(contact).collect()
+    }
+
     async fn tell(&mut self, names: Vec<String>) {
+        self.order.unanswered = self.contacts_of(self.rounds.announced());
         if names.contains(&self.order.from) {
             self.apply();
         }
@@ -149,6 +135,9 @@ impl Course {
 
     /// This node's own part.
     fn apply(&mut self) {
+        self.inner
+            .members
+            .owe(&self.order.unanswered, &self.order.scope);
         let dropped = (self.inner.apply)(&self.order.scope);
         let ack = Ack {
             name: self.order.from.clone(),
@@ -161,7 +150,8 @@ impl Course {
     }
 }
 
-async fn ask(
+/// Gives an order to a node, and waits so long for its answer.
+pub(super) async fn ask(
     inner: &Inner,
     order: &Order,
     name: String,

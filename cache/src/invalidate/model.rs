@@ -18,6 +18,7 @@ const TWO_WRITES: Plan = Plan {
     rounds: 2,
     flights: 3,
     lost: 0,
+    deaths: 0,
     joins: false,
     sidecar: false,
     mutant: None,
@@ -45,10 +46,34 @@ const A_NODE_JOINS_TWO_WRITES: Plan = Plan {
     ..TWO_WRITES
 };
 
-/// Orders or their answers get lost; the call has promised nothing then, its retries do.
+/// Orders or their answers get lost; the call has promised nothing then, what is collected does.
 const LOST_ORDERS: Plan = Plan {
-    flights: 3,
+    flights: 2,
     lost: 3,
+    ..MANY_FLIGHTS
+};
+
+/// The same, and a node dies at any moment: the coordinator, one that remembers, or one that owes.
+const LOST_ORDERS_AND_A_DEATH: Plan = Plan {
+    flights: 2,
+    lost: 2,
+    deaths: 1,
+    ..MANY_FLIGHTS
+};
+
+/// Two nodes owe at a time.
+#[cfg(not(debug_assertions))]
+const TWO_OWE: Plan = Plan {
+    flights: 2,
+    lost: 4,
+    ..MANY_FLIGHTS
+};
+
+/// A node owes, and another one starts.
+const A_NODE_JOINS_WHILE_ONE_OWES: Plan = Plan {
+    flights: 2,
+    lost: 2,
+    joins: true,
     ..MANY_FLIGHTS
 };
 
@@ -130,6 +155,44 @@ fn no_read_is_stale_at_a_sidecar_that_nobody_knows() {
 #[test]
 fn no_read_is_stale_at_a_sidecar_while_a_node_joins() {
     holds("beside, a node joins", BESIDE_WHILE_A_NODE_JOINS);
+}
+
+#[test]
+fn no_read_is_stale_once_nobody_remembers_a_debt_whoever_died() {
+    holds("lost orders, a death", LOST_ORDERS_AND_A_DEATH);
+}
+
+/// Minutes in a dev build.
+#[cfg(not(debug_assertions))]
+#[test]
+fn no_read_is_stale_once_two_have_paid() {
+    holds("two owe", TWO_OWE);
+}
+
+#[test]
+fn no_read_is_stale_when_a_node_joins_while_one_owes() {
+    holds("a node joins, one owes", A_NODE_JOINS_WHILE_ONE_OWES);
+}
+
+#[test]
+fn a_debt_that_only_the_coordinator_remembered_would_be_stale() {
+    fails(Mutant::OnlyTheCoordinatorRemembers, LOST_ORDERS_AND_A_DEATH);
+}
+
+#[test]
+fn copying_what_a_node_knows_that_owes_would_be_stale() {
+    fails(Mutant::AsksWhoOwes, LOST_ORDERS);
+}
+
+#[cfg(not(debug_assertions))]
+#[test]
+fn collecting_without_a_word_of_who_else_owes_would_be_stale() {
+    fails(Mutant::TellsOfNoOtherDebt, TWO_OWE);
+}
+
+#[test]
+fn a_joiner_that_heard_of_no_debt_would_be_stale() {
+    fails(Mutant::JoinerHearsOfNoDebt, A_NODE_JOINS_WHILE_ONE_OWES);
 }
 
 #[test]

@@ -5,13 +5,17 @@
 //! copied during the first, and voids the tickets of copies that are under way. That holds only because a node answers a
 //! peer from its own reads of S3, never with a copied head: else two nodes that take each other for the home
 //! hand an old head back and forth behind any number of rounds. `model.rs` tries all of this.
+//!
+//! A node that does not answer owes the invalidation, and each round's order names those that have not answered before. The
+//! caller hears of an incomplete one only when the others have heard in an order who owes it, and so remember it even if the
+//! coordinator dies.
 
 use std::collections::BTreeSet;
 
 /// Full rounds in a row that every node of one set has to answer.
 const ROUNDS: u8 = 2;
 
-/// Rounds in a row with somebody missing, after which the caller gets its answer and the rest goes on behind.
+/// Rounds in a row with somebody missing, after which the caller gets its answer.
 const LAME_ROUNDS: u8 = 2;
 
 /// A caller is not kept longer than this, even if nodes come and go all the time.
@@ -34,15 +38,14 @@ pub(super) struct Rounds<N> {
     set: BTreeSet<N>,
     waiting: BTreeSet<N>,
     failed: BTreeSet<N>,
-    /// The round under way tells everybody, not only those that failed before.
-    whole: bool,
+    /// Those that have not answered in some round before the one under way; its order names them.
+    announced: BTreeSet<N>,
     /// The set grew during the round.
     grown: bool,
     clean: u8,
     lame: u8,
     begun: u8,
     needed: u8,
-    patient: bool,
 }
 
 impl<N: Ord + Clone> Rounds<N> {
@@ -52,13 +55,12 @@ impl<N: Ord + Clone> Rounds<N> {
             set: BTreeSet::from([me]),
             waiting: BTreeSet::new(),
             failed: BTreeSet::new(),
-            whole: false,
+            announced: BTreeSet::new(),
             grown: false,
             clean: 0,
             lame: 0,
             begun: 0,
             needed: ROUNDS,
-            patient: false,
         }
     }
 
@@ -71,15 +73,14 @@ impl<N: Ord + Clone> Rounds<N> {
         if self.clean >= self.needed {
             return Step::Complete;
         }
-        if !self.patient && (self.lame >= LAME_ROUNDS || self.begun >= MAX_ROUNDS) {
+        // Who has answered both rounds is not among those announced, so the others remember exactly who may hold something old.
+        let all_announced = self.failed.is_subset(&self.announced);
+        if self.lame >= LAME_ROUNDS && all_announced || self.begun >= MAX_ROUNDS {
             return Step::Incomplete;
         }
-        // Those that answer lose what they hold with every round, so while somebody is missing only the missing are asked.
-        self.whole = !self.patient || self.failed.is_empty();
-        let told = if self.whole { &self.set } else { &self.failed };
-        self.waiting = told.clone();
-        self.failed.clear();
-        self.begun = self.begun.saturating_add(1);
+        self.announced.append(&mut self.failed);
+        self.waiting = self.set.clone();
+        self.begun += 1;
         Step::Tell(self.waiting.iter().cloned().collect())
     }
 
@@ -99,25 +100,14 @@ impl<N: Ord + Clone> Rounds<N> {
         }
     }
 
-    /// From now on there is no caller who waits: go on until complete.
-    pub(super) fn be_patient(&mut self) {
-        self.patient = true;
-    }
-
-    /// Start over: what is to be forgotten has become more.
-    pub(super) fn start_over(&mut self) {
-        self.clean = 0;
-        self.whole = false;
-    }
-
     /// Those that did not answer when last told.
     pub(super) fn missing(&self) -> &BTreeSet<N> {
         &self.failed
     }
 
-    /// True while no full round counts yet: an invalidation that comes now is still covered by those to come.
-    pub(super) fn nothing_counts_yet(&self) -> bool {
-        self.clean == 0
+    /// Those that have not answered in some round before this one.
+    pub(super) fn announced(&self) -> &BTreeSet<N> {
+        &self.announced
     }
 
     #[cfg(test)]
@@ -138,23 +128,24 @@ impl<N: Ord + Clone> Rounds<N> {
             set: all(&self.set),
             waiting: all(&self.waiting),
             failed: all(&self.failed),
+            announced: all(&self.announced),
             ..self.clone()
         }
     }
 
     fn close(&mut self) {
-        let unchanged = self.whole && !self.grown;
-        self.clean = if unchanged && self.failed.is_empty() {
+        let told_all = self.begun > 0 && !self.grown;
+        let answered = self.failed.is_empty();
+        self.clean = if told_all && answered {
             self.clean + 1
         } else {
             0
         };
-        self.lame = if unchanged && !self.failed.is_empty() {
+        self.lame = if told_all && !answered {
             self.lame + 1
         } else {
             0
         };
-        self.whole = false;
         self.grown = false;
     }
 
@@ -164,10 +155,14 @@ impl<N: Ord + Clone> Rounds<N> {
             self.set.remove(gone);
         }
         self.failed.retain(|name| known.contains(name));
+        if self.failed.is_empty() {
+            self.lame = 0;
+        }
         let before = self.set.len();
         self.set.extend(known);
         if self.set.len() > before {
             self.clean = 0;
+            self.lame = 0;
         }
     }
 }

@@ -207,6 +207,11 @@ impl Roll {
         self.nodes.iter().map(contact).collect()
     }
 
+    /// Where a contact listens.
+    pub(super) fn url(&self, name: &str) -> Option<&str> {
+        self.nodes.get(name).map(|node| &*node.url)
+    }
+
     /// Whether a contact has been silent for so long that it is asked less often.
     pub(super) fn long_silent(&self, name: &str, now: Duration) -> bool {
         self.nodes
@@ -269,6 +274,7 @@ impl Roll {
             boot: self.boot,
             leaving: self.phase == State::Leaving,
             sidecar: self.sidecar,
+            joining: self.phase == State::Joining,
             members: self.vouched(),
         }
     }
@@ -278,6 +284,7 @@ impl Roll {
             name: self.me.name.clone(),
             boot: self.boot,
             members: self.vouched(),
+            owing: Vec::new(),
         }
     }
 

@@ -1,4 +1,5 @@
-//! What nodes say to each other, as JSON. Every node of a cache runs the same version.
+//! What nodes say to each other, as JSON. During a rolling update two versions talk to each other: what is new
+//! has a default, and what is unknown is passed over.
 
 use std::ops::Range;
 
@@ -29,8 +30,20 @@ pub struct Hello {
     /// It is in no ring and is to be told nothing: it only wants to know who answers.
     #[serde(default)]
     pub sidecar: bool,
+    /// It does not serve yet, and wants to hear who owes what.
+    #[serde(default)]
+    pub joining: bool,
     /// Everyone it knows.
     pub members: Vec<Contact>,
+}
+
+/// A node that has not answered some invalidations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owing {
+    /// The node.
+    pub node: Contact,
+    /// What it has to forget.
+    pub scopes: Vec<Scope>,
 }
 
 /// The answer to [`Hello`].
@@ -42,6 +55,9 @@ pub struct Welcome {
     pub boot: u64,
     /// Everyone it knows.
     pub members: Vec<Contact>,
+    /// Who owes what, for one that is joining.
+    #[serde(default)]
+    pub owing: Vec<Owing>,
 }
 
 /// "Forget this": one round of an invalidation.
@@ -51,6 +67,9 @@ pub struct Order {
     pub scope: Scope,
     /// The node that coordinates.
     pub from: String,
+    /// Those that have not answered so far. Who is told of them remembers that they owe it.
+    #[serde(default)]
+    pub unanswered: Vec<Contact>,
 }
 
 /// The answer to [`Order`]: forgotten, and reads under way are fenced.

@@ -57,6 +57,8 @@ pub(super) struct Plan {
     pub(super) flights: usize,
     /// Orders that go unanswered.
     pub(super) lost: u8,
+    /// Nodes that die.
+    pub(super) deaths: u8,
     /// The last node starts in the middle.
     pub(super) joins: bool,
     /// The first one is a sidecar: it asks for each read anew, stores no head, and nobody knows it. It knows one of the others.
@@ -77,6 +79,10 @@ pub(super) enum Mutant {
     LossIsSuccess,
     SidecarBelieves,
     SidecarJoins,
+    OnlyTheCoordinatorRemembers,
+    AsksWhoOwes,
+    TellsOfNoOtherDebt,
+    JoinerHearsOfNoDebt,
 }
 
 impl Plan {
@@ -119,6 +125,8 @@ pub(super) enum Event {
     Starts { knows: u8 },
     Hello { to: usize },
     Serves,
+    Pays { call: usize, to: usize, by: usize },
+    Dies { at: usize },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,6 +144,8 @@ struct Node {
     knows: u8,
     /// Bits of the nodes that it said hello to.
     greeted: u8,
+    /// Bits of the nodes that owe it each invalidation, as it remembers.
+    owing: [u8; CALLS],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -188,6 +198,8 @@ enum Call {
     },
     /// Its answer is that of the one before (a mutant).
     Shares(u8),
+    /// The caller has heard 207; the promise holds once nobody remembers a debt.
+    Incomplete(u8),
     Done,
 }
 
@@ -198,9 +210,12 @@ pub(super) struct World {
     /// No reader that starts now may see less.
     floor: u8,
     lost: u8,
+    deaths: u8,
     nodes: [Node; NODES],
     flights: [Option<Flight>; MAX_FLIGHTS],
     calls: [Call; CALLS],
+    /// The node of each invalidation.
+    coordinators: [usize; CALLS],
 }
 
 fn bit(node: usize) -> u8 {
@@ -229,11 +244,13 @@ impl World {
             serving: at < first,
             knows: knows(at),
             greeted: 0,
+            owing: [0; CALLS],
         };
         Self {
             s3: 0,
             floor: 0,
             lost: 0,
+            deaths: 0,
             nodes: [node(0), node(1), node(2)],
             flights: [None; MAX_FLIGHTS],
             calls: [0, 1].map(|call| {
@@ -243,6 +260,7 @@ impl World {
                     Call::Done
                 }
             }),
+            coordinators: [0, 1],
         }
     }
 
@@ -281,6 +299,8 @@ impl World {
         self.reads(plan, &mut add);
         self.flights(plan, &mut add);
         self.invalidations(plan, &mut add);
+        self.debts(plan, &mut add);
+        self.dying(plan, &mut add);
         if plan.joins {
             self.joining(plan, &mut add);
         }
@@ -297,11 +317,13 @@ impl World {
             if !self.nodes[at].serving {
                 continue;
             }
-            // Each node may take any node that it knows for the home; a sidecar's discovery is another one's.
+            // Each node may take any node that it knows for the home, but for those that owe; a sidecar's discovery is another one's.
             let homes = if plan.is_sidecar(at) {
                 self.serving()
-            } else {
+            } else if plan.mutant == Some(Mutant::AsksWhoOwes) {
                 self.nodes[at].knows
+            } else {
+                self.nodes[at].knows & !self.nodes[at].owing.iter().fold(0, |all, bits| all | bits)
             };
             for home in nodes_of(homes) {
                 if self.open(at, home != at).is_some() {
@@ -354,7 +376,9 @@ impl World {
     fn invalidations(&self, plan: Plan, add: &mut impl FnMut(Event, World)) {
         for call in 0..CALLS {
             match &self.calls[call] {
-                Call::NotYet if usize::from(self.s3) > call => {
+                Call::NotYet
+                    if usize::from(self.s3) > call && self.runs(self.coordinators[call]) =>
+                {
                     let mut world = self.clone();
                     world.call(plan, call);
                     add(Event::Invalidate { call }, world);
@@ -367,6 +391,7 @@ impl World {
                 Call::Running { told, .. } => {
                     for at in nodes_of(*told) {
                         let mut world = self.clone();
+                        world.remember(plan, call, at);
                         world.forget(plan, at);
                         if self.lost < plan.lost {
                             let mut world = world.clone();
@@ -385,11 +410,77 @@ impl World {
         }
     }
 
+    /// Whoever remembers a debt collects it.
+    fn debts(&self, plan: Plan, add: &mut impl FnMut(Event, World)) {
+        for by in 0..NODES {
+            for call in 0..CALLS {
+                for to in nodes_of(self.nodes[by].owing[call]) {
+                    let mut world = self.clone();
+                    if plan.mutant != Some(Mutant::TellsOfNoOtherDebt) {
+                        world.nodes[to].owing[call] |= self.nodes[by].owing[call] & !bit(to);
+                    }
+                    world.forget(plan, to);
+                    world.nodes[by].owing[call] &= !bit(to);
+                    add(Event::Pays { call, to, by }, world);
+                }
+            }
+        }
+    }
+
+    fn dying(&self, plan: Plan, add: &mut impl FnMut(Event, World)) {
+        if self.deaths == plan.deaths {
+            return;
+        }
+        for at in (0..NODES).filter(|at| self.runs(*at)) {
+            let mut world = self.clone();
+            world.deaths += 1;
+            world.die(plan, at);
+            add(Event::Dies { at }, world);
+        }
+    }
+
+    /// What it knows goes with it; what others ask of it fails.
+    fn die(&mut self, plan: Plan, at: usize) {
+        for call in 0..CALLS {
+            if let Call::Running { told, .. } = self.calls[call] {
+                if self.coordinators[call] == at {
+                    self.calls[call] = Call::Done;
+                } else if told & bit(at) != 0 {
+                    self.hear(plan, call, at, false);
+                    self.lost -= 1;
+                }
+            }
+        }
+        let node = &mut self.nodes[at];
+        (node.head, node.serving, node.knows, node.greeted) = (None, false, 0, 0);
+        node.owing = [0; CALLS];
+        for other in &mut self.nodes {
+            other.knows &= !bit(at);
+            other.greeted &= !bit(at);
+            for bits in &mut other.owing {
+                *bits &= !bit(at);
+            }
+        }
+        let gone = self
+            .flights
+            .map(|flight| flight.is_some_and(|flight| flight.at == at));
+        for flight in &mut self.flights {
+            *flight = flight.filter(|flight| match flight.stage {
+                Stage::Asked(home) => flight.at != at && home != at,
+                Stage::Waits(on) => flight.at != at && !gone[on],
+                _ => flight.at != at,
+            });
+        }
+    }
+
     fn joining(&self, plan: Plan, add: &mut impl FnMut(Event, World)) {
         let me = NODES - 1;
         let node = &self.nodes[me];
         if node.knows == 0 {
-            for knows in (1..bit(me)).filter(|knows| !plan.sidecar || knows & bit(SIDECAR) == 0) {
+            for knows in (1..bit(me)).filter(|knows| {
+                let alive = knows & !self.alive() == 0;
+                alive && !(plan.sidecar && knows & bit(SIDECAR) != 0)
+            }) {
                 let mut world = self.clone();
                 world.nodes[me].knows = knows | bit(me);
                 add(Event::Starts { knows }, world);
@@ -404,6 +495,11 @@ impl World {
             world.nodes[to].knows |= bit(me);
             world.nodes[me].knows |= self.nodes[to].knows;
             world.nodes[me].greeted |= bit(to);
+            if plan.mutant != Some(Mutant::JoinerHearsOfNoDebt) {
+                for call in 0..CALLS {
+                    world.nodes[me].owing[call] |= self.nodes[to].owing[call] & !bit(me);
+                }
+            }
             add(Event::Hello { to }, world);
         }
         let heard = node.knows == node.greeted | bit(me);
@@ -412,6 +508,10 @@ impl World {
             world.nodes[me].serving = true;
             add(Event::Serves, world);
         }
+    }
+
+    fn runs(&self, at: usize) -> bool {
+        self.nodes[at].knows & bit(at) != 0
     }
 
     fn serving(&self) -> u8 {
@@ -485,6 +585,29 @@ impl World {
         }
     }
 
+    /// The order of a round names those that have not answered before.
+    fn remember(&mut self, plan: Plan, call: usize, at: usize) {
+        let Call::Running { rounds, .. } = &self.calls[call] else {
+            return;
+        };
+        let mut owing = rounds
+            .announced()
+            .iter()
+            .fold(0, |bits, node| bits | bit(*node));
+        if plan.mutant == Some(Mutant::OnlyTheCoordinatorRemembers) && at != self.coordinators[call]
+        {
+            owing = 0;
+        }
+        owing &= self.alive() & !bit(at);
+        self.nodes[at].owing[call] |= owing;
+    }
+
+    fn alive(&self) -> u8 {
+        (0..NODES)
+            .filter(|node| self.runs(*node))
+            .fold(0, |bits, node| bits | bit(node))
+    }
+
     fn call(&mut self, plan: Plan, call: usize) {
         let target = self.s3;
         let under_way = self
@@ -495,7 +618,7 @@ impl World {
             self.calls[call] = Call::Shares(target);
             return;
         }
-        let rounds = Rounds::new(call).satisfied_by(plan.rounds);
+        let rounds = Rounds::new(self.coordinators[call]).satisfied_by(plan.rounds);
         self.calls[call] = Call::Running {
             target,
             rounds: Rc::new(rounds),
@@ -507,7 +630,8 @@ impl World {
 
     /// The coordinator looks whom it knows and begins a round, or is done.
     fn round(&mut self, plan: Plan, call: usize) {
-        let knows = self.nodes[call].knows;
+        let me = self.coordinators[call];
+        let (knows, alive) = (self.nodes[me].knows, self.alive());
         let Call::Running {
             target,
             rounds,
@@ -523,15 +647,25 @@ impl World {
         } else {
             knows
         };
-        let mut step = rounds.next(nodes_of(contacts));
-        if step == Step::Incomplete {
-            // The caller hears 207, and the work goes on behind.
-            rounds.be_patient();
-            step = rounds.next(nodes_of(contacts));
-        }
-        match step {
-            Step::Tell(names) => *told = names.into_iter().fold(0, |bits, name| bits | bit(name)),
-            Step::Complete | Step::Incomplete => {
+        match rounds.next(nodes_of(contacts)) {
+            Step::Tell(names) => {
+                *told = names.into_iter().fold(0, |bits, name| bits | bit(name));
+                // Who has died meanwhile answers nothing.
+                for dead in nodes_of(*told & !alive) {
+                    *told &= !bit(dead);
+                    rounds.fail(&dead);
+                }
+            }
+            // The caller hears 207, and everybody remembers.
+            Step::Incomplete => {
+                let missing = rounds
+                    .missing()
+                    .iter()
+                    .fold(0, |bits, node| bits | bit(*node));
+                self.nodes[me].owing[call] |= missing & alive;
+                self.calls[call] = Call::Incomplete(*target);
+            }
+            Step::Complete => {
                 let mut promised = *target;
                 self.calls[call] = Call::Done;
                 for other in &mut self.calls {
@@ -565,13 +699,15 @@ impl World {
             rounds.fail(&at);
         }
         // What an answer names is known from then on.
+        let me = self.coordinators[call];
         if answered && !names_nobody {
-            self.nodes[call].knows |= members;
+            self.nodes[me].knows |= members;
         }
     }
 
     /// Leaves out what makes no difference any more, so that fewer states are different.
     fn settle(&mut self, plan: Plan) {
+        self.settle_debts();
         let last = plan.writes;
         let (s3, floor) = (self.s3, self.floor);
         for flight in self.flights.iter_mut().flatten() {
@@ -607,9 +743,22 @@ impl World {
         }
         self.renumber();
         if !plan.joins && !plan.sidecar {
-            self.name_anew();
+            self.name_anew(plan.lost > 0);
         }
         self.line_up();
+    }
+
+    /// What nobody remembers any more is promised.
+    fn settle_debts(&mut self) {
+        for call in 0..CALLS {
+            let owed = self.nodes.iter().any(|node| node.owing[call] != 0);
+            if let Call::Incomplete(target) = self.calls[call]
+                && !owed
+            {
+                self.floor = self.floor.max(target);
+                self.calls[call] = Call::Done;
+            }
+        }
     }
 
     /// A ticket is valid or not; which number it bears does not matter.
@@ -630,9 +779,9 @@ impl World {
     }
 
     /// Nodes that all know each other differ in nothing but their place: they are put in the order of what they hold.
-    fn name_anew(&mut self) {
+    fn name_anew(&mut self, lost: bool) {
         let mut order: [usize; NODES] = [0, 1, 2];
-        order.sort_by_cached_key(|node| self.looks(*node));
+        order.sort_by_cached_key(|node| self.looks(*node, lost));
         if order == [0, 1, 2] {
             return;
         }
@@ -641,6 +790,15 @@ impl World {
             names[old] = new;
         }
         self.nodes = order.map(|old| self.nodes[old].clone());
+        let renamed = |bits: u8| nodes_of(bits).fold(0, |bits, node| bits | bit(names[node]));
+        for node in &mut self.nodes {
+            node.knows = renamed(node.knows);
+            node.owing = node.owing.map(renamed);
+        }
+        // Where nobody owes anything, all coordinators are alike: each knows everybody.
+        if lost {
+            self.coordinators = self.coordinators.map(|node| names[node]);
+        }
         for flight in self.flights.iter_mut().flatten() {
             flight.at = names[flight.at];
             if let Stage::Asked(home) = &mut flight.stage {
@@ -656,8 +814,20 @@ impl World {
     }
 
     /// What tells a node from another, but for its place.
-    fn looks(&self, node: usize) -> u64 {
-        let mut looks = self.nodes[node].looks();
+    fn looks(&self, node: usize, lost: bool) -> u64 {
+        let one = &self.nodes[node];
+        let mut looks = one.bare_looks() << 3 | u64::from(one.knows.count_ones());
+        for call in 0..CALLS {
+            let owes = self
+                .nodes
+                .iter()
+                .filter(|other| other.owing[call] & bit(node) != 0);
+            looks = looks << 2 | u64::from(one.owing[call].count_ones());
+            looks = looks << 2 | owes.count() as u64;
+            let coordinates =
+                lost && self.coordinators[call] == node && self.calls[call] != Call::Done;
+            looks = looks << 1 | u64::from(coordinates);
+        }
         for call in &self.calls {
             if let Call::Running { rounds, told, .. } = call {
                 let bits = u64::from(told & bit(node) != 0)
@@ -668,10 +838,10 @@ impl World {
         // Summed, so that the order of the reads does not matter.
         for flight in self.flights.iter().flatten() {
             if flight.at == node {
-                looks += flight.looks() << 12;
+                looks += flight.looks() << 32;
             }
             if flight.stage == Stage::Asked(node) {
-                looks += 1 << 40;
+                looks += 1 << 52;
             }
         }
         looks
@@ -700,13 +870,19 @@ impl World {
 
 impl Node {
     fn looks(&self) -> u64 {
+        let owing = self
+            .owing
+            .iter()
+            .fold(0, |all, bits| all << 3 | u64::from(*bits));
+        self.bare_looks() << 12 | owing << 6 | u64::from(self.knows) << 3 | u64::from(self.greeted)
+    }
+
+    /// Its looks but for what it knows of others.
+    fn bare_looks(&self) -> u64 {
         let head = self.head.map_or(0, |head| {
             1 + u64::from(head.version) * 2 + u64::from(head.copied)
         });
-        head << 7
-            | u64::from(self.serving) << 6
-            | u64::from(self.knows) << 3
-            | u64::from(self.greeted)
+        head << 1 | u64::from(self.serving)
     }
 }
 
@@ -733,7 +909,7 @@ impl Hash for World {
         let mut words = [0_u64; 3];
         words[0] = u64::from(self.s3) << 4 | u64::from(self.floor) << 2 | u64::from(self.lost);
         for node in &self.nodes {
-            words[0] = words[0] << 10 | node.looks();
+            words[0] = words[0] << 16 | node.looks();
         }
         for (at, flight) in self.flights.iter().enumerate() {
             let bits = flight.map_or(0, |flight| {
@@ -751,12 +927,13 @@ impl Hash for World {
                     Call::NotYet => 0,
                     Call::Shares(_) => 1,
                     Call::Done => 2,
+                    Call::Incomplete(target) => 3 | u64::from(*target) << 3,
                     Call::Running {
                         target,
                         rounds,
                         told,
                     } => {
-                        let counted = u64::from(rounds.nothing_counts_yet());
+                        let counted = u64::from(rounds.announced().is_empty());
                         4 | u64::from(*target) << 3 | counted << 5 | u64::from(*told) << 6
                     }
                 };

@@ -53,6 +53,7 @@ impl Caller for Network {
                 name,
                 boot: 1,
                 members: vec![],
+                owing: vec![],
             })
         })
     }

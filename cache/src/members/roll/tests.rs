@@ -33,6 +33,7 @@ fn hello(name: &str, boot: u64) -> Hello {
         boot,
         leaving: false,
         sidecar: false,
+        joining: false,
         members: vec![],
     }
 }
@@ -42,6 +43,7 @@ fn welcome(name: &str, boot: u64) -> Welcome {
         name: name.to_owned(),
         boot,
         members: vec![],
+        owing: vec![],
     }
 }
 

@@ -1,0 +1,86 @@
+//! Going after those that owe an invalidation. Every node that knows of a debt asks for it, so it does not matter who
+//! coordinated, or whether that node still lives; to forget twice costs a read of what was invalidated anyway.
+//!
+//! Until a node has paid, nothing that it knows of objects is copied (`Members::owes`). So the others need not forget again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::Inner;
+use super::course::ask;
+use crate::members::{Members, jittered};
+use crate::peer::Order;
+
+/// Between two attempts at a node that does not answer: at first, and at most.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(800));
+
+/// Between two looks whether discovery has spoken.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Asks each node that owes something, from the moment at which it does.
+pub(super) async fn whenever_noted(inner: Arc<Inner>) {
+    let stop = inner.stop.clone();
+    let work = async {
+        loop {
+            inner.members.somebody_owes().await;
+            for name in inner.members.owing() {
+                if inner.asked().insert(name.clone()) {
+                    tokio::spawn(collect(Arc::clone(&inner), name));
+                }
+            }
+        }
+    };
+    stop.run_until_cancelled(work).await;
+}
+
+async fn collect(inner: Arc<Inner>, name: String) {
+    let work = collect_all(&inner, &name);
+    if inner.stop.run_until_cancelled(work).await.is_none() {
+        inner.asked().remove(&name);
+    }
+}
+
+/// Comes back when the node owes nothing, or is gone; it is not among the asked any more then.
+async fn collect_all(inner: &Inner, name: &str) {
+    let mut pause = BACK_OFF.0;
+    loop {
+        let Some((url, debt)) = inner.members.debt(name) else {
+            // Looked at once more under the lock: a debt that is noted now starts another.
+            let mut asked = inner.asked();
+            if inner.members.debt(name).is_none() {
+                asked.remove(name);
+                return;
+            }
+            continue;
+        };
+        let order = Order {
+            scope: debt.scope.clone(),
+            from: inner.members.name().to_owned(),
+            unanswered: inner.members.also_owing(&debt.scope, name),
+        };
+        match ask(inner, &order, name.to_owned(), url).await.1 {
+            Ok(ack) => {
+                inner.members.paid(name, &debt);
+                inner.members.learn(&ack.members);
+                pause = BACK_OFF.0;
+            }
+            Err(error) => {
+                tracing::debug!(node = name, %error, scope = ?order.scope, "what is owed went unanswered again");
+                tokio::select! {
+                    () = sleep(jittered(pause)) => {}
+                    () = inner.members.until_back(name) => {}
+                }
+                pause = (pause * 2).min(BACK_OFF.1);
+            }
+        }
+    }
+}
+
+/// Waits until discovery has said who is there.
+pub(super) async fn until_the_ring_is_known(members: &Members) {
+    while !members.know_the_ring() {
+        sleep(jittered(LOOK)).await;
+    }
+}
