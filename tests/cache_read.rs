@@ -3,6 +3,7 @@
 mod flight;
 mod fresh;
 mod large;
+mod odd;
 mod overwrite;
 mod parts;
 mod small;

@@ -5,6 +5,7 @@ pub(crate) mod door;
 pub(crate) mod http;
 pub(crate) mod kubernetes;
 pub(crate) mod node;
+pub(crate) mod odd;
 pub(crate) mod operator;
 pub(crate) mod readme;
 pub(crate) mod s3;

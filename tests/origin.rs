@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use falcon_cache::object::ObjectId;
+use falcon_cache::object::{Head, ObjectId};
 use falcon_cache::origin::{Body, Error, Origin, Settings};
 use tempfile::TempDir;
 
@@ -85,6 +85,19 @@ async fn made(settings: Settings) -> Origin {
 
 fn object(key: &str) -> ObjectId {
     ObjectId::new("bucket", key).unwrap()
+}
+
+/// The header fields that are stored with a version.
+fn fields(head: &Head) -> Vec<(String, String)> {
+    let shown = |(name, value): (&str, &[u8])| {
+        let value = String::from_utf8_lossy(value).into_owned();
+        (name.to_owned(), value)
+    };
+    head.fields.iter().map(shown).collect()
+}
+
+fn owned((name, value): (&str, &str)) -> (String, String) {
+    (name.to_owned(), value.to_owned())
 }
 
 async fn all(mut body: Body) -> Result<Bytes, Arc<Error>> {

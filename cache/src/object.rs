@@ -177,19 +177,24 @@ impl Head {
     /// Bytes that this head takes in memory, its strings included.
     pub fn memory_bytes(&self) -> u64 {
         let texts = [
-            self.etag.as_str(),
-            self.fields.as_str(),
-            self.checksums.as_str(),
+            self.etag.as_str().as_bytes(),
+            self.fields.as_bytes(),
+            self.checksums.as_bytes(),
         ];
-        (size_of::<Self>() + texts.map(str::len).iter().sum::<usize>()) as u64
+        (size_of::<Self>() + texts.map(<[u8]>::len).iter().sum::<usize>()) as u64
     }
 
     /// True when the stored `Cache-Control` names one of the directives (without its value).
     pub fn cache_control_has(&self, directives: &[&str]) -> bool {
-        self.fields.get("cache-control").is_some_and(|value| {
-            value.split(',').any(|part| {
-                let name = part.split('=').next().unwrap_or_default().trim();
-                directives.iter().any(|it| name.eq_ignore_ascii_case(it))
+        // Several lines of it are one list.
+        let lines = self.fields.iter();
+        let mut values = lines.filter(|(name, _)| name.eq_ignore_ascii_case("cache-control"));
+        values.any(|(_, value)| {
+            value.split(|byte| *byte == b',').any(|part| {
+                let name = part.split(|byte| *byte == b'=').next();
+                let name = name.unwrap_or_default().trim_ascii();
+                let is_it = |it: &&str| name.eq_ignore_ascii_case(it.as_bytes());
+                directives.iter().any(is_it)
             })
         })
     }
@@ -319,9 +324,8 @@ impl ByteRange {
                 Some(first..last.saturating_add(1).min(size))
             }
             Self::From(first) if first < size => Some(first..size),
-            Self::Suffix(length) if length > 0 && size > 0 => {
-                Some(size.saturating_sub(length)..size)
-            }
+            // Of an empty object, too: all of its bytes are among its last ones (RFC 9110, 14.1.2).
+            Self::Suffix(length) if length > 0 => Some(size.saturating_sub(length)..size),
             _ => None,
         }
     }
@@ -405,7 +409,8 @@ mod tests {
         assert_eq!(ByteRange::Suffix(3).resolve(10), Some(7..10));
         assert_eq!(ByteRange::Suffix(30).resolve(10), Some(0..10));
         assert_eq!(ByteRange::Suffix(0).resolve(10), None);
-        assert_eq!(ByteRange::Suffix(1).resolve(0), None);
+        assert_eq!(ByteRange::Suffix(1).resolve(0), Some(0..0));
+        assert_eq!(ByteRange::From(0).resolve(0), None);
     }
 
     #[test]

@@ -9,7 +9,9 @@ mod connector;
 mod credentials;
 mod error;
 mod forward;
+mod head;
 mod list;
+mod raw;
 mod read;
 mod upload;
 mod write;
@@ -30,7 +32,7 @@ pub use body::Body;
 pub use error::Error;
 pub use forward::{Answer, Forward, Incoming, Payload};
 pub use list::{Buckets, Entry, Listed};
-pub use read::{Reply, Revalidation, parse_content_range};
+pub use read::{Reply, parse_content_range};
 pub use upload::Upload;
 pub use write::Headers;
 

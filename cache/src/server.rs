@@ -46,6 +46,9 @@ use turns::Turn;
 /// The most bytes of a request's head. A key of 1,024 bytes takes 3 KiB percent-encoded; S3's user metadata is at most 2 KiB.
 const HEAD_BYTES: usize = 64 * 1024;
 
+/// The most fields of a request's head: user metadata of 2 KiB may be some hundred short entries.
+const HEAD_FIELDS: usize = 1024;
+
 /// What the HTTP library keeps of a connection's bytes, either way, beside the piece that passes this mark.
 /// It has to hold a head.
 const BUFFER_BYTES: usize = 2 * HEAD_BYTES;
@@ -187,6 +190,7 @@ where
             // The wire knows when a connection is idle; the library does not see what the fast path answers.
             .header_read_timeout(None)
             .max_header_size(HEAD_BYTES)
+            .max_headers(HEAD_FIELDS)
             .max_buf_size(BUFFER_BYTES)
             .pipeline_flush(false)
             .serve_connection(TokioIo::new(wire), handler)

@@ -56,6 +56,7 @@ static CONNECTOR: LazyLock<HttpConnector> = LazyLock::new(|| {
 pub(crate) async fn send(request: Request<Bytes>) -> Result<http::Response<Incoming>, Error> {
     let client = Client::builder(TokioExecutor::new())
         .pool_max_idle_per_host(0)
+        .http1_max_headers(1024)
         .build(CONNECTOR.clone());
     Ok(client.request(request.map(Full::new)).await?)
 }

@@ -58,13 +58,11 @@ impl Headers for HeaderMap {
     }
 }
 
-fn append<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>, headers: &mut HeaderMap) {
+fn append<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>, headers: &mut HeaderMap) {
     for (name, value) in fields {
         // Both can stand in a header: what can't is percent-encoded where the lines are made.
-        if let (Ok(name), Ok(value)) = (
-            HeaderName::try_from(name),
-            HeaderValue::from_bytes(value.as_bytes()),
-        ) {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_bytes(value))
+        {
             headers.append(name, value);
         }
     }
@@ -92,6 +90,11 @@ fn version(head: &Head, headers: &mut impl Headers) {
     if let Some(time) = head.last_modified {
         headers.make(&LAST_MODIFIED, format_args!("{}", HttpDate::from(time)));
     }
+}
+
+/// True when a part of the object is answered. The last bytes of an empty object are all of it, and no range names them.
+pub(super) fn is_partial(answer: &Answer, ranged: bool) -> bool {
+    ranged && answer.head.size > 0
 }
 
 /// How many bytes follow, and which of the object they are.

@@ -136,7 +136,8 @@ impl FastPath for Hits {
             body: !request.head_only,
         };
         let answer = self.api.parts.proxy.hit(&ask, now)?.ok()?;
-        let head = self.head(&answer, range.is_some(), request);
+        let partial = answer::is_partial(&answer, range.is_some());
+        let head = self.head(&answer, partial, request);
         let answers = self.answers.get_or_init(|| {
             let Frame { metrics, door, .. } = &self.frame;
             Arc::new(metrics.answers(door, Source::Memory.as_str()))
@@ -144,7 +145,7 @@ impl FastPath for Hits {
         let length = answer.range.end - answer.range.start;
         let tally = Count {
             answers: Arc::clone(answers),
-            partial: range.is_some(),
+            partial,
             started: now,
             first: None,
             head: head.len() as u64,
@@ -210,7 +211,7 @@ impl Headers for Head {
     }
 
     fn lines(&mut self, lines: &FieldLines) {
-        self.0.extend_from_slice(lines.as_str().as_bytes());
+        self.0.extend_from_slice(lines.as_bytes());
     }
 }
 

@@ -169,7 +169,8 @@ fn source_of(head: Source, body: Source) -> Source {
     }
 }
 
-fn found(answer: Answer, partial: bool, source: Source, asked: &Asked) -> Response {
+fn found(answer: Answer, ranged: bool, source: Source, asked: &Asked) -> Response {
+    let partial = answer::is_partial(&answer, ranged);
     let mut response = Response::new(Body::empty());
     *response.status_mut() = if partial {
         StatusCode::PARTIAL_CONTENT

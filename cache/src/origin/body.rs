@@ -14,6 +14,8 @@ use crate::metrics::Metrics;
 #[derive(Debug)]
 pub struct Body {
     stream: ByteStream,
+    /// So many of the first bytes are not given.
+    skip: u64,
     promised: u64,
     came: u64,
     idle: Duration,
@@ -25,6 +27,7 @@ pub struct Body {
 impl Body {
     pub(super) fn new(
         stream: ByteStream,
+        skip: u64,
         promised: u64,
         idle: Duration,
         endpoint: Arc<str>,
@@ -32,6 +35,7 @@ impl Body {
     ) -> Self {
         Self {
             stream,
+            skip,
             promised,
             came: 0,
             idle,
@@ -61,7 +65,7 @@ impl Body {
                     waited: self.idle,
                 }));
             };
-            let bytes = match piece {
+            let mut bytes = match piece {
                 Some(Ok(bytes)) if bytes.is_empty() => continue,
                 Some(Ok(bytes)) => bytes,
                 Some(Err(error)) => {
@@ -75,7 +79,13 @@ impl Body {
                 return Some(Err(self.broken("it runs on")));
             }
             self.came += bytes.len() as u64;
-            return Some(Ok(bytes));
+            let skipped = bytes
+                .len()
+                .min(usize::try_from(self.skip).unwrap_or(usize::MAX));
+            self.skip -= bytes.split_to(skipped).len() as u64;
+            if !bytes.is_empty() {
+                return Some(Ok(bytes));
+            }
         }
     }
 
@@ -94,6 +104,7 @@ mod tests {
     fn body(stream: &'static [u8], promised: u64) -> Body {
         Body::new(
             ByteStream::from_static(stream),
+            0,
             promised,
             Duration::from_secs(1),
             "test".into(),
@@ -106,6 +117,14 @@ mod tests {
         let mut exact = body(b"abc", 3);
         assert_eq!(exact.next().await.unwrap().unwrap(), "abc");
         assert!(exact.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn bytes_that_were_not_asked_for_are_passed_over_and_counted() {
+        let mut later = body(b"abcdef", 6);
+        later.skip = 4;
+        assert_eq!(later.next().await.unwrap().unwrap(), "ef");
+        assert!(later.next().await.is_none());
     }
 
     #[tokio::test]

@@ -27,6 +27,10 @@ const POOL_IDLE: Duration = Duration::from_secs(15);
 /// A peer that vanished without a word is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
+/// Header fields of an answer. S3 lets an object have 2 KiB of metadata, which are some hundred short entries; the HTTP
+/// library's own limit is a hundred.
+const MAX_FIELDS: usize = 1024;
+
 #[derive(Debug, Clone)]
 struct Connector(Client<HttpsConnector<Tcp>, SdkBody>);
 
@@ -46,6 +50,7 @@ pub(super) fn pool(connect: Duration, max_idle: usize, tls: bool) -> SharedHttpC
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(POOL_IDLE)
         .pool_max_idle_per_host(max_idle)
+        .http1_max_headers(MAX_FIELDS)
         .build(https);
     let shared = SharedHttpConnector::new(Connector(client));
     http_client_fn(move |_, _| shared.clone())

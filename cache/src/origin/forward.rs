@@ -13,9 +13,7 @@ use std::time::Duration;
 use aws_runtime::auth::PayloadSigningOverride;
 use aws_runtime::content_encoding::{AwsChunkedBody, AwsChunkedBodyOptions};
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::config::interceptors::{
-    BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextMut,
-};
+use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::SdkError;
@@ -29,6 +27,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use tokio::time::{Instant, timeout};
 
 use super::credentials::Files;
+use super::raw::{Taken, headers_of, status_of};
 use super::{Error, Origin, PAIRS_TRIED, error};
 
 /// Stands for the key while the bucket itself is meant.
@@ -95,7 +94,7 @@ impl Origin {
         let op = forward.op;
         let sent = timeout(wait, self.send_on(forward)).await;
         let result = match sent {
-            Ok((Ok(_), answer)) => self.accepted(answer),
+            Ok((Ok(_), taken)) => self.accepted(&taken),
             Ok((Err(error), _)) => self.refused(error),
             Err(_) => Err(Error::Timeout {
                 endpoint: Arc::clone(&self.0.name),
@@ -111,7 +110,7 @@ impl Origin {
         result
     }
 
-    async fn send_on(&self, forward: Forward) -> (Sent, Option<HttpResponse>) {
+    async fn send_on(&self, forward: Forward) -> (Sent, Taken) {
         let Forward {
             method,
             bucket,
@@ -146,8 +145,8 @@ impl Origin {
                     body,
                     trailing,
                 })),
-                answer: Mutex::new(None),
             });
+            let taken = Taken::default();
             let before = self.0.files.as_ref().map(Files::generation);
             let mut request = self
                 .0
@@ -156,7 +155,8 @@ impl Origin {
                 .bucket(&bucket)
                 .key(key.as_deref().unwrap_or(NO_KEY))
                 .customize()
-                .interceptor(Carrier(Arc::clone(&envelope)));
+                .interceptor(Carrier(envelope))
+                .interceptor(taken.clone());
             if once {
                 let never = RetryConfig::disabled();
                 request =
@@ -171,22 +171,21 @@ impl Origin {
             {
                 continue;
             }
-            return (sent, envelope.answer().take());
+            return (sent, taken);
         }
         unreachable!("the last attempt returns")
     }
 
-    fn accepted(&self, answer: Option<HttpResponse>) -> Result<Response<Answer>, Error> {
-        let answer = answer.ok_or_else(|| Error::Broken("it was not seen".to_owned()))?;
-        let (status, headers) = (status_of(&answer)?, headers_of(answer.headers()));
-        let state = (ByteStream::new(answer.into_body()), self.clone());
+    fn accepted(&self, taken: &Taken) -> Result<Response<Answer>, Error> {
+        let answer = taken.answer()?;
+        let state = (ByteStream::new(answer.body), self.clone());
         let body = stream::unfold(Some(state), |state| async move {
             let (mut body, origin) = state?;
             let item = origin.piece(&mut body).await?;
             let next = item.is_ok().then_some((body, origin));
             Some((item, next))
         });
-        Ok(response(status, headers, body.boxed()))
+        Ok(response(answer.status, answer.headers, body.boxed()))
     }
 
     async fn piece(&self, body: &mut ByteStream) -> Option<Result<Bytes, Error>> {
@@ -210,7 +209,7 @@ impl Origin {
             SdkError::ServiceError(refusal) => {
                 let raw = refusal.into_raw();
                 let status = status_of(&raw)?;
-                let headers = headers_of(raw.headers());
+                let headers = headers_of(&raw);
                 let bytes = raw.into_body().bytes().map(Bytes::copy_from_slice);
                 let body = stream::iter(bytes.filter(|bytes| !bytes.is_empty()).map(Ok));
                 Ok(response(status, headers, body.boxed()))
@@ -230,21 +229,6 @@ fn response(status: StatusCode, headers: HeaderMap, body: Answer) -> Response<An
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
-}
-
-fn status_of(answer: &HttpResponse) -> Result<StatusCode, Error> {
-    StatusCode::from_u16(answer.status().as_u16())
-        .map_err(|_| Error::Broken("its status is none of HTTP".to_owned()))
-}
-
-fn headers_of(said: &aws_smithy_runtime_api::http::Headers) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in said {
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-            headers.append(name, value);
-        }
-    }
-    headers
 }
 
 /// The body as S3 is to get it, with the headers that say so; `true`: trailers follow it.
@@ -280,10 +264,9 @@ fn streamed(
     )
 }
 
-/// What is exchanged in the SDK's request, and what is kept of its answer.
+/// What is exchanged in the SDK's request.
 struct Envelope {
     content: Mutex<Option<Content>>,
-    answer: Mutex<Option<HttpResponse>>,
 }
 
 struct Content {
@@ -293,12 +276,6 @@ struct Content {
     headers: HeaderMap,
     body: SdkBody,
     trailing: bool,
-}
-
-impl Envelope {
-    fn answer(&self) -> std::sync::MutexGuard<'_, Option<HttpResponse>> {
-        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 struct Carrier(Arc<Envelope>);
@@ -351,21 +328,6 @@ impl Intercept for Carrier {
         if letter.trailing {
             let unsigned = PayloadSigningOverride::StreamingUnsignedPayloadTrailer;
             config.interceptor_state().store_put(unsigned);
-        }
-        Ok(())
-    }
-
-    /// What S3 accepted is taken out before the SDK reads it: of this operation's headers it would demand too much.
-    fn modify_before_deserialization(
-        &self,
-        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let response = context.response_mut();
-        if response.status().is_success() {
-            let nothing = HttpResponse::new(response.status(), SdkBody::empty());
-            *self.0.answer() = Some(std::mem::replace(response, nothing));
         }
         Ok(())
     }

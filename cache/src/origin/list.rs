@@ -2,11 +2,10 @@
 
 use std::time::SystemTime;
 
-use aws_sdk_s3::primitives::DateTimeFormat as Format;
+use aws_sdk_s3::primitives::{DateTime, DateTimeFormat as Format};
 use aws_sdk_s3::types::{EncodingType, Object};
 use percent_encoding::percent_decode_str;
 
-use super::read::time;
 use super::{Error, Origin};
 use crate::object::ETag;
 
@@ -125,6 +124,10 @@ fn entry(object: &Object, encoded: bool) -> Result<Entry, Error> {
         etag: object.e_tag().map(ETag::from),
         last_modified: time(object.last_modified()),
     })
+}
+
+fn time(said: Option<&DateTime>) -> Option<SystemTime> {
+    said.and_then(|time| SystemTime::try_from(*time).ok())
 }
 
 /// S3 encodes as forms do: a blank is a plus, and a plus is `%2B`.

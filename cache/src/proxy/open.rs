@@ -13,7 +13,7 @@ use super::question::Question;
 use super::{Ask, Error, Freshness, Hop, Proxy};
 use crate::fill::{Follower, Version};
 use crate::object::{ByteRange, ObjectId, RUN_BLOCKS, Source};
-use crate::origin::{self, Revalidation};
+use crate::origin;
 use crate::peer::{self, Contact, Found, RefusalKind, Want};
 use crate::store::{Absent, Known, Record, Ticket};
 
@@ -131,13 +131,12 @@ impl Proxy {
                     fills: Vec::new(),
                 });
             }
-            return match self.0.origin.revalidate(object, head).await {
-                Ok(Revalidation::Unchanged) => {
-                    Ok(self.opened(object, head.clone(), Source::Revalidated, ticket))
+            return match self.0.origin.head(object).await {
+                // The blocks stay good with the tag; headers may be others by now.
+                Ok(now) if now.etag == head.etag => {
+                    Ok(self.opened(object, Arc::new(now), Source::Revalidated, ticket))
                 }
-                Ok(Revalidation::Changed(head)) => {
-                    Ok(self.opened(object, Arc::new(head), Source::Origin, ticket))
-                }
+                Ok(now) => Ok(self.opened(object, Arc::new(now), Source::Origin, ticket)),
                 Err(error) => Err(self.origin_failed(object, error, ticket)),
             };
         }
