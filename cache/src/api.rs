@@ -3,7 +3,7 @@
 
 mod access_log;
 mod admin;
-mod answer;
+pub(crate) mod answer;
 pub(crate) mod barrier;
 mod blob;
 mod conditions;

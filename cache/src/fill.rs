@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::object::{BlockId, ETag, ObjectId, Scope, Source};
+use crate::object::{BlockId, ETag, ObjectId, Said, Scope, Source};
 use crate::origin;
 use crate::store::Store;
 
@@ -30,6 +30,8 @@ pub enum Error {
         code: String,
         /// The cause, in words.
         message: String,
+        /// What else S3 said.
+        said: Option<Arc<Said>>,
     },
     /// S3 holds another version by now.
     #[error("the object was overwritten while it was read")]
@@ -377,6 +379,7 @@ impl Version {
         BlockId {
             object: self.object.clone(),
             etag: self.etag.clone(),
+            size: self.size,
             index,
         }
     }

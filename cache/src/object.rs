@@ -3,18 +3,26 @@
 // By its path, since the benchmark's replay takes this file by its own.
 #[path = "object/fields.rs"]
 mod fields;
+#[path = "object/parts.rs"]
+mod parts;
+#[path = "object/said.rs"]
+mod said;
+#[path = "object/version.rs"]
+mod version;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 pub use fields::FieldLines;
+pub use parts::{Part, Parts};
+pub use said::Said;
+pub use version::{ETag, Head};
 
 /// Consecutive blocks that are placed together: the unit of ownership.
 pub const RUN_BLOCKS: u32 = 16;
@@ -115,91 +123,6 @@ impl fmt::Display for ObjectId {
     }
 }
 
-/// S3's name for one version of an object, quotes included, as it stood in the answer and can be sent in one: S3 sends no
-/// control characters, but JSON could; they are percent-encoded.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
-pub struct ETag(Arc<str>);
-
-impl ETag {
-    /// The tag as the header shows it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for ETag {
-    fn from(tag: String) -> Self {
-        Self::from(tag.as_str())
-    }
-}
-
-impl From<&str> for ETag {
-    fn from(tag: &str) -> Self {
-        Self(fields::sendable(tag).into())
-    }
-}
-
-impl From<ETag> for String {
-    fn from(tag: ETag) -> Self {
-        tag.0.as_ref().to_owned()
-    }
-}
-
-impl fmt::Debug for ETag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Display for ETag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// What S3 says of one version: its tag, its size and the headers stored with it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
-    /// The version's tag.
-    pub etag: ETag,
-    /// Bytes of the whole object.
-    pub size: u64,
-    /// When S3 stored it; S3 gives whole seconds.
-    pub last_modified: Option<SystemTime>,
-    /// What else is stored with it: `Content-Type` and its kin, `x-amz-meta-*`, encryption, tags, locks. Falcon decodes nothing.
-    pub fields: FieldLines,
-    /// Its checksums; given to who asks for them with the whole object.
-    pub checksums: FieldLines,
-}
-
-impl Head {
-    /// Bytes that this head takes in memory, its strings included.
-    pub fn memory_bytes(&self) -> u64 {
-        let texts = [
-            self.etag.as_str().as_bytes(),
-            self.fields.as_bytes(),
-            self.checksums.as_bytes(),
-        ];
-        (size_of::<Self>() + texts.map(<[u8]>::len).iter().sum::<usize>()) as u64
-    }
-
-    /// True when the stored `Cache-Control` names one of the directives (without its value).
-    pub fn cache_control_has(&self, directives: &[&str]) -> bool {
-        // Several lines of it are one list.
-        let lines = self.fields.iter();
-        let mut values = lines.filter(|(name, _)| name.eq_ignore_ascii_case("cache-control"));
-        values.any(|(_, value)| {
-            value.split(|byte| *byte == b',').any(|part| {
-                let name = part.split(|byte| *byte == b'=').next();
-                let name = name.unwrap_or_default().trim_ascii();
-                let is_it = |it: &&str| name.eq_ignore_ascii_case(it.as_bytes());
-                directives.iter().any(is_it)
-            })
-        })
-    }
-}
-
 /// An aligned piece of one version. The tag is part of the key, so a block can't become stale.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BlockId {
@@ -207,6 +130,8 @@ pub struct BlockId {
     pub object: ObjectId,
     /// The version.
     pub etag: ETag,
+    /// Bytes of the whole object: two sizes are two versions, whatever their tag.
+    pub size: u64,
     /// Which block of it, from 0; byte `index * block_size` is its first.
     pub index: u32,
 }

@@ -21,6 +21,7 @@ use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use aws_sdk_s3::config::http::HttpResponse;
@@ -31,8 +32,9 @@ use tokio_util::task::TaskTracker;
 pub use body::Body;
 pub use error::Error;
 pub use forward::{Answer, Forward, Incoming, Payload};
+pub use head::part_of;
 pub use list::{Buckets, Entry, Listed};
-pub use read::{Reply, parse_content_range};
+pub use read::Reply;
 pub use upload::Upload;
 pub use write::Headers;
 
@@ -77,6 +79,8 @@ struct Inner {
     files: Option<Files>,
     /// How the origin is called in errors.
     name: Arc<str>,
+    /// It is asked for checksums; not any more once it refuses that.
+    tells_checksums: AtomicBool,
     /// Bodies need no hash of their own where TLS protects them.
     tls: bool,
     timeout: Duration,
@@ -95,6 +99,7 @@ impl Origin {
         Ok(Self(Arc::new(Inner {
             client: made.client,
             files: made.files,
+            tells_checksums: AtomicBool::new(true),
             name: made.name.into(),
             tls: made.tls,
             timeout: settings.timeout,

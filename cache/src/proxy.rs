@@ -13,8 +13,10 @@ mod keep;
 mod open;
 mod pace;
 mod part;
+mod parts;
 mod question;
 mod reader;
+mod through;
 mod warm;
 
 use std::fmt;
@@ -41,6 +43,7 @@ pub use body::Body;
 pub use error::Error;
 pub use keep::Keeper;
 use open::Opened;
+pub use parts::PartQuestion;
 use question::Opens;
 
 /// How often a read begins anew because the object was overwritten under it.
@@ -231,10 +234,7 @@ impl Proxy {
         let head = match &record.known {
             Known::Present(head) => head.clone(),
             Known::Absent(absent) => {
-                return Some(Err(Error::Absent {
-                    code: absent.code.clone(),
-                    message: absent.message.clone(),
-                }));
+                return Some(Err(absent.as_ref().into()));
             }
         };
         let range = match resolve(ask, &head) {
@@ -264,7 +264,8 @@ impl Proxy {
                 continue;
             };
             let range = resolve(&ask, &head)?;
-            if !ask.body || range.is_empty() {
+            // A peer is given the head alone of what can't be read in parts: no two nodes can share an answer.
+            if !ask.body || range.is_empty() || (head.whole_only && ask.hop == Hop::Last) {
                 let source = opened.source.unwrap_or(Source::Memory);
                 return Ok(answer(
                     Instant::now(),
@@ -275,11 +276,18 @@ impl Proxy {
                     Body::empty(),
                 ));
             }
+            if head.whole_only {
+                match self.through(&ask, &opened).await {
+                    Err(Error::VersionChanged) => continue,
+                    read => return read,
+                }
+            }
             let version = self.version(&ask.object, &head);
             let Opened {
                 record,
                 source,
                 fills,
+                ..
             } = opened;
             match Body::start(self.clone(), version, range.clone(), ask.hop, fills).await {
                 Ok((body, from)) => {
@@ -322,7 +330,7 @@ impl Proxy {
     }
 
     fn version(&self, object: &ObjectId, head: &Head) -> Version {
-        let kept = head.size <= self.0.settings.max_blob_bytes && !is_private(head);
+        let kept = head.size <= self.0.settings.max_blob_bytes && head.is_storable();
         Version {
             object: object.clone(),
             etag: head.etag.clone(),
@@ -332,14 +340,10 @@ impl Proxy {
     }
 }
 
-/// S3's `Cache-Control` forbids a shared cache to store it.
-fn is_private(head: &Head) -> bool {
-    head.cache_control_has(&["no-store", "private"])
-}
-
 fn resolve(ask: &Ask, head: &Arc<Head>) -> Result<Range<u64>, Error> {
     match ask.range {
         None => Ok(0..head.size),
+        Some(_) if !head.is_sized() => Ok(0..head.size),
         Some(range) => range
             .resolve(head.size)
             .ok_or_else(|| Error::Unsatisfiable { head: head.clone() }),

@@ -106,6 +106,27 @@ impl Store {
         self.heads.get(object)
     }
 
+    /// Replaces what is known of an object by what `amend` makes of it. Asked twice: the second time nothing can come between.
+    pub fn amend_head(
+        &self,
+        object: &ObjectId,
+        ticket: Ticket,
+        amend: impl Fn(&Record) -> Option<Record>,
+    ) -> bool {
+        let cost = |record: &Record| Heads::cost(object, record);
+        let amended = || self.heads.get(object).as_ref().and_then(&amend);
+        let Some(charge) = amended().and_then(|it| self.try_reserve(Kind::Heads, cost(&it))) else {
+            return false;
+        };
+        self.fence.admit(object, ticket, || {
+            let Some(record) = amended().filter(|it| cost(it) <= charge.bytes()) else {
+                return false;
+            };
+            self.heads.put(object, record, charge);
+            true
+        })
+    }
+
     /// Stores what is known of an object. False when it was not stored: an invalidation came since the ticket was taken,
     /// or all memory is in use. It may later be dropped for records that are asked for more often; its blocks then age out.
     pub fn put_head(&self, object: &ObjectId, record: Record, ticket: Ticket) -> bool {

@@ -10,6 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     pub(crate) method: String,
+    /// Path and query.
+    pub(crate) target: String,
     head: String,
 }
 
@@ -18,6 +20,7 @@ impl Asked {
         let mut words = head.split(' ').map(ToOwned::to_owned);
         Self {
             method: words.next().unwrap_or_default(),
+            target: words.next().unwrap_or_default(),
             head: head.to_owned(),
         }
     }
@@ -69,6 +72,17 @@ impl Odd {
     /// The requests so far.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
+    }
+
+    /// How many of them had this method.
+    pub(crate) fn count(&self, method: &str) -> usize {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|it| it.method == method).count()
+    }
+
+    /// Counts from nothing again.
+    pub(crate) fn forget_requests(&self) {
+        self.asked.lock().unwrap().clear();
     }
 }
 
@@ -129,4 +143,17 @@ pub(crate) fn whole(asked: &Asked, bytes: &[u8], fields: &[u8]) -> Vec<u8> {
     let mut lines = format!("Content-Length: {}\r\n", bytes.len()).into_bytes();
     lines.extend_from_slice(fields);
     says(asked, "200 OK", &lines, bytes)
+}
+
+/// The object, whatever range is asked for, in one chunk without a length before it.
+pub(crate) fn chunked(asked: &Asked, bytes: &[u8], fields: &[u8]) -> Vec<u8> {
+    let lines = [b"Transfer-Encoding: chunked\r\n", fields].concat();
+    let mut body = Vec::new();
+    if !bytes.is_empty() {
+        body.extend_from_slice(format!("{:x}\r\n", bytes.len()).as_bytes());
+        body.extend_from_slice(bytes);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(b"0\r\n\r\n");
+    says(asked, "200 OK", &lines, &body)
 }

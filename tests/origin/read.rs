@@ -41,7 +41,9 @@ async fn a_read_gives_the_bytes_asked_for_and_the_head_of_their_version() {
     );
     assert!(reply.head.last_modified.is_some());
     let head = origin.head(&object("k")).await.unwrap();
-    assert_eq!(head, reply.head);
+    assert!(head.checksums_known && !reply.head.checksums_known);
+    assert_eq!((head.etag, head.size), (reply.head.etag, 10));
+    assert_eq!(head.fields, reply.head.fields);
     // "gzip" is what the object says of itself; nobody takes it apart.
     assert_eq!(all(reply.body).await.unwrap(), "234");
     assert_eq!(
@@ -133,6 +135,7 @@ async fn an_origin_without_ranges_gives_all_to_the_end_of_the_object() {
     s3.fault(Fault::ignore_range());
     let whole = origin.read(&object("k"), 0..4, None).await.unwrap();
     assert_eq!((whole.range, whole.head.size), (0..10, 10));
+    assert!(whole.head.whole_only);
     assert_eq!(all(whole.body).await.unwrap(), "0123456789");
     let middle = origin.read(&object("k"), 4..8, None).await.unwrap();
     assert_eq!((middle.range, middle.head.size), (4..10, 10));
@@ -157,12 +160,9 @@ async fn an_answer_that_contradicts_the_question_is_broken() {
         assert!(matches!(reply, Err(Error::Broken(_))), "{range}: {reply:?}");
     }
     s3.fault(Fault::without("etag"));
-    let nameless = origin.read(&object("k"), 0..4, None).await;
-    assert!(matches!(nameless, Err(Error::Broken(_))));
-    assert!(matches!(
-        origin.head(&object("k")).await,
-        Err(Error::Broken(_))
-    ));
+    let nameless = origin.read(&object("k"), 0..4, None).await.unwrap();
+    assert!(nameless.head.whole_only);
+    assert!(origin.head(&object("k")).await.unwrap().whole_only);
 }
 
 #[tokio::test]

@@ -142,7 +142,7 @@ async fn refusals_keep_s3s_code_and_words() {
         .read(&object("nothing"), 0..1, None)
         .await
         .unwrap_err();
-    let Error::NotFound { code, message } = &error else {
+    let Error::NotFound { code, message, .. } = &error else {
         panic!("{error}");
     };
     assert_eq!(

@@ -58,7 +58,11 @@ impl Headers for HeaderMap {
     }
 }
 
-fn append<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>, headers: &mut HeaderMap) {
+/// Adds fields to the headers of an answer.
+pub(crate) fn append<'a>(
+    fields: impl Iterator<Item = (&'a str, &'a [u8])>,
+    headers: &mut HeaderMap,
+) {
     for (name, value) in fields {
         // Both can stand in a header: what can't is percent-encoded where the lines are made.
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_bytes(value))
@@ -86,19 +90,25 @@ pub(super) fn describe(head: &Head, headers: &mut impl Headers) {
 }
 
 fn version(head: &Head, headers: &mut impl Headers) {
-    headers.tag(&head.etag);
+    if !head.etag.as_str().is_empty() {
+        headers.tag(&head.etag);
+    }
     if let Some(time) = head.last_modified {
         headers.make(&LAST_MODIFIED, format_args!("{}", HttpDate::from(time)));
     }
 }
 
-/// True when a part of the object is answered. The last bytes of an empty object are all of it, and no range names them.
+/// True when a part of the object is answered. The last bytes of an empty object are all of it, and no range names them; of
+/// one whose end nobody knows all is given.
 pub(super) fn is_partial(answer: &Answer, ranged: bool) -> bool {
-    ranged && answer.head.size > 0
+    ranged && answer.head.size > 0 && answer.head.is_sized()
 }
 
-/// How many bytes follow, and which of the object they are.
+/// How many bytes follow, and which of the object they are; nothing where nobody knows.
 pub(super) fn extent(bytes: &Range<u64>, size: u64, partial: bool, headers: &mut impl Headers) {
+    if size == Head::UNSIZED {
+        return;
+    }
     headers.number(&CONTENT_LENGTH, bytes.end - bytes.start);
     if partial {
         let (first, last) = (bytes.start, bytes.end.saturating_sub(1));
@@ -133,6 +143,9 @@ pub(super) fn sample() -> Head {
             ("x-amz-tagging-count", "2"),
         ]),
         checksums: FieldLines::from_iter([("x-amz-checksum-crc32", "AAAAAA==")]),
+        whole_only: false,
+        checksums_known: true,
+        parts: object::Parts::default(),
     }
 }
 

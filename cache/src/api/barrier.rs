@@ -155,6 +155,7 @@ mod tests {
             status,
             code: "C".into(),
             message: "m".into(),
+            said: None,
         };
         assert!(may_have_happened(&refused(500)));
         assert!(!may_have_happened(&refused(400)));

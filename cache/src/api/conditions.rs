@@ -104,6 +104,9 @@ fn names(list: &str, etag: &str, comparison: Comparison) -> bool {
     if list.trim() == "*" {
         return true;
     }
+    if etag.is_empty() {
+        return false;
+    }
     let mut rest = list;
     while let Some(start) = rest.find(|c: char| c != ',' && !c.is_whitespace()) {
         rest = &rest[start..];
@@ -178,6 +181,9 @@ mod tests {
             last_modified: Some(then + Duration::from_millis(700)),
             fields: FieldLines::default(),
             checksums: FieldLines::default(),
+            whole_only: false,
+            checksums_known: true,
+            parts: crate::object::Parts::default(),
         }
     }
 

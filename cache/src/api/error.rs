@@ -2,14 +2,15 @@
 
 use std::error::Error as StdError;
 use std::fmt::Display;
+use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CONNECTION, CONTENT_RANGE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
-use super::Errors;
-use crate::object::{InvalidName, ObjectId};
+use super::{Errors, answer};
+use crate::object::{InvalidName, ObjectId, Said};
 use crate::server::BodyStalled;
 use crate::{origin, proxy};
 
@@ -30,6 +31,7 @@ struct Inner {
     key: Option<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
     detail: Option<(&'static str, serde_json::Value)>,
+    said: Option<Arc<Said>>,
 }
 
 #[derive(Serialize)]
@@ -54,6 +56,7 @@ impl Failure {
             key: None,
             headers: Vec::new(),
             detail: None,
+            said: None,
         }))
     }
 
@@ -125,6 +128,12 @@ impl Failure {
         self
     }
 
+    /// The same, with what S3 said of it: its header fields, and its own document where S3's form is answered.
+    fn saying(mut self, said: Option<&Arc<Said>>) -> Self {
+        self.0.said = said.cloned();
+        self
+    }
+
     /// The same, without that header.
     #[must_use]
     pub fn without(mut self, name: &HeaderName) -> Self {
@@ -161,7 +170,15 @@ impl Failure {
     pub(super) fn render(&self, errors: Errors, request_id: &str) -> (&'static str, Vec<u8>) {
         match errors {
             Errors::Json => ("application/json", self.json(request_id)),
-            Errors::Xml => ("application/xml", self.xml(request_id)),
+            Errors::Xml => ("application/xml", self.xml_of_s3(request_id)),
+        }
+    }
+
+    /// S3's own document, where it gave one.
+    fn xml_of_s3(&self, request_id: &str) -> Vec<u8> {
+        match &self.0.said {
+            Some(said) if !said.xml.is_empty() => said.xml.as_bytes().to_vec(),
+            _ => self.xml(request_id),
         }
     }
 
@@ -226,6 +243,9 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let mut response = self.0.status.into_response();
         let headers = response.headers_mut();
+        if let Some(said) = &self.0.said {
+            answer::append(said.fields.iter(), headers);
+        }
         for (name, value) in &self.0.headers {
             headers.insert(name, value.clone());
         }
@@ -264,7 +284,7 @@ impl From<&origin::Error> for Failure {
                 _ => StatusCode::BAD_GATEWAY,
             },
         };
-        Self::new(status, error.code(), error)
+        Self::new(status, error.code(), error).saying(error.said())
     }
 }
 
@@ -284,7 +304,9 @@ impl From<&proxy::Error> for Failure {
     fn from(error: &proxy::Error) -> Self {
         use proxy::Error as E;
         match error {
-            E::Absent { code, message } => Self::new(StatusCode::NOT_FOUND, code, message),
+            E::Absent { code, message, .. } => {
+                Self::new(StatusCode::NOT_FOUND, code, message).saying(error.said())
+            }
             E::Unsatisfiable { head } => Self::unsatisfiable(head.size),
             E::Origin(error) => Self::from(error.as_ref()),
             E::VersionChanged => Self::later("VersionChanged", error),
@@ -293,14 +315,16 @@ impl From<&proxy::Error> for Failure {
                 status: 503,
                 code,
                 message,
+                ..
             } => Self::later(code, message),
             E::Relayed {
                 status,
                 code,
                 message,
+                said,
             } => {
                 let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY);
-                Self::new(status, code, message)
+                Self::new(status, code, message).saying(said.as_ref())
             }
             E::Timeout { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", error),
         }
@@ -358,6 +382,7 @@ mod tests {
                 status: theirs,
                 code: "Theirs".into(),
                 message: "said so".into(),
+                said: None,
             });
             assert_eq!(
                 (failure.status().as_u16(), failure.code()),

@@ -239,7 +239,16 @@ fn refused(error: &proxy::Error) -> Response {
         proxy::Error::NoMemory | proxy::Error::Timeout { .. } => RefusalKind::Busy,
     };
     let failure = Failure::from(error);
-    refusal(kind, failure.status(), failure.code(), failure.message())
+    answered(
+        failure.status(),
+        Refusal {
+            kind,
+            status: failure.status().as_u16(),
+            code: failure.code().to_owned(),
+            message: failure.message().to_owned(),
+            said: error.said().map(|said| said.as_ref().clone()),
+        },
+    )
 }
 
 fn incomplete() -> Response {
@@ -258,6 +267,11 @@ fn refusal(kind: RefusalKind, status: StatusCode, code: &str, message: &str) -> 
         status: status.as_u16(),
         code: code.to_owned(),
         message: message.to_owned(),
+        said: None,
     };
+    answered(status, refusal)
+}
+
+fn answered(status: StatusCode, refusal: Refusal) -> Response {
     (status, Json(refusal)).into_response()
 }

@@ -80,6 +80,26 @@ impl Asked {
         Ok(response)
     }
 
+    /// Puts the question to the proxy.
+    ///
+    /// S3 tells checksums with the whole object or its head. Where the head came with a part, it is asked for them, once.
+    async fn put(
+        &self,
+        proxy: &Proxy,
+        range: Option<ByteRange>,
+        body: bool,
+    ) -> Result<Answer, Failure> {
+        let answer = proxy
+            .read(self.ask(range, self.freshness.clone(), body))
+            .await?;
+        let is_head = !self.body && self.range.is_none();
+        if is_head && self.checksums && !answer.head.checksums_known {
+            let told = self.ask(None, Freshness::Revalidate, false);
+            return Ok(proxy.read(told).await?);
+        }
+        Ok(answer)
+    }
+
     fn ask(&self, range: Option<ByteRange>, freshness: Freshness, body: bool) -> Ask {
         Ask {
             object: self.object.clone(),
@@ -116,8 +136,7 @@ fn freshness(headers: &HeaderMap) -> Freshness {
 
 /// One question to the proxy, and its answer sent on.
 async fn plain(proxy: &Proxy, asked: &Asked) -> Result<Response, Failure> {
-    let ask = asked.ask(asked.range, asked.freshness.clone(), asked.body);
-    let answer = proxy.read(ask).await?;
+    let answer = asked.put(proxy, asked.range, asked.body).await?;
     let source = answer.source;
     Ok(found(answer, asked.range.is_some(), source, asked))
 }
@@ -125,9 +144,7 @@ async fn plain(proxy: &Proxy, asked: &Asked) -> Result<Response, Failure> {
 /// The head first: no byte of the object is read for a `304` or `412`. The verdict must hold for the version that is sent in
 /// the end, so when the object changes in between, it is judged anew.
 async fn conditional(proxy: &Proxy, asked: &Asked) -> Result<Response, Failure> {
-    let first = proxy
-        .read(asked.ask(None, asked.freshness.clone(), false))
-        .await?;
+    let first = asked.put(proxy, None, false).await?;
     let (verified, mut judged) = (first.source, first);
     for _ in 0..ATTEMPTS {
         let verdict = asked.conditions.judge(&judged.head);

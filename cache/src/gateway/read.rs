@@ -1,15 +1,13 @@
 //! GetObject and HeadObject: through the cache, where the cache can know the answer; else S3 is asked as it is.
 
-use std::ops::Range;
-
 use axum::response::Response;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::{Asked, Door};
 use crate::api::error::Failure;
-use crate::api::read;
+use crate::api::{answer, read};
 use crate::object::{ByteRange, ObjectId};
-use crate::origin::parse_content_range;
+use crate::origin::part_of;
 
 /// `response-*` parameters, and the header that each sets.
 const OVERRIDES: [(&str, HeaderName); 6] = [
@@ -23,7 +21,6 @@ const OVERRIDES: [(&str, HeaderName); 6] = [
 
 const PARTS_COUNT: &str = "x-amz-mp-parts-count";
 const CHECKSUM_MODE: &str = "x-amz-checksum-mode";
-const CHECKSUM: &str = "x-amz-checksum-";
 
 impl Door {
     pub(super) async fn read(&self, asked: Asked) -> Result<Response, Failure> {
@@ -40,46 +37,74 @@ impl Door {
         let answered = wanted.answer(&self.parts().proxy).await;
         // S3 names no version that a condition has refused.
         let response = answered.map_err(|failure| failure.without(&header::ETAG))?;
-        if !with_body
-            && asked.head.headers.contains_key(CHECKSUM_MODE)
-            && response.status() == StatusCode::OK
-            && !has_checksum(response.headers())
-        {
-            // S3 tells them with a head, and not with a part.
+        overridden(response, &asked)
+    }
+
+    /// A part of an object as it was uploaded: S3 says which bytes they are, once for each version.
+    async fn read_part(&self, asked: Asked) -> Result<Response, Failure> {
+        let object = ObjectId::new(&asked.bucket, &asked.key)?;
+        let number = asked.parameters.get("partNumber").map(str::parse::<u32>);
+        let Some(Ok(number)) = number else {
             return self.forwarded(asked).await;
+        };
+        let proxy = &self.parts().proxy;
+        let known = proxy.part(&object, number);
+        let with_body = asked.head.method != Method::HEAD;
+        if known.is_none() && !with_body {
+            return self.head_of_unknown(asked, &object, number).await;
+        }
+        let question = proxy.asks_for_part(&object);
+        let told = if known.is_some() {
+            known
+        } else {
+            let query = asked.parameters.query();
+            let told = self.head_of_part(&object, &query).await?;
+            told.and_then(|told| part_of(number, &told))
+        };
+        let Some((etag, part)) = told else {
+            return self.forwarded(asked).await;
+        };
+        let headers = &asked.head.headers;
+        let checksums = headers.contains_key(CHECKSUM_MODE);
+        let range = ByteRange::FromTo(part.bytes.start, part.bytes.end - 1);
+        let wanted = read::Asked::of(object, headers, with_body).within(range);
+        let mut response = wanted.answer(proxy).await?;
+        // Its version is known here by now.
+        question.answered(&etag, &part);
+        if response.status() == StatusCode::PARTIAL_CONTENT {
+            let headers = response.headers_mut();
+            let version = headers.get(header::ETAG).map(HeaderValue::as_bytes);
+            if version != Some(etag.as_str().as_bytes()) {
+                // Overwritten in between, or another version is still held here.
+                return self.forwarded(asked).await;
+            }
+            if let Some(count) = part.count {
+                headers.insert(PARTS_COUNT, count.into());
+            }
+            if checksums {
+                answer::append(part.checksums.iter(), headers);
+            }
         }
         overridden(response, &asked)
     }
 
-    /// A part of an object as it was uploaded: S3 says which bytes they are.
-    async fn read_part(&self, asked: Asked) -> Result<Response, Failure> {
-        let object = ObjectId::new(&asked.bucket, &asked.key)?;
-        let query = asked.parameters.query();
-        let told = self.head_of_part(&object, &query).await?;
-        let Some((etag, bytes)) = told
-            .as_ref()
-            .filter(|_| asked.head.method == Method::GET)
-            .and_then(|told| Some((told.get(header::ETAG)?.clone(), part_bytes(told)?)))
-        else {
-            return self.forwarded(asked).await;
-        };
-        let range = ByteRange::FromTo(bytes.start, bytes.end - 1);
-        let mut response = read::Asked::of(object, &asked.head.headers, true)
-            .within(range)
-            .answer(&self.parts().proxy)
-            .await?;
-        if response.status() == StatusCode::PARTIAL_CONTENT
-            && response.headers().get(header::ETAG) != Some(&etag)
+    /// S3's own head of a part, in its own words. What it says of the part is known from then on, if it was asked for all of it.
+    async fn head_of_unknown(
+        &self,
+        asked: Asked,
+        object: &ObjectId,
+        number: u32,
+    ) -> Result<Response, Failure> {
+        let whole = asked.head.headers.contains_key(CHECKSUM_MODE);
+        let question = self.parts().proxy.asks_for_part(object);
+        let response = self.forwarded(asked).await?;
+        if whole
+            && response.status() == StatusCode::PARTIAL_CONTENT
+            && let Some((etag, part)) = part_of(number, response.headers())
         {
-            // Overwritten in between, or another version is still held here.
-            return self.forwarded(asked).await;
+            question.answered(&etag, &part);
         }
-        if response.status() == StatusCode::PARTIAL_CONTENT
-            && let Some(count) = told.as_ref().and_then(|told| told.get(PARTS_COUNT))
-        {
-            response.headers_mut().insert(PARTS_COUNT, count.clone());
-        }
-        overridden(response, &asked)
+        Ok(response)
     }
 }
 
@@ -89,17 +114,6 @@ fn only_s3_knows(asked: &Asked) -> bool {
     asked.parameters.has("versionId")
         || (asked.parameters.has("partNumber") && headers.contains_key(header::RANGE))
         || headers.contains_key("x-amz-server-side-encryption-customer-algorithm")
-}
-
-fn has_checksum(headers: &HeaderMap) -> bool {
-    headers
-        .keys()
-        .any(|name| name.as_str().starts_with(CHECKSUM))
-}
-
-fn part_bytes(told: &HeaderMap) -> Option<Range<u64>> {
-    let said = told.get(header::CONTENT_RANGE)?.to_str().ok()?;
-    parse_content_range(said).map(|(bytes, _size)| bytes)
 }
 
 /// The answer with the headers that its request demanded.
@@ -119,22 +133,4 @@ fn overridden(mut response: Response, asked: &Asked) -> Result<Response, Failure
         }
     }
     Ok(response)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_bytes_of_a_part_are_those_that_s3_names() {
-        let told = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::CONTENT_RANGE, value.parse().unwrap());
-            part_bytes(&headers)
-        };
-        assert_eq!(told("bytes 5-9/20"), Some(5..10));
-        assert_eq!(told("bytes 9-5/20"), None);
-        assert_eq!(told("bytes */20"), None);
-        assert_eq!(part_bytes(&HeaderMap::new()), None);
-    }
 }

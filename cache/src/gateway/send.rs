@@ -169,13 +169,18 @@ impl Door {
         object: &ObjectId,
         query: &str,
     ) -> Result<Option<HeaderMap>, Failure> {
+        let mut headers = HeaderMap::new();
+        if self.parts().origin.tells_checksums() {
+            let enabled = HeaderValue::from_static("ENABLED");
+            headers.insert("x-amz-checksum-mode", enabled);
+        }
         let forward = Forward {
             op: "HeadObject",
             method: Method::HEAD,
             bucket: object.bucket().to_owned(),
             key: Some(object.key().to_owned()),
             query: query.to_owned(),
-            headers: HeaderMap::new(),
+            headers,
             payload: Payload::Held(Bytes::new()),
         };
         let wait = self.parts().origin.upload_wait(0);

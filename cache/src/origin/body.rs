@@ -16,7 +16,8 @@ pub struct Body {
     stream: ByteStream,
     /// So many of the first bytes are not given.
     skip: u64,
-    promised: u64,
+    /// `None`: all until the answer ends, which its framing tells.
+    promised: Option<u64>,
     came: u64,
     idle: Duration,
     endpoint: Arc<str>,
@@ -28,7 +29,7 @@ impl Body {
     pub(super) fn new(
         stream: ByteStream,
         skip: u64,
-        promised: u64,
+        promised: Option<u64>,
         idle: Duration,
         endpoint: Arc<str>,
         metrics: Arc<Metrics>,
@@ -71,11 +72,11 @@ impl Body {
                 Some(Err(error)) => {
                     return Some(Err(self.broken(&format!("it broke off: {error}"))));
                 }
-                None if self.came == self.promised => return None,
+                None if self.promised.is_none_or(|bytes| bytes == self.came) => return None,
                 None => return Some(Err(self.broken("it ended"))),
             };
             self.metrics.origin_bytes(bytes.len() as u64);
-            if bytes.len() as u64 > self.promised - self.came {
+            if self.left().is_some_and(|left| bytes.len() as u64 > left) {
                 return Some(Err(self.broken("it runs on")));
             }
             self.came += bytes.len() as u64;
@@ -89,10 +90,18 @@ impl Body {
         }
     }
 
+    /// How many bytes are still to come, where that is known.
+    fn left(&self) -> Option<u64> {
+        self.promised.map(|promised| promised - self.came)
+    }
+
     fn broken(&self, how: &str) -> Error {
+        let promised = self
+            .promised
+            .map_or_else(|| "unknown number of".to_owned(), |bytes| bytes.to_string());
         Error::Broken(format!(
-            "{how} after {} of the {} bytes that {} had promised",
-            self.came, self.promised, self.endpoint
+            "{how} after {} of the {promised} bytes that {} had promised",
+            self.came, self.endpoint
         ))
     }
 }
@@ -105,7 +114,7 @@ mod tests {
         Body::new(
             ByteStream::from_static(stream),
             0,
-            promised,
+            Some(promised),
             Duration::from_secs(1),
             "test".into(),
             Arc::default(),

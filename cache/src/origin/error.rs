@@ -9,6 +9,9 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
+use super::head::{fields_of_refusal, headers_of};
+use crate::object::{ObjectId, Said};
+
 /// Why the origin gave no answer, or not the one that was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -19,6 +22,8 @@ pub enum Error {
         code: String,
         /// S3's words.
         message: String,
+        /// What else S3 said.
+        said: Option<Arc<Said>>,
     },
     /// S3 refuses these keys, or refuses these keys this object.
     #[error("the origin refuses access: {message} ({code})")]
@@ -27,6 +32,8 @@ pub enum Error {
         code: String,
         /// S3's words.
         message: String,
+        /// What else S3 said.
+        said: Option<Arc<Said>>,
     },
     /// The object has another version than the one asked for.
     #[error("the object has another version at the origin by now")]
@@ -75,6 +82,8 @@ pub enum Error {
         code: String,
         /// S3's words.
         message: String,
+        /// What else S3 said.
+        said: Option<Arc<Said>>,
     },
     /// The answer contradicts itself or the question, or broke off.
     #[error("the origin's answer is broken: {0}")]
@@ -137,7 +146,9 @@ impl Error {
             SdkError::ServiceError(refusal) => {
                 let status = refusal.raw().status().as_u16();
                 let said = refusal.err().meta();
-                Self::from_answer(status, said.code(), said.message())
+                let mut refused = Self::from_answer(status, said.code(), said.message());
+                refused.keep(refusal.raw());
+                refused
             }
             SdkError::ResponseError(_) => Self::Broken(words(&error)),
             _ => Self::Unreachable {
@@ -148,6 +159,57 @@ impl Error {
         }
     }
 
+    /// Keeps what S3 said beside code and words.
+    fn keep(&mut self, answer: &HttpResponse) {
+        if let Self::NotFound { said, .. }
+        | Self::Denied { said, .. }
+        | Self::Refused { said, .. } = self
+        {
+            let xml = answer.body().bytes().unwrap_or_default();
+            let xml = std::str::from_utf8(xml).unwrap_or_default();
+            *said = Said::of(fields_of_refusal(&headers_of(answer)), xml).map(Arc::new);
+        }
+    }
+
+    /// What else S3 said with its refusal.
+    pub fn said(&self) -> Option<&Arc<Said>> {
+        match self {
+            Self::NotFound { said, .. }
+            | Self::Denied { said, .. }
+            | Self::Refused { said, .. } => said.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The same, said of an object: where S3 had no words, it is called by its name.
+    pub(super) fn about(mut self, object: &ObjectId) -> Self {
+        if let Self::NotFound { code, message, .. } = &mut self
+            && *message == wordless(404)
+        {
+            let bucket = object.bucket();
+            *message = if code == "NoSuchBucket" {
+                format!("no bucket {bucket:?}")
+            } else {
+                format!("no object {:?} in bucket {bucket:?}", object.key())
+            };
+        }
+        self
+    }
+
+    /// True where the origin does not know something that it was asked for and that can be left out.
+    pub(super) fn refuses_an_option(&self) -> bool {
+        match self {
+            Self::Refused { status: 501, .. } => true,
+            Self::Refused {
+                status: 400,
+                code,
+                message,
+                ..
+            } => code == "NotImplemented" || message.to_ascii_lowercase().contains("checksum"),
+            _ => false,
+        }
+    }
+
     /// The error that an answer means. HEAD has no body, so neither code nor words.
     pub(super) fn from_answer(status: u16, code: Option<&str>, message: Option<&str>) -> Self {
         // The SDK models HEAD's 404 as `NotFound`; S3 itself has no such code.
@@ -155,7 +217,7 @@ impl Error {
         let code = code.unwrap_or_else(|| implied(status)).to_owned();
         let message = message
             .filter(|words| !words.is_empty())
-            .map_or_else(|| format!("HTTP {status}"), ToOwned::to_owned);
+            .map_or_else(|| wordless(status), ToOwned::to_owned);
         match (status, code.as_str()) {
             (412, _) => Self::VersionChanged,
             (416, _) => Self::RangeNotSatisfiable,
@@ -164,8 +226,16 @@ impl Error {
             | (_, "SlowDown" | "Throttling" | "ThrottlingException" | "RequestLimitExceeded") => {
                 Self::SlowDown { code, message }
             }
-            (404, _) => Self::NotFound { code, message },
-            (401 | 403, _) => Self::Denied { code, message },
+            (404, _) => Self::NotFound {
+                code,
+                message,
+                said: None,
+            },
+            (401 | 403, _) => Self::Denied {
+                code,
+                message,
+                said: None,
+            },
             (
                 301 | 307 | 400,
                 "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed",
@@ -173,14 +243,21 @@ impl Error {
                 status,
                 code,
                 message: format!("{message} Is the region right?"),
+                said: None,
             },
             _ => Self::Refused {
                 status,
                 code,
                 message,
+                said: None,
             },
         }
     }
+}
+
+/// What stands for words where S3 said none.
+fn wordless(status: u16) -> String {
+    format!("HTTP {status}")
 }
 
 pub(super) fn implied(status: u16) -> &'static str {
@@ -291,8 +368,19 @@ mod tests {
         let error = Error::from_answer(404, Some("NoSuchBucket"), Some("no bucket here"));
         assert!(matches!(
             &error,
-            Error::NotFound { code, message } if code == "NoSuchBucket" && message == "no bucket here"
+            Error::NotFound { code, message, .. } if code == "NoSuchBucket" && message == "no bucket here"
         ));
+    }
+
+    #[test]
+    fn an_absent_object_without_words_is_called_by_its_name() {
+        let object = ObjectId::new("b", "a \"k\"").unwrap();
+        let words = |code| match Error::from_answer(404, code, None).about(&object) {
+            Error::NotFound { message, .. } => message,
+            other => panic!("{other}"),
+        };
+        assert_eq!(words(None), "no object \"a \\\"k\\\"\" in bucket \"b\"");
+        assert_eq!(words(Some("NoSuchBucket")), "no bucket \"b\"");
     }
 
     #[test]

@@ -27,7 +27,8 @@ use http_body_util::combinators::UnsyncBoxBody;
 use tokio::time::{Instant, timeout};
 
 use super::credentials::Files;
-use super::raw::{Taken, headers_of, status_of};
+use super::head::headers_of;
+use super::raw::{Taken, status_of};
 use super::{Error, Origin, PAIRS_TRIED, error};
 
 /// Stands for the key while the bucket itself is meant.

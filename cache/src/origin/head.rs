@@ -1,12 +1,12 @@
 //! What an answer of S3 says of a version. Its tag, its size and its date are read, and leniently; all else that is the
 //! object's is handed on as it came, in whatever words and bytes.
 
+use std::ops::Range;
 use std::time::SystemTime;
 
-use http::{HeaderMap, HeaderName, header};
-
-use super::Error;
-use crate::object::{ETag, FieldLines, Head};
+use crate::object::{ETag, FieldLines, Head, Part, Parts};
+use aws_sdk_s3::config::http::HttpResponse;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// Of the answer, the connection or the server, and not of the object; or read here and said again for each answer.
 const NOT_STORED: &[&str] = &[
@@ -33,7 +33,7 @@ const NOT_STORED: &[&str] = &[
     "vary",
     "via",
     "x-amz-id-2",
-    "x-amz-mp-parts-count",
+    PARTS_COUNT,
     "x-amz-request-charged",
     "x-amz-request-id",
     "x-request-id",
@@ -42,11 +42,29 @@ const NOT_STORED: &[&str] = &[
 /// Families of them: who may read it in a browser is asked anew each time, and Falcon's words are its own.
 const FAMILIES_NOT_STORED: &[&str] = &["access-control-", "x-falcon-"];
 
+const PARTS_COUNT: &str = "x-amz-mp-parts-count";
+
+/// The most bytes of an object's header lines that are stored. S3's own limit is 8 KiB for all of them.
+const STORED: usize = 64 * 1024;
+
 /// Checksums stand apart: they are given to who asks for them.
 const CHECKSUM: &str = "x-amz-checksum-";
 
+/// An answer's header fields, whatever encoding they are in.
+pub(super) fn headers_of(answer: &HttpResponse) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in answer.headers().iter_bytes() {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_bytes(value))
+        {
+            headers.append(name, value);
+        }
+    }
+    headers
+}
+
 /// The head of an object of `size`. `whole`: the answer is about all of it; a part's checksum is not the object's.
-pub(super) fn head_of(headers: &HeaderMap, size: u64, whole: bool) -> Result<Head, Error> {
+pub(super) fn head_of(headers: &HeaderMap, size: u64, whole: bool) -> Head {
+    let etag = etag(headers);
     let last_modified = headers.get(header::LAST_MODIFIED).and_then(date);
     let is_stored = |name: &HeaderName| {
         let name = name.as_str();
@@ -56,12 +74,39 @@ pub(super) fn head_of(headers: &HeaderMap, size: u64, whole: bool) -> Result<Hea
             // What can't be read is handed on like the rest.
             || (name == "last-modified" && last_modified.is_some()))
     };
-    Ok(Head {
-        etag: etag(headers)?,
+    let fields = lines(headers, is_stored);
+    Head {
+        whole_only: !etag.is_strong() || size == Head::UNSIZED || fields.as_bytes().len() > STORED,
+        etag,
         size,
         last_modified,
-        fields: lines(headers, is_stored),
+        fields,
         checksums: lines(headers, |name| whole && name.as_str().starts_with(CHECKSUM)),
+        checksums_known: whole,
+        parts: Parts::default(),
+    }
+}
+
+/// What an answer to a question for a part by its number says of it, and of which version it says so; `None` where the answer
+/// is not of a part.
+pub fn part_of(number: u32, headers: &HeaderMap) -> Option<(ETag, Part)> {
+    let text = |name| headers.get(name)?.to_str().ok();
+    let (bytes, _size) = parse_content_range(text("content-range")?)?;
+    let etag = etag(headers);
+    let part = Part {
+        number,
+        bytes,
+        count: text(PARTS_COUNT).and_then(|count| count.trim().parse().ok()),
+        checksums: lines(headers, |name| name.as_str().starts_with(CHECKSUM)),
+    };
+    etag.is_strong().then_some((etag, part))
+}
+
+/// The header fields of a refusal that are S3's own, of the object and not of the answer.
+pub(super) fn fields_of_refusal(headers: &HeaderMap) -> FieldLines {
+    lines(headers, |name| {
+        let name = name.as_str();
+        name.starts_with("x-amz-") && !NOT_STORED.contains(&name)
     })
 }
 
@@ -76,16 +121,18 @@ fn lines(headers: &HeaderMap, is_wanted: impl Fn(&HeaderName) -> bool) -> FieldL
     fields.into_iter().collect()
 }
 
-fn etag(headers: &HeaderMap) -> Result<ETag, Error> {
-    let said = headers.get(header::ETAG).map(http::HeaderValue::as_bytes);
-    said.filter(|tag| !tag.is_empty())
-        .and_then(|tag| std::str::from_utf8(tag).ok())
-        .map(ETag::from)
-        .ok_or_else(|| Error::Broken("it names no ETag".to_owned()))
+/// One that is not text, or two that contradict each other, are none.
+fn etag(headers: &HeaderMap) -> ETag {
+    let mut said = headers.get_all(header::ETAG).iter();
+    let tag = said
+        .next()
+        .filter(|tag| said.all(|other| other == tag))
+        .and_then(|tag| std::str::from_utf8(tag.as_bytes()).ok());
+    ETag::from(tag.unwrap_or_default())
 }
 
 /// One of HTTP's three forms (RFC 9110, 5.6.7), or one with another name of its time zone.
-fn date(value: &http::HeaderValue) -> Option<SystemTime> {
+fn date(value: &HeaderValue) -> Option<SystemTime> {
     let text = value.to_str().ok()?.trim();
     let zoned = ["UTC", "Z", "+0000"]
         .iter()
@@ -100,11 +147,23 @@ pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
     said.trim().parse().ok()
 }
 
+/// `bytes first-last/size`, all three there and in order.
+pub(super) fn parse_content_range(value: &str) -> Option<(Range<u64>, u64)> {
+    let (range, size) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last, size) = (number(first)?, number(last)?, number(size)?);
+    (first <= last && last < size).then_some((first..last + 1, size))
+}
+
+/// Digits only: `parse` would take a sign.
+fn number(digits: &str) -> Option<u64> {
+    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    plain.then(|| digits.parse().ok()).flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
-
-    use http::HeaderValue;
 
     use super::*;
 
@@ -132,7 +191,7 @@ mod tests {
             ("x-of-some-server", b"kept"),
             ("x-amz-checksum-xxhash128", b"AA=="),
         ]);
-        let head = head_of(&said, 3, true).unwrap();
+        let head = head_of(&said, 3, true);
         assert_eq!((head.etag.as_str(), head.size), ("\"v\"", 3));
         assert_eq!(
             head.fields.as_bytes(),
@@ -141,10 +200,23 @@ mod tests {
               x-amz-server-side-encryption-bucket-key-enabled: True\r\nx-of-some-server: kept\r\n"
         );
         assert_eq!(head.checksums.iter().count(), 1);
-        assert_eq!(
-            head_of(&said, 3, false).unwrap().checksums.iter().count(),
-            0
-        );
+        assert_eq!(head_of(&said, 3, false).checksums.iter().count(), 0);
+    }
+
+    #[test]
+    fn only_a_strong_tag_and_a_known_length_let_an_object_be_read_in_parts() {
+        let whole_only = |tags: &[&'static [u8]], size| {
+            let tags: Vec<_> = tags.iter().map(|tag| ("etag", *tag)).collect();
+            head_of(&headers(&tags), size, true).whole_only
+        };
+        assert!(!whole_only(&[b"\"a\""], 3));
+        assert!(!whole_only(&[b"unquoted"], 3));
+        assert!(!whole_only(&[b"\"a\"", b"\"a\""], 3));
+        assert!(whole_only(&[b"\"a\"", b"\"b\""], 3));
+        assert!(whole_only(&[b"W/\"a\""], 3));
+        assert!(whole_only(&[b"\"\xe9\""], 3));
+        assert!(whole_only(&[], 3));
+        assert!(whole_only(&[b"\"a\""], Head::UNSIZED));
     }
 
     #[test]
@@ -158,15 +230,34 @@ mod tests {
             "Sun, 06 Nov 1994 08:49:37 +0000",
         ] {
             let said = headers(&[("etag", b"1"), ("last-modified", said.as_bytes())]);
-            let head = head_of(&said, 0, true).unwrap();
+            let head = head_of(&said, 0, true);
             assert_eq!(
                 (head.last_modified, head.fields.iter().count()),
                 (Some(want), 0)
             );
         }
         let odd = headers(&[("etag", b"1"), ("last-modified", b"yesterday")]);
-        let head = head_of(&odd, 0, true).unwrap();
+        let head = head_of(&odd, 0, true);
         assert_eq!(head.last_modified, None);
         assert_eq!(head.fields.get("last-modified"), Some(&b"yesterday"[..]));
+    }
+
+    #[test]
+    fn a_content_range_is_three_numbers_in_order() {
+        assert_eq!(parse_content_range("bytes 0-0/1"), Some((0..1, 1)));
+        assert_eq!(parse_content_range("bytes 4-9/10"), Some((4..10, 10)));
+        for wrong in [
+            "bytes 0-9/*",
+            "bytes */10",
+            "bytes 5-4/10",
+            "bytes 0-10/10",
+            "bytes +0-9/10",
+            "0-9/10",
+            "bytes 0-9",
+            "bytes -9/10",
+            "",
+        ] {
+            assert_eq!(parse_content_range(wrong), None, "{wrong}");
+        }
     }
 }

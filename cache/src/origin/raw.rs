@@ -8,9 +8,10 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextMut;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::primitives::SdkBody;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 
 use super::Error;
+use super::head::headers_of;
 
 /// An answer that accepts.
 #[derive(Debug)]
@@ -63,16 +64,4 @@ impl Intercept for Taken {
 pub(super) fn status_of(answer: &HttpResponse) -> Result<StatusCode, Error> {
     StatusCode::from_u16(answer.status().as_u16())
         .map_err(|_| Error::Broken("its status is none of HTTP".to_owned()))
-}
-
-/// All of them, whatever encoding they are in.
-pub(super) fn headers_of(answer: &HttpResponse) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in answer.headers().iter_bytes() {
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_bytes(value))
-        {
-            headers.append(name, value);
-        }
-    }
-    headers
 }

@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use aws_sdk_s3::config::http::HttpRequest;
 use aws_sdk_s3::primitives::ByteStream;
 use http::{HeaderMap, StatusCode, header};
 
-use super::head::{head_of, length};
-use super::raw::Taken;
+use super::head::{head_of, length, parse_content_range};
+use super::raw::{Raw, Taken};
 use super::{Body, Error, Origin};
 use crate::object::{ETag, Head, ObjectId};
 
@@ -39,24 +40,29 @@ impl Origin {
             return Err(Error::RangeNotSatisfiable);
         }
         let asked = range_header(&range);
-        let taken = Taken::default();
-        self.call("GetObject", self.0.timeout, || {
-            self.0
-                .client
-                .get_object()
-                .bucket(object.bucket())
-                .key(object.key())
-                .range(&asked)
-                .set_if_match(if_match.map(|etag| etag.as_str().to_owned()))
-                .customize()
-                .mutate_request(with_checksums)
-                .interceptor(taken.clone())
-                .send()
-        })
-        .await?;
-        let answer = taken.answer()?;
+        let asked = &asked;
+        let get = |checksums, taken: Taken| async move {
+            let request = || {
+                self.0
+                    .client
+                    .get_object()
+                    .bucket(object.bucket())
+                    .key(object.key())
+                    .range(asked)
+                    .set_if_match(if_match.map(|etag| etag.as_str().to_owned()))
+                    .customize()
+                    .mutate_request(move |request| with_checksums(request, checksums))
+                    .interceptor(taken.clone())
+                    .send()
+            };
+            let sent = self.call("GetObject", self.0.timeout, request).await;
+            sent.map(drop)
+        };
+        let answer = self.ask(get).await.map_err(|error| error.about(object))?;
         let (got, size) = check_range(&range, answer.status, &answer.headers)?;
-        let head = head_of(&answer.headers, size, got == (0..size))?;
+        let mut head = head_of(&answer.headers, size, got == (0..size));
+        // What is longer than what was asked for can't be read in parts: each would be all of it.
+        head.whole_only |= got.end > range.end;
         // Whether or not the origin heeds If-Match: the tag in the answer decides.
         if if_match.is_some_and(|wanted| *wanted != head.etag) {
             return Err(Error::VersionChanged);
@@ -66,7 +72,7 @@ impl Origin {
         let body = Body::new(
             ByteStream::new(answer.body),
             before,
-            got.end - got.start,
+            head.is_sized().then_some(got.end - got.start),
             self.0.idle_timeout,
             Arc::clone(&self.0.name),
             Arc::clone(&self.0.metrics),
@@ -83,32 +89,64 @@ impl Origin {
     /// Asked without a condition, also where a version is known: "not modified" says nothing of headers that have changed
     /// under one tag, and a head without bytes costs the same.
     pub async fn head(&self, object: &ObjectId) -> Result<Head, Error> {
+        let head = |checksums, taken: Taken| async move {
+            let request = || {
+                self.0
+                    .client
+                    .head_object()
+                    .bucket(object.bucket())
+                    .key(object.key())
+                    .customize()
+                    .mutate_request(move |request| with_checksums(request, checksums))
+                    .interceptor(taken.clone())
+                    .send()
+            };
+            let sent = self.call("HeadObject", self.0.timeout, request).await;
+            sent.map(drop)
+        };
+        let answer = self.ask(head).await.map_err(|error| error.about(object))?;
+        let headers = answer.headers;
+        let size = length(&headers).unwrap_or(Head::UNSIZED);
+        Ok(head_of(&headers, size, true))
+    }
+
+    /// False where the origin refused to be asked for checksums.
+    pub fn tells_checksums(&self) -> bool {
+        self.0.tells_checksums.load(Ordering::Relaxed)
+    }
+
+    /// One question, asked again without the header for checksums where the origin refuses that. Nobody needs it to read.
+    async fn ask<F>(&self, send: impl Fn(bool, Taken) -> F) -> Result<Raw, Error>
+    where
+        F: Future<Output = Result<(), Error>>,
+    {
         let taken = Taken::default();
-        self.call("HeadObject", self.0.timeout, || {
-            self.0
-                .client
-                .head_object()
-                .bucket(object.bucket())
-                .key(object.key())
-                .customize()
-                .mutate_request(with_checksums)
-                .interceptor(taken.clone())
-                .send()
-        })
-        .await?;
-        let headers = taken.answer()?.headers;
-        let size =
-            length(&headers).ok_or_else(|| Error::Broken("it names no length".to_owned()))?;
-        head_of(&headers, size, true)
+        let told = self.tells_checksums();
+        match send(told, taken.clone()).await {
+            Err(refusal) if told && refusal.refuses_an_option() => {
+                send(false, taken.clone()).await?;
+                if self.0.tells_checksums.swap(false, Ordering::Relaxed) {
+                    tracing::warn!(
+                        origin = &*self.0.name,
+                        %refusal,
+                        "the origin refuses x-amz-checksum-mode: it is not asked for checksums any more"
+                    );
+                }
+            }
+            answered => answered?,
+        }
+        taken.answer()
     }
 }
 
 /// Asks for the object's checksums, to hand them on. Not by the SDK's own setting: that one also verifies them, against
 /// a part of the object.
-fn with_checksums(request: &mut HttpRequest) {
-    request
-        .headers_mut()
-        .insert("x-amz-checksum-mode", "ENABLED");
+fn with_checksums(request: &mut HttpRequest, wanted: bool) {
+    if wanted {
+        request
+            .headers_mut()
+            .insert("x-amz-checksum-mode", "ENABLED");
+    }
 }
 
 fn range_header(range: &Range<u64>) -> String {
@@ -134,7 +172,7 @@ fn check_range(
             )),
             Some(size) if asked.start == 0 || asked.start < size => Ok((0..size, size)),
             Some(_) => Err(Error::RangeNotSatisfiable),
-            None => Err(Error::Broken("it names no length".to_owned())),
+            None => Ok((0..Head::UNSIZED, Head::UNSIZED)),
         };
     };
     let said = said.to_str().unwrap_or_default();
@@ -167,42 +205,9 @@ fn is_of_nothing(content_range: &str) -> bool {
         .is_some_and(|(_, size)| size == "0")
 }
 
-/// `bytes first-last/size`, all three there and in order.
-pub fn parse_content_range(value: &str) -> Option<(Range<u64>, u64)> {
-    let (range, size) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    let (first, last, size) = (number(first)?, number(last)?, number(size)?);
-    (first <= last && last < size).then_some((first..last + 1, size))
-}
-
-/// Digits only: `parse` would take a sign.
-fn number(digits: &str) -> Option<u64> {
-    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    plain.then(|| digits.parse().ok()).flatten()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_content_range_is_three_numbers_in_order() {
-        assert_eq!(parse_content_range("bytes 0-0/1"), Some((0..1, 1)));
-        assert_eq!(parse_content_range("bytes 4-9/10"), Some((4..10, 10)));
-        for wrong in [
-            "bytes 0-9/*",
-            "bytes */10",
-            "bytes 5-4/10",
-            "bytes 0-10/10",
-            "bytes +0-9/10",
-            "0-9/10",
-            "bytes 0-9",
-            "bytes -9/10",
-            "",
-        ] {
-            assert_eq!(parse_content_range(wrong), None, "{wrong}");
-        }
-    }
 
     fn checked(
         asked: Range<u64>,
@@ -246,8 +251,8 @@ mod tests {
         assert_eq!(checked(0..4, 200, None, Some(0)).unwrap(), (0..0, 0));
         let beyond = checked(10..12, 200, None, Some(10));
         assert!(matches!(beyond, Err(Error::RangeNotSatisfiable)));
-        let endless = checked(0..4, 200, None, None);
-        assert!(matches!(endless, Err(Error::Broken(_))));
+        let unsized_ = (0..Head::UNSIZED, Head::UNSIZED);
+        assert_eq!(checked(0..4, 200, None, None).unwrap(), unsized_);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::object::{ETag, Head, ObjectId, Scope, Source};
+use crate::object::{ETag, Head, ObjectId, Said, Scope, Source};
 
 /// A node's name and where it listens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -146,6 +146,9 @@ pub struct Refusal {
     pub code: String,
     /// The cause, in words.
     pub message: String,
+    /// What else S3 said.
+    #[serde(default)]
+    pub said: Option<Said>,
 }
 
 /// What the asker should make of a refusal.

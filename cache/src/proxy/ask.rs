@@ -1,5 +1,6 @@
 //! Asking peers: who comes before this node, and giving up on one from which nothing comes any more.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Proxy;
@@ -85,5 +86,6 @@ pub(super) fn relayed(refusal: Refusal) -> Error {
         status: refusal.status,
         code: refusal.code,
         message: refusal.message,
+        said: refusal.said.map(Arc::new),
     }
 }

@@ -49,6 +49,13 @@ impl Body {
         Self(Bytestream::Held(VecDeque::new()))
     }
 
+    /// What a stream gives.
+    pub(super) fn streamed(
+        stream: impl Stream<Item = Result<Bytes, Error>> + Send + 'static,
+    ) -> Self {
+        Self(Bytestream::Read(Box::pin(stream)))
+    }
+
     /// True when there is nothing to give.
     pub fn is_empty(&self) -> bool {
         matches!(&self.0, Bytestream::Held(pieces) if pieces.is_empty())
@@ -87,7 +94,7 @@ impl Body {
             Some((item, next))
         });
         let stream = stream::StreamExt::chain(stream::iter([Ok(first)]), rest);
-        Ok((Self(Bytestream::Read(Box::pin(stream))), source))
+        Ok((Self::streamed(stream), source))
     }
 }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::object::Head;
+use crate::object::{Head, Said};
+use crate::store::Absent;
 use crate::{fill, origin};
 
 /// Why there is no answer.
@@ -16,6 +17,8 @@ pub enum Error {
         code: String,
         /// S3's words.
         message: String,
+        /// What else S3 said.
+        said: Option<Arc<Said>>,
     },
     /// The range lies outside the object.
     #[error("the range lies outside the object of {} bytes", head.size)]
@@ -35,6 +38,8 @@ pub enum Error {
         code: String,
         /// The cause, in words.
         message: String,
+        /// What else S3 said.
+        said: Option<Arc<Said>>,
     },
     /// Overwritten again and again while it was read.
     #[error("the object is overwritten faster than it can be read: try again")]
@@ -50,6 +55,16 @@ pub enum Error {
     },
 }
 
+impl From<&Absent> for Error {
+    fn from(absent: &Absent) -> Self {
+        Self::Absent {
+            code: absent.code.clone(),
+            message: absent.message.clone(),
+            said: absent.said.clone(),
+        }
+    }
+}
+
 impl From<fill::Error> for Error {
     fn from(error: fill::Error) -> Self {
         match error {
@@ -58,10 +73,12 @@ impl From<fill::Error> for Error {
                 status,
                 code,
                 message,
+                said,
             } => Self::Relayed {
                 status,
                 code,
                 message,
+                said,
             },
             fill::Error::VersionChanged => Self::VersionChanged,
             fill::Error::NoMemory => Self::NoMemory,
@@ -70,6 +87,15 @@ impl From<fill::Error> for Error {
 }
 
 impl Error {
+    /// What else S3 said with its refusal.
+    pub fn said(&self) -> Option<&Arc<Said>> {
+        match self {
+            Self::Absent { said, .. } | Self::Relayed { said, .. } => said.as_ref(),
+            Self::Origin(error) => error.said(),
+            _ => None,
+        }
+    }
+
     /// S3 is away or overloaded, rather than of another mind.
     pub(super) fn is_outage(&self) -> bool {
         match self {

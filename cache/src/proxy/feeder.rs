@@ -146,7 +146,7 @@ impl Feeder {
                 Some(&self.version.etag),
             )
             .await;
-        let reply = reply.map_err(|error| Break::Final(origin_error(error)))?;
+        let reply = reply.map_err(unread)?;
         if reply.head.size != self.version.size {
             return Err(Break::Final(Error::VersionChanged));
         }
@@ -317,6 +317,21 @@ impl From<peer::Error> for Break {
             },
             _ => Self::Elsewhere(Error::NoMemory),
         }
+    }
+}
+
+/// What a read that did not begin means for the part. One that S3 was silent on says nothing of the object: it is asked for
+/// again, while a refusal would only be repeated, and what S3 asks to slow down for must not come twice as often.
+fn unread(error: origin::Error) -> Break {
+    let silent = matches!(
+        error,
+        origin::Error::Timeout { .. } | origin::Error::Unreachable { .. }
+    );
+    let error = origin_error(error);
+    if silent {
+        Break::Elsewhere(error)
+    } else {
+        Break::Final(error)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::open::Opened;
-use super::{Error, Freshness, Hop, Proxy, is_private};
+use super::{Error, Freshness, Hop, Proxy};
 use crate::members::random;
 use crate::object::{Head, ObjectId, Source};
 use crate::origin;
@@ -74,15 +74,31 @@ impl Proxy {
         source: Source,
         ticket: Ticket,
     ) -> Opened {
-        let private = matches!(&record.known, Known::Present(head) if is_private(head));
-        if !private {
+        let storable = !matches!(&record.known, Known::Present(head) if !head.is_storable());
+        let record = self.with_what_was_known(object, record);
+        if storable {
             self.0.store.put_head(object, record.clone(), ticket);
         }
         Opened {
             record,
             source: Some(source),
             fills: Vec::new(),
+            handed: None,
         }
+    }
+
+    /// What S3 said of this version before, and left out now, is still true of it.
+    fn with_what_was_known(&self, object: &ObjectId, mut record: Record) -> Record {
+        if let Known::Present(head) = &record.known
+            && let Some(Record {
+                known: Known::Present(before),
+                ..
+            }) = self.0.store.head(object)
+            && let Some(head) = head.inheriting(&before)
+        {
+            record.known = Known::Present(Arc::new(head));
+        }
+        record
     }
 
     pub(super) fn absent(
@@ -93,10 +109,7 @@ impl Proxy {
         copied: bool,
     ) -> Error {
         let now = Instant::now();
-        let error = Error::Absent {
-            code: absent.code.clone(),
-            message: absent.message.clone(),
-        };
+        let error = Error::from(&absent);
         let fresh_until = Some(now + self.0.settings.negative_ttl);
         self.0.store.put_head(
             object,
@@ -118,8 +131,17 @@ impl Proxy {
         ticket: Ticket,
     ) -> Error {
         match error {
-            origin::Error::NotFound { code, message } => {
-                self.absent(object, Absent { code, message }, ticket, false)
+            origin::Error::NotFound {
+                code,
+                message,
+                said,
+            } => {
+                let absent = Absent {
+                    code,
+                    message,
+                    said,
+                };
+                self.absent(object, absent, ticket, false)
             }
             origin::Error::VersionChanged => Error::VersionChanged,
             error => {
@@ -165,6 +187,7 @@ impl Proxy {
                     record,
                     source: Some(Source::Stale),
                     fills: Vec::new(),
+                    handed: None,
                 })
             }
             found => found,

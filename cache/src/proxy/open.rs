@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::ask::{relayed, seen_from_here};
 use super::question::Question;
+use super::through::Handed;
 use super::{Ask, Error, Freshness, Hop, Proxy};
 use crate::fill::{Follower, Version};
 use crate::object::{ByteRange, ObjectId, RUN_BLOCKS, Source};
@@ -28,6 +29,8 @@ pub(super) struct Opened {
     pub(super) source: Option<Source>,
     /// The first bytes, on their way.
     pub(super) fills: Vec<Follower>,
+    /// S3's answer itself, where no two readers can share it.
+    pub(super) handed: Option<Handed>,
 }
 
 impl Proxy {
@@ -40,6 +43,7 @@ impl Proxy {
                 record,
                 source: None,
                 fills: Vec::new(),
+                handed: None,
             });
         }
         let at_origin = ask.hop == Hop::Last || self.0.ring.borrow().owns(&ask.object, 0);
@@ -129,11 +133,12 @@ impl Proxy {
                     record,
                     source: Some(Source::Stale),
                     fills: Vec::new(),
+                    handed: None,
                 });
             }
             return match self.0.origin.head(object).await {
                 // The blocks stay good with the tag; headers may be others by now.
-                Ok(now) if now.etag == head.etag => {
+                Ok(now) if now.etag == head.etag && now.size == head.size => {
                     Ok(self.opened(object, Arc::new(now), Source::Revalidated, ticket))
                 }
                 Ok(now) => Ok(self.opened(object, Arc::new(now), Source::Origin, ticket)),
@@ -145,11 +150,22 @@ impl Proxy {
         };
         let permit = self.origin_permit().await;
         match self.0.origin.read(object, first.clone(), None).await {
+            Ok(reply) if reply.head.whole_only => {
+                let head = Arc::new(reply.head.clone());
+                let mut opened = self.opened(object, head, Source::Bypass, ticket);
+                opened.handed = Some(Handed::new(reply));
+                Ok(opened)
+            }
             Ok(reply) => {
                 let opened = self.opened(object, Arc::new(reply.head), Source::Origin, ticket);
-                // An origin that knows no ranges sends more than was asked for.
-                let bytes = reply.range.start..reply.range.end.min(first.end);
-                Ok(self.pour_first(object, opened, bytes, reply.body.into(), ticket, permit))
+                Ok(self.pour_first(
+                    object,
+                    opened,
+                    reply.range,
+                    reply.body.into(),
+                    ticket,
+                    permit,
+                ))
             }
             // The first byte of an empty object can't be asked for.
             Err(origin::Error::RangeNotSatisfiable) => self.find_head(object, ticket).await,
@@ -159,7 +175,14 @@ impl Proxy {
 
     async fn find_head(&self, object: &ObjectId, ticket: Ticket) -> Result<Opened, Error> {
         match self.0.origin.head(object).await {
-            Ok(head) => Ok(self.opened(object, Arc::new(head), Source::Origin, ticket)),
+            Ok(head) => {
+                let source = if head.whole_only {
+                    Source::Bypass
+                } else {
+                    Source::Origin
+                };
+                Ok(self.opened(object, Arc::new(head), source, ticket))
+            }
             Err(error) => Err(self.origin_failed(object, error, ticket)),
         }
     }
@@ -204,6 +227,7 @@ impl Proxy {
                         let absent = Absent {
                             code: refusal.code,
                             message: refusal.message,
+                            said: refusal.said.map(Arc::new),
                         };
                         return Some(Err(self.absent(object, absent, ticket, true)));
                     }
@@ -277,9 +301,6 @@ impl Proxy {
 fn present(opened: Opened) -> Result<Opened, Error> {
     match &opened.record.known {
         Known::Present(_) => Ok(opened),
-        Known::Absent(absent) => Err(Error::Absent {
-            code: absent.code.clone(),
-            message: absent.message.clone(),
-        }),
+        Known::Absent(absent) => Err(absent.as_ref().into()),
     }
 }

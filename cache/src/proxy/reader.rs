@@ -19,7 +19,7 @@ use crate::origin;
 use crate::store::{Block, Charge, Kind, Loan, Pace};
 
 /// What a reader past the cache holds of its stream: the client's read buffer and what is being sent.
-const BYPASS_BYTES: u64 = 512 * 1024;
+pub(super) const BYPASS_BYTES: u64 = 512 * 1024;
 /// The part of all memory that may be on its way, or stored and not reached yet, before readers stop fetching ahead of
 /// themselves: a quarter.
 const AHEAD_SHARE: u64 = 4;
@@ -322,6 +322,9 @@ impl Reader {
             origin::Error::VersionChanged => Error::VersionChanged,
             error => Error::Origin(Arc::new(error)),
         })?;
+        if reply.head.size != self.version.size {
+            return Err(Error::VersionChanged);
+        }
         self.ahead.clear();
         self.came_from(Source::Bypass);
         self.now = Now::Bypass(Box::new(Bypass {

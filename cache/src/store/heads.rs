@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::budget::{Budget, Charge, Kind};
 use super::policy::{Policy, Pool};
 use super::slab::Slots;
-use crate::object::{ETag, Head, ObjectId, Scope};
+use crate::object::{ETag, Head, ObjectId, Said, Scope};
 
 /// Heads may take this part of all memory.
 const PART: u64 = 8;
@@ -51,6 +51,8 @@ pub struct Absent {
     pub code: String,
     /// S3's message.
     pub message: String,
+    /// What else S3 said.
+    pub said: Option<Arc<Said>>,
 }
 
 impl Record {
@@ -66,7 +68,9 @@ impl Record {
         match &self.known {
             Known::Present(head) => head.memory_bytes(),
             Known::Absent(absent) => {
-                (size_of::<Absent>() + absent.code.capacity() + absent.message.capacity()) as u64
+                let words = absent.code.capacity() + absent.message.capacity();
+                let said = absent.said.as_ref().map_or(0, |said| said.memory_bytes());
+                (size_of::<Absent>() + words) as u64 + said
             }
         }
     }

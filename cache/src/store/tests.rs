@@ -16,6 +16,7 @@ fn block_id(object: &ObjectId, etag: &str, index: u32) -> BlockId {
     BlockId {
         object: object.clone(),
         etag: etag.into(),
+        size: 1 << 20,
         index,
     }
 }
@@ -37,6 +38,9 @@ pub(super) fn record_with(etag: &str, stored: &str) -> Record {
         last_modified: None,
         fields: FieldLines::from_iter([("x-amz-meta-name", stored)]),
         checksums: FieldLines::default(),
+        whole_only: false,
+        checksums_known: true,
+        parts: crate::object::Parts::default(),
     };
     Record {
         known: Known::Present(Arc::new(head)),

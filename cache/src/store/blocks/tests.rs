@@ -15,6 +15,7 @@ fn id(object: u32, version: u32, index: u32) -> BlockId {
     BlockId {
         object: ObjectId::new("b", &format!("dir{}/k{object}", object % 2)).unwrap(),
         etag: ETag::from(format!("\"{version}\"")),
+        size: 1 << 20,
         index,
     }
 }

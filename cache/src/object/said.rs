@@ -1,0 +1,39 @@
+//! What S3 says with a refusal beside its code and its words.
+
+use serde::{Deserialize, Serialize};
+
+use super::FieldLines;
+
+/// The most bytes of each that are kept: a refusal is a few lines.
+const MOST: usize = 8 * 1024;
+
+/// The header fields and the document of a refusal, as S3 sent them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// Its own header fields, `x-amz-delete-marker` for one.
+    pub fields: FieldLines,
+    /// The document; empty where there was none, as with every HEAD.
+    pub xml: Box<str>,
+}
+
+impl Said {
+    /// `None` where nothing was said. What is longer than any refusal of S3's is left out.
+    pub fn of(fields: FieldLines, xml: &str) -> Option<Self> {
+        let fields = if fields.as_bytes().len() > MOST {
+            FieldLines::default()
+        } else {
+            fields
+        };
+        let xml = if xml.len() > MOST { "" } else { xml };
+        let said = Self {
+            fields,
+            xml: xml.into(),
+        };
+        (said != Self::default()).then_some(said)
+    }
+
+    /// Bytes that it takes in memory.
+    pub fn memory_bytes(&self) -> u64 {
+        (size_of::<Self>() + self.fields.as_bytes().len() + self.xml.len()) as u64
+    }
+}

@@ -1,0 +1,148 @@
+//! A version of an object: its tag, and what S3 says of it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::fields::sendable;
+use super::{FieldLines, Parts};
+
+/// S3's name for one version of an object, quotes included, as it stood in the answer and can be sent in one: S3 sends no
+/// control characters, but JSON could; they are percent-encoded.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct ETag(Arc<str>);
+
+impl ETag {
+    /// The tag as the header shows it; empty where S3 gave none.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// True when two answers with this tag are of the same bytes. No tag proves nothing, and a weak one not enough.
+    pub fn is_strong(&self) -> bool {
+        !self.0.is_empty() && !self.0.starts_with("W/")
+    }
+}
+
+impl From<String> for ETag {
+    fn from(tag: String) -> Self {
+        Self::from(tag.as_str())
+    }
+}
+
+impl From<&str> for ETag {
+    fn from(tag: &str) -> Self {
+        Self(sendable(tag).into())
+    }
+}
+
+impl From<ETag> for String {
+    fn from(tag: ETag) -> Self {
+        tag.0.as_ref().to_owned()
+    }
+}
+
+impl fmt::Debug for ETag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for ETag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What S3 says of one version: its tag, its size and the headers stored with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The version's tag.
+    pub etag: ETag,
+    /// Bytes of the whole object.
+    pub size: u64,
+    /// When S3 stored it; S3 gives whole seconds.
+    pub last_modified: Option<SystemTime>,
+    /// What else is stored with it: `Content-Type` and its kin, `x-amz-meta-*`, encryption, tags, locks. Falcon decodes nothing.
+    pub fields: FieldLines,
+    /// Its checksums; given to who asks for them with the whole object.
+    pub checksums: FieldLines,
+    /// S3 gives it whole or not at all: no tag proves that two answers are of one version, or it knows no ranges, or tells no
+    /// length. Each reader has an answer of its own, and nothing is stored.
+    #[serde(default)]
+    pub whole_only: bool,
+    /// S3 was asked for the checksums of the whole object: those that are not here are not there.
+    #[serde(default)]
+    pub checksums_known: bool,
+    /// Its parts by their numbers, as far as S3 was asked for them by this node.
+    #[serde(skip)]
+    pub parts: Parts,
+}
+
+impl Head {
+    /// The size of an object whose length S3 does not tell.
+    pub const UNSIZED: u64 = u64::MAX;
+
+    /// True when its length is known before its last byte is.
+    pub fn is_sized(&self) -> bool {
+        self.size != Self::UNSIZED
+    }
+
+    /// This head, which S3 gave later, with what it left out and the one before knew, if both are of one version in every
+    /// other word; `None`: there is nothing of the kind.
+    #[must_use]
+    pub fn inheriting(&self, before: &Self) -> Option<Self> {
+        let words = |head: &Self| {
+            let (etag, fields) = (head.etag.clone(), head.fields.clone());
+            (etag, head.size, head.last_modified, fields)
+        };
+        let checksums = !self.checksums_known && before.checksums_known;
+        let parts = self.parts.is_empty() && !before.parts.is_empty();
+        if !(checksums || parts) || words(self) != words(before) {
+            return None;
+        }
+        let mut head = self.clone();
+        if checksums {
+            head.checksums = before.checksums.clone();
+            head.checksums_known = true;
+        }
+        if parts {
+            head.parts = before.parts.clone();
+        }
+        Some(head)
+    }
+
+    /// True when a shared cache may and can store it.
+    pub fn is_storable(&self) -> bool {
+        !self.whole_only && !self.cache_control_has(&["no-store", "private"])
+    }
+
+    /// Bytes that this head takes in memory, its strings included.
+    pub fn memory_bytes(&self) -> u64 {
+        let texts = [
+            self.etag.as_str().as_bytes(),
+            self.fields.as_bytes(),
+            self.checksums.as_bytes(),
+        ];
+        let texts = texts.map(<[u8]>::len).iter().sum::<usize>();
+        (size_of::<Self>() + texts) as u64 + self.parts.memory_bytes()
+    }
+
+    /// True when the stored `Cache-Control` names one of the directives (without its value).
+    pub fn cache_control_has(&self, directives: &[&str]) -> bool {
+        // Several lines of it are one list.
+        let lines = self.fields.iter();
+        let mut values = lines.filter(|(name, _)| name.eq_ignore_ascii_case("cache-control"));
+        values.any(|(_, value)| {
+            value.split(|byte| *byte == b',').any(|part| {
+                let name = part.split(|byte| *byte == b'=').next();
+                let name = name.unwrap_or_default().trim_ascii();
+                let is_it = |it: &&str| name.eq_ignore_ascii_case(it.as_bytes());
+                directives.iter().any(is_it)
+            })
+        })
+    }
+}
