@@ -22,6 +22,7 @@ mod cluster_troubles;
 mod contract;
 mod dev;
 mod gateway;
+mod history;
 mod operator_crash;
 mod operator_fleet;
 mod operator_leader;

@@ -10,25 +10,37 @@ use tokio::sync::watch;
 pub(crate) struct Door {
     pub(crate) url: String,
     open: watch::Sender<bool>,
+    cuts: watch::Sender<()>,
 }
 
 impl Door {
     /// An open one, on a port of its own.
     pub(crate) async fn before(inner: SocketAddr) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Self::at((Ipv4Addr::LOCALHOST, 0).into(), inner).await
+    }
+
+    /// An open one, at that address.
+    pub(crate) async fn at(address: SocketAddr, inner: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (open, is_open) = watch::channel(true);
+        let (cuts, cut) = watch::channel(());
         tokio::spawn(async move {
             while let Ok((outside, _)) = listener.accept().await {
-                tokio::spawn(pass(outside, inner, is_open.clone()));
+                tokio::spawn(pass(outside, inner, is_open.clone(), cut.clone()));
             }
         });
-        Self { url, open }
+        Self { url, open, cuts }
     }
 
     /// Cuts what runs; what comes is not answered.
     pub(crate) fn shut(&self) {
         self.open.send_replace(false);
+    }
+
+    /// Cuts what runs; what comes is passed on.
+    pub(crate) fn cut(&self) {
+        self.cuts.send_replace(());
     }
 
     /// Passes on what waits, and what comes.
@@ -37,7 +49,13 @@ impl Door {
     }
 }
 
-async fn pass(mut outside: TcpStream, inner: SocketAddr, mut open: watch::Receiver<bool>) {
+async fn pass(
+    mut outside: TcpStream,
+    inner: SocketAddr,
+    mut open: watch::Receiver<bool>,
+    mut cut: watch::Receiver<()>,
+) {
+    cut.mark_unchanged();
     if open.wait_for(|open| *open).await.is_err() {
         return;
     }
@@ -48,5 +66,6 @@ async fn pass(mut outside: TcpStream, inner: SocketAddr, mut open: watch::Receiv
     tokio::select! {
         _over = copy_bidirectional(&mut outside, &mut inside) => {}
         _shut = open.wait_for(|open| !*open) => {}
+        _cut = cut.changed() => {}
     }
 }

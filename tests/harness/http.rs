@@ -104,6 +104,11 @@ pub(crate) async fn upload(url: &str, name: &str, bytes: &[u8]) -> Answer {
 
 /// `POST /upload` of several files in one form.
 pub(crate) async fn upload_all(url: &str, files: &[(&str, &[u8])]) -> Answer {
+    whole(upload_request(url, files)).await.unwrap()
+}
+
+/// The request of [`upload_all`].
+pub(crate) fn upload_request(url: &str, files: &[(&str, &[u8])]) -> Request<Bytes> {
     let mut body = Vec::new();
     for (name, bytes) in files {
         body.extend_from_slice(file_head(name).as_bytes());
@@ -112,7 +117,7 @@ pub(crate) async fn upload_all(url: &str, files: &[(&str, &[u8])]) -> Answer {
     }
     body.extend_from_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
     let request = Request::post(url).header("content-type", form_type());
-    whole(request.body(body.into()).unwrap()).await.unwrap()
+    request.body(body.into()).unwrap()
 }
 
 const BOUNDARY: &str = "falcon-test-boundary";

@@ -27,7 +27,7 @@ use tokio::task::{JoinHandle, JoinSet};
 pub(crate) use fault::{Fault, Gate};
 pub(crate) use front::Call;
 pub(crate) use log::Read;
-pub(crate) use world::{Content, Stored, StoredHeaders, Unfinished};
+pub(crate) use world::{Commit, Content, Stored, StoredHeaders, Unfinished};
 
 use api::Api;
 use fault::Faults;
@@ -50,6 +50,8 @@ struct Inner {
     log: Log,
     faults: Faults,
     at_get: Mutex<Option<Hook>>,
+    /// Requests that are being carried out.
+    running: Arc<()>,
     service: S3Service,
     loose: AtomicBool,
     /// The page whose scripts may read.
@@ -72,6 +74,7 @@ impl S3 {
             log: Log::default(),
             faults: Faults::default(),
             at_get: Mutex::default(),
+            running: Arc::default(),
             service: builder.build(),
             loose: AtomicBool::new(false),
             page: Mutex::default(),
@@ -180,7 +183,7 @@ impl S3 {
         let stored = Stored::new(content, headers);
         let etag = format!("\"{}\"", stored.etag);
         let name = (bucket.to_owned(), key.to_owned());
-        self.0.world.lock().objects.insert(name, Arc::new(stored));
+        self.0.world.lock().store(name, Arc::new(stored));
         etag
     }
 
@@ -194,7 +197,7 @@ impl S3 {
 
     pub(crate) fn remove(&self, bucket: &str, key: &str) {
         let name = (bucket.to_owned(), key.to_owned());
-        self.0.world.lock().objects.remove(&name);
+        self.0.world.lock().remove(&name);
     }
 
     /// What is held under a key.
@@ -207,6 +210,20 @@ impl S3 {
     pub(crate) fn get(&self, bucket: &str, key: &str) -> Option<Bytes> {
         let stored = self.stored(bucket, key)?;
         Some(stored.content.slice(0..stored.content.len()))
+    }
+
+    /// Every change of an object of that bucket so far, in order.
+    pub(crate) fn commits(&self, bucket: &str) -> Vec<Commit> {
+        let world = self.0.world.lock();
+        let all = world.commits.iter();
+        all.filter(|commit| commit.bucket == bucket)
+            .cloned()
+            .collect()
+    }
+
+    /// True when no request is being carried out, late ones of clients that have left included.
+    pub(crate) fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.0.running) == 1
     }
 
     /// Uploads that were neither completed nor aborted.

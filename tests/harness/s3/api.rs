@@ -173,9 +173,7 @@ impl S3 for Api {
         let mut state = self.0.lock();
         let (if_match, if_none_match) = (input.if_match.as_ref(), input.if_none_match.as_ref());
         check_write(&state, &input.bucket, &input.key, if_match, if_none_match)?;
-        state
-            .objects
-            .insert((input.bucket, input.key), Arc::new(stored));
+        state.store((input.bucket, input.key), Arc::new(stored));
         Ok(S3Response::new(PutObjectOutput {
             e_tag,
             ..Default::default()
@@ -200,9 +198,7 @@ impl S3 for Api {
             last_modified: Some(copy.timestamp()),
             ..Default::default()
         };
-        state
-            .objects
-            .insert((input.bucket, input.key), Arc::new(copy));
+        state.store((input.bucket, input.key), Arc::new(copy));
         Ok(S3Response::new(CopyObjectOutput {
             copy_object_result: Some(result),
             ..Default::default()
@@ -215,7 +211,7 @@ impl S3 for Api {
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
         let mut state = self.0.lock();
         check_write(&state, &req.input.bucket, &req.input.key, None, None)?;
-        state.objects.remove(&(req.input.bucket, req.input.key));
+        state.remove(&(req.input.bucket, req.input.key));
         let mut answer = S3Response::new(DeleteObjectOutput::default());
         answer.status = Some(http::StatusCode::NO_CONTENT);
         Ok(answer)
@@ -234,7 +230,7 @@ impl S3 for Api {
         let quiet = input.delete.quiet == Some(true);
         let mut output = DeleteObjectsOutput::default();
         for ObjectIdentifier { key, .. } in input.delete.objects {
-            state.objects.remove(&(input.bucket.clone(), key.clone()));
+            state.remove(&(input.bucket.clone(), key.clone()));
             if !quiet {
                 output.deleted.get_or_insert_default().push(DeletedObject {
                     key: Some(key),
@@ -333,9 +329,7 @@ impl S3 for Api {
         stored.etag = parts_etag(parts.iter());
         let e_tag = Some(tag(&stored.etag));
         state.uploads.remove(&input.upload_id);
-        state
-            .objects
-            .insert((input.bucket.clone(), input.key.clone()), Arc::new(stored));
+        state.store((input.bucket.clone(), input.key.clone()), Arc::new(stored));
         Ok(S3Response::new(CompleteMultipartUploadOutput {
             bucket: Some(input.bucket),
             key: Some(input.key),

@@ -30,6 +30,8 @@ pub(super) enum What {
     Status(u16, &'static str),
     IgnoreConditions,
     IgnoreRange,
+    Lose,
+    Late(Duration),
 }
 
 impl Fault {
@@ -95,6 +97,16 @@ impl Fault {
     /// Answers as if no Range had been sent.
     pub(crate) fn ignore_range() -> Self {
         Self::new(What::IgnoreRange)
+    }
+
+    /// Does what it is asked for, and cuts the connection in place of an answer.
+    pub(crate) fn lose_answer() -> Self {
+        Self::new(What::Lose)
+    }
+
+    /// Takes the whole request and does what it asks for so much later, whether or not its client still waits.
+    pub(crate) fn late(by: Duration) -> Self {
+        Self::new(What::Late(by))
     }
 
     /// Only at this operation, by S3's name.

@@ -1,9 +1,10 @@
 //! What stands before the S3 of the tests: it names and counts requests, and does wrong what a fault says.
 
-use std::convert::Infallible;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
@@ -16,6 +17,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, BodyStream, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use percent_encoding::percent_decode_str;
+use s3s::HttpError;
 
 use super::S3;
 use super::fault::{Gate, What};
@@ -87,7 +89,8 @@ fn object_op(method: &Method, has: impl Fn(&str) -> bool, copy: bool) -> &'stati
 pub(super) async fn serve(
     s3: S3,
     mut request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+) -> Result<Response<Body>, io::Error> {
+    let running = Arc::clone(&s3.0.running);
     let call = Call::of(&request);
     s3.0.log.count(call.op);
     if call.op == "GetObject" {
@@ -128,17 +131,15 @@ pub(super) async fn serve(
     if s3.0.world.lock().keys.is_none() && !streams(request.headers()) {
         request.headers_mut().remove(AUTHORIZATION);
     }
-    let request = if s3.0.loose.load(Ordering::Relaxed) {
-        loose::plainly(request).await
-    } else {
-        request.map(s3s::Body::from)
-    };
-    let answer = s3.0.service.call(request).await;
+    let answer = carry_out(&s3, request, &faults).await?;
     for fault in &faults {
-        if let What::HoldAnswer(gate) = fault {
-            gate.pass().await;
+        match fault {
+            What::HoldAnswer(gate) => gate.pass().await,
+            What::Lose => return Err(io::Error::other("a fault loses this answer")),
+            _ => {}
         }
     }
+    drop(running);
     let answer = match answer {
         Ok(answer) if answer.status() == StatusCode::NOT_MODIFIED => {
             let (mut parts, _) = answer.into_parts();
@@ -152,6 +153,45 @@ pub(super) async fn serve(
         Err(error) => return Ok(refusal(500, &format!("{error:?}"))),
     };
     Ok(spoil(&s3, &call, answer, faults))
+}
+
+/// Does what is asked for, now or late.
+async fn carry_out(
+    s3: &S3,
+    request: Request<Incoming>,
+    faults: &[What],
+) -> io::Result<Result<Response<s3s::Body>, HttpError>> {
+    let late = faults.iter().find_map(|fault| match fault {
+        What::Late(by) => Some(*by),
+        _ => None,
+    });
+    Ok(match late {
+        Some(by) => carry_out_late(s3, request, by).await?,
+        None if s3.0.loose.load(Ordering::Relaxed) => {
+            s3.0.service.call(loose::plainly(request).await).await
+        }
+        None => s3.0.service.call(request.map(s3s::Body::from)).await,
+    })
+}
+
+/// In a task of its own, which a client that leaves does not end.
+async fn carry_out_late(
+    s3: &S3,
+    request: Request<Incoming>,
+    by: Duration,
+) -> io::Result<Result<Response<s3s::Body>, HttpError>> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let request = Request::from_parts(parts, s3s::Body::from(body));
+    let s3 = s3.clone();
+    let running = Arc::clone(&s3.0.running);
+    let task = tokio::spawn(async move {
+        tokio::time::sleep(by).await;
+        let answer = s3.0.service.call(request).await;
+        drop(running);
+        answer
+    });
+    task.await.map_err(io::Error::other)
 }
 
 /// True for bodies that are signed piece by piece: s3s takes them apart only when it checks them.

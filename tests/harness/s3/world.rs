@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use md5::{Digest, Md5};
 use s3s::dto::Timestamp;
+use tokio::time::Instant;
 
 use super::synthetic;
 
@@ -86,6 +87,16 @@ impl Stored {
     }
 }
 
+/// One change of an object, in the order in which they were made.
+#[derive(Debug, Clone)]
+pub(crate) struct Commit {
+    pub(crate) bucket: String,
+    pub(crate) key: String,
+    /// The tag without quotes; `None` is a deletion, also of what was not there.
+    pub(crate) etag: Option<String>,
+    pub(crate) at: Instant,
+}
+
 /// An upload that was begun and neither completed nor aborted.
 #[derive(Debug, Clone)]
 pub(crate) struct Unfinished {
@@ -99,10 +110,32 @@ pub(crate) struct Unfinished {
 pub(super) struct State {
     pub(super) buckets: BTreeSet<String>,
     pub(super) objects: BTreeMap<(String, String), Arc<Stored>>,
+    pub(super) commits: Vec<Commit>,
     pub(super) uploads: BTreeMap<String, Unfinished>,
     pub(super) uploads_begun: u64,
     /// Key id to secret; `None` lets everybody in.
     pub(super) keys: Option<HashMap<String, String>>,
+}
+
+impl State {
+    pub(super) fn store(&mut self, name: (String, String), stored: Arc<Stored>) {
+        self.note(&name, Some(stored.etag.clone()));
+        self.objects.insert(name, stored);
+    }
+
+    pub(super) fn remove(&mut self, name: &(String, String)) {
+        self.note(name, None);
+        self.objects.remove(name);
+    }
+
+    fn note(&mut self, (bucket, key): &(String, String), etag: Option<String>) {
+        self.commits.push(Commit {
+            bucket: bucket.clone(),
+            key: key.clone(),
+            etag,
+            at: Instant::now(),
+        });
+    }
 }
 
 #[derive(Default)]
