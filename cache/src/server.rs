@@ -6,6 +6,7 @@ mod deadline;
 mod fast;
 mod io;
 mod limits;
+mod pulse;
 mod scan;
 mod turns;
 
@@ -39,7 +40,8 @@ pub use turns::Turns;
 
 use crate::metrics::Metrics;
 use body::{Arriving, Busy, Leaving};
-use io::{Pulse, Wire};
+use io::Wire;
+use pulse::Pulse;
 use scan::Fault;
 use turns::Turn;
 
@@ -168,18 +170,24 @@ where
     let wire = Wire::new(stream, Arc::clone(&pulse), door.fast.clone(), turn, limits);
     let (body_limit, slice, turns) = (limits.body, limits.slice, Arc::clone(&door.turns));
     let handler = service_fn(move |request: Request<Incoming>| {
-        pulse.begin();
+        let has_body = !http_body::Body::is_end_stream(request.body());
+        let fault = pulse.begin(has_body);
         let busy = Busy(Arc::clone(&pulse));
-        let fault = pulse.take_fault();
-        let (service, turns) = (service.clone(), Arc::clone(&turns));
+        let (service, turns, pulse) = (service.clone(), Arc::clone(&turns), Arc::clone(&pulse));
         async move {
-            let answer = match fault {
+            let expects = request.headers().contains_key(header::EXPECT);
+            let mut answer = match fault {
                 Some(fault) => bad_head(fault),
                 None => service
-                    .oneshot(request.map(|body| arriving(body, body_limit)))
+                    .oneshot(request.map(|body| arriving(body, &pulse, body_limit)))
                     .await
                     .map_or_else(|never| match never {}, |answer| answer.map(Body::new)),
             };
+            if pulse.has_open_body() && !read_away(&pulse, expects).await {
+                // Where the next request would begin is not known before the body's end.
+                let close = header::HeaderValue::from_static("close");
+                answer.headers_mut().insert(header::CONNECTION, close);
+            }
             let bytes = http_body::Body::size_hint(answer.body()).upper();
             turns.begins(bytes.unwrap_or(u64::MAX), slice, Instant::now());
             Ok::<_, Infallible>(answer.map(|body| Leaving::new(body, busy)))
@@ -208,11 +216,24 @@ where
     }
 }
 
-fn arriving(body: Incoming, limit: Duration) -> Body {
+fn arriving(body: Incoming, pulse: &Arc<Pulse>, limit: Duration) -> Body {
     if http_body::Body::is_end_stream(&body) {
         return Body::empty();
     }
-    Body::new(Arriving::new(body, limit))
+    Body::new(Arriving::new(body, Arc::clone(pulse), limit))
+}
+
+/// Reads what is left of an answered request's body; false when that is not to be had.
+async fn read_away(pulse: &Pulse, expects: bool) -> bool {
+    let Some(body) = pulse.take_body() else {
+        return false;
+    };
+    // Who waits to be asked for the body is not asked for what nobody wants.
+    let ended = !expects && body::read_away(body).await;
+    if ended {
+        pulse.body_ended();
+    }
+    ended
 }
 
 /// The answer to a head that is refused before any route sees it; the connection ends with it.
@@ -223,6 +244,9 @@ fn bad_head(fault: Fault) -> Response<Body> {
         }
         Fault::Fragment => {
             r#"{"code":"BadRequest","message":"a # in the request's target must be written %23"}"#
+        }
+        Fault::BehindBody => {
+            r#"{"code":"BadRequest","message":"a request that follows a body must wait for the answer before it"}"#
         }
     };
     let mut answer = Response::new(Body::from(message));

@@ -7,31 +7,92 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::time::{Instant, timeout};
 
 use super::deadline::Deadline;
-use super::io::Pulse;
+use super::pulse::Pulse;
+
+/// Of a body that nobody wanted, so much is read away to keep the connection: a form's fields, a list of keys.
+const LEFT_BYTES: usize = 64 * 1024;
+
+/// And it has to come at once: the answer waits for it.
+const LEFT_TIME: Duration = Duration::from_millis(50);
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// A body that brings less than this in the time that it has is taken for one that has stopped.
+const LEAST_BYTES: usize = 1024;
+
 /// The request's body stopped before its end.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("no byte of the request's body came for {} s", .0.as_secs_f32())]
+#[error("the request's body brought less than 1 KiB in {} s", .0.as_secs_f32())]
 pub struct BodyStalled(pub Duration);
 
-/// A request's body that ends in [`BodyStalled`] when no byte comes while somebody waits for one.
+/// A request's body that ends in [`BodyStalled`] when next to nothing comes while somebody waits for it. Dropped before its end, it
+/// leaves the rest to its connection.
 pub(super) struct Arriving {
-    body: Incoming,
+    body: Option<Incoming>,
+    pulse: Arc<Pulse>,
     after: Duration,
     deadline: Deadline,
+    /// Since when bytes are waited for.
+    since: Option<Instant>,
+    /// For how long they were waited for, and how many came.
+    waited: Duration,
+    came: usize,
 }
 
 impl Arriving {
-    pub(super) fn new(body: Incoming, after: Duration) -> Self {
+    pub(super) fn new(body: Incoming, pulse: Arc<Pulse>, after: Duration) -> Self {
         Self {
-            body,
+            body: Some(body),
+            pulse,
             after,
             deadline: Deadline::new(after),
+            since: None,
+            waited: Duration::ZERO,
+            came: 0,
+        }
+    }
+
+    /// So many bytes are here: the wait for them is over, and counts on unless they are enough.
+    fn came(&mut self, bytes: usize) {
+        self.deadline.disarm();
+        if let Some(since) = self.since.take() {
+            self.waited += since.elapsed();
+        }
+        self.came += bytes;
+        if self.came >= LEAST_BYTES {
+            (self.came, self.waited) = (0, Duration::ZERO);
+        }
+    }
+
+    /// True when bytes have been waited for too long.
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.since.is_none() {
+            let now = Instant::now();
+            self.since = Some(now);
+            let began = now.checked_sub(self.waited).unwrap_or(now);
+            self.deadline.arm_at(began);
+        }
+        self.deadline.expired(cx)
+    }
+
+    /// Has the connection know when the HTTP library has seen the body's end.
+    fn look(&mut self, over: bool) {
+        if over || self.body.as_ref().is_some_and(Body::is_end_stream) {
+            self.body = None;
+            self.pulse.body_ended();
+        }
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        if let Some(body) = self.body.take() {
+            self.pulse.leave_body(body);
         }
     }
 }
@@ -45,15 +106,21 @@ impl Body for Arriving {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        match Pin::new(&mut this.body).poll_frame(cx) {
+        let Some(body) = &mut this.body else {
+            return Poll::Ready(None);
+        };
+        match Pin::new(body).poll_frame(cx) {
             Poll::Ready(frame) => {
-                this.deadline.disarm();
+                let data = frame
+                    .as_ref()
+                    .and_then(|frame| frame.as_ref().ok()?.data_ref());
+                this.came(data.map_or(0, Bytes::len));
+                this.look(frame.is_none());
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
             Poll::Pending => {
-                this.deadline.arm();
-                if this.deadline.expired(cx) {
-                    this.deadline.disarm();
+                if this.is_late(cx) {
+                    this.came(LEAST_BYTES);
                     return Poll::Ready(Some(Err(Box::new(BodyStalled(this.after)))));
                 }
                 Poll::Pending
@@ -62,12 +129,36 @@ impl Body for Arriving {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let none = SizeHint::with_exact(0);
+        self.body.as_ref().map_or(none, Body::size_hint)
     }
+}
+
+/// Reads away what is left of a request's body after its answer; true when it was little and has come, so that the next request
+/// may follow it.
+pub(super) async fn read_away(mut body: Incoming) -> bool {
+    let mut left = LEFT_BYTES;
+    let rest = async {
+        while !body.is_end_stream() {
+            match body.frame().await {
+                None => break,
+                Some(Ok(frame)) => {
+                    let bytes = frame.data_ref().map_or(0, Bytes::len);
+                    let Some(less) = left.checked_sub(bytes) else {
+                        return false;
+                    };
+                    left = less;
+                }
+                Some(Err(_)) => return false,
+            }
+        }
+        true
+    };
+    timeout(LEFT_TIME, rest).await.unwrap_or(false)
 }
 
 /// Ends the request for the connection's socket when dropped.

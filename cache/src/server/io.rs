@@ -4,7 +4,6 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,69 +15,35 @@ use tokio::time::Instant;
 use super::deadline::Deadline;
 use super::fast::{self, FastAnswer, FastPath};
 use super::limits::Limits;
-use super::scan::{Fault, Scan};
+use super::pulse::Pulse;
+use super::scan::Scan;
 use super::turns::Turn;
 
 /// The most pieces that are handed to the kernel in one call when a write is shortened.
 const PIECES: usize = 32;
 
-/// What a connection's socket and its service tell each other. Both run in one task; the atomics are for `Sync` only.
-#[derive(Default)]
-pub(super) struct Pulse {
-    begun: AtomicU64,
-    done: AtomicU64,
-    fault: AtomicU8,
-}
-
-impl Pulse {
-    /// A request has come; it runs until [`Pulse::end`].
-    pub(super) fn begin(&self) {
-        self.begun.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A request's answer has been handed over whole, or given up.
-    pub(super) fn end(&self) {
-        self.done.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The fault of the head that has just been read.
-    pub(super) fn take_fault(&self) -> Option<Fault> {
-        match self.fault.swap(0, Ordering::Relaxed) {
-            1 => Some(Fault::TwoLengths),
-            2 => Some(Fault::Fragment),
-            _ => None,
-        }
-    }
-
-    fn set_fault(&self, fault: Fault) {
-        let code = match fault {
-            Fault::TwoLengths => 1,
-            Fault::Fragment => 2,
-        };
-        self.fault.store(code, Ordering::Relaxed);
-    }
-
-    /// True when all of the `heads` that were read have become requests and all of these are answered.
-    fn rests(&self, heads: u64) -> bool {
-        let begun = self.begun.load(Ordering::Relaxed);
-        begun == self.done.load(Ordering::Relaxed) && begun >= heads
-    }
-}
+/// How long a client may take to see that it was answered before it had sent all.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// A TCP stream with the limits of [`Limits`].
 pub(super) struct Wire {
     stream: TcpStream,
     pulse: Arc<Pulse>,
     scan: Scan,
-    heads: u64,
+    /// What comes is a body's, and where that ends only the HTTP library knows.
+    in_body: bool,
     fast: Option<Arc<dyn FastPath>>,
     /// An answer of the fast path, until all of it is sent.
     leaving: Option<FastAnswer>,
-    /// The HTTP library has nothing more to send, so a fast answer overtakes none of its own.
+    /// The HTTP library has nothing more to send.
     flushed: bool,
+    /// Requests that were done when it had nothing more to send: what is done later may still lie in its buffer.
+    sent: u64,
     head: Deadline,
     idle: Deadline,
     stall: Deadline,
+    /// After the last byte of an answer that came before the end of its request.
+    linger: Deadline,
     turn: Turn,
 }
 
@@ -97,13 +62,15 @@ impl Wire {
             stream,
             pulse,
             scan: Scan::default(),
-            heads: 0,
+            in_body: false,
             fast,
             leaving: None,
             flushed: true,
+            sent: 0,
             head,
             idle: Deadline::new(limits.idle),
             stall: Deadline::new(limits.stall),
+            linger: Deadline::new(LINGER),
             turn,
         }
     }
@@ -113,22 +80,21 @@ impl Wire {
         if bytes.is_empty() {
             return;
         }
-        if self.scan.ended() {
-            // A body, or the next head before its time: from here on nobody below the library knows where a head begins.
+        if self.in_body || !self.pulse.rests() {
+            // A body, or the next head before its time: from here on no head is known to be the only one.
             self.fast = None;
-            return;
         }
-        self.head.arm();
-        self.scan.feed(bytes);
-        if self.scan.ended() {
+        let mut rest = bytes;
+        while !self.in_body
+            && let Some((head, after)) = self.scan.feed(rest)
+        {
             self.head.disarm();
-            self.heads += 1;
-            if !self.scan.is_alone() {
+            self.pulse.head_ended(head.fault);
+            self.in_body = head.has_body;
+            if head.has_body || !after.is_empty() {
                 self.fast = None;
             }
-            if let Some(fault) = self.scan.fault() {
-                self.pulse.set_fault(fault);
-            }
+            rest = after;
         }
     }
 
@@ -155,7 +121,9 @@ impl Wire {
 
     /// The fast path's answer to these bytes, if they are a request that it knows.
     fn answered(&mut self, bytes: &[u8]) -> Option<FastAnswer> {
-        if !self.scan.is_fresh() || !self.flushed {
+        // Nothing of a request is with the library, and nothing of an answer: this one overtakes none.
+        let is_clear = self.is_idle() && self.sent == self.pulse.done();
+        if !is_clear {
             return None;
         }
         let path = self.fast.as_deref()?;
@@ -192,21 +160,29 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
-    /// Looks for a new head when all that came is answered.
+    /// Looks for a new head when all that came is answered, and the library has read it to its end.
     fn settle(&mut self) {
-        if self.scan.ended() && self.pulse.rests(self.heads) {
-            self.scan = Scan::default();
+        if self.in_body && self.pulse.rests() {
+            self.in_body = false;
         }
     }
 
     /// No request is being answered, and none has begun to come.
     fn is_idle(&self) -> bool {
-        self.scan.is_fresh() && self.flushed && self.leaving.is_none()
+        self.scan.is_fresh() && self.flushed && self.leaving.is_none() && self.pulse.rests()
     }
 
     /// Waits for bytes: for the rest of a head, or for a new one.
     fn waits(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let late = |what| Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)));
+        if !self.scan.is_fresh() {
+            // One that was sent ahead has its time from when its turn comes.
+            if self.pulse.rests() {
+                self.head.arm();
+            } else {
+                self.head.disarm();
+            }
+        }
         if self.head.expired(cx) {
             return late("the request's head did not come in time");
         }
@@ -237,6 +213,20 @@ impl Wire {
                 ))
             }
         }
+    }
+
+    /// Reads what a client still sends after its answer has left: to close over unread bytes would take the answer back.
+    fn read_away(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut sink = [0; 4096];
+        self.linger.arm();
+        while !self.linger.expired(cx) {
+            let mut buf = ReadBuf::new(&mut sink);
+            let read = Pin::new(&mut self.stream).poll_read(cx, &mut buf);
+            if ready!(read).is_err() || buf.filled().is_empty() {
+                break;
+            }
+        }
+        Poll::Ready(())
     }
 
     fn write(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
@@ -315,6 +305,7 @@ impl AsyncWrite for Wire {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.flushed = true;
+        this.sent = this.pulse.done();
         this.settle();
         if this.is_idle() && !this.idle.is_armed() {
             // The library waits for bytes already and does not ask for them again: the wake has to be ordered here.
@@ -327,7 +318,11 @@ impl AsyncWrite for Wire {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.finish(cx))?;
-        Pin::new(&mut this.stream).poll_shutdown(cx)
+        ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        if this.pulse.has_open_body() {
+            ready!(this.read_away(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -400,7 +395,7 @@ mod tests {
             let read = wire.read(&mut buffer).await.unwrap();
             assert_eq!(&buffer[..read], text.as_bytes());
             // Answered, and its body not asked for yet.
-            pulse.begin();
+            pulse.begin(true);
             pulse.end();
         }
     }

@@ -12,7 +12,7 @@ pub struct Limits {
     /// A kept-alive connection between two requests. Longer than the minute that load balancers keep theirs,
     /// so that it is the client who closes and no request is lost in between.
     pub idle: Duration,
-    /// A request body without a byte; the answer is `408`.
+    /// A request body that brings less than 1 KiB while it is waited for; the answer is `408`.
     pub body: Duration,
     /// A reader that takes no byte is cut.
     pub stall: Duration,

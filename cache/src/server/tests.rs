@@ -211,6 +211,40 @@ async fn a_body_that_stops_is_answered_408_and_closed() {
 }
 
 #[tokio::test]
+async fn a_body_that_trickles_is_answered_408_and_one_that_is_slow_is_not() {
+    let server = start(router(), limits()).await;
+    let mut stream = server.connect().await;
+    let head =
+        "POST /take HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: 4000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let (mut reader, mut writer) = stream.split();
+    let trickle = async {
+        let mut beat = tokio::time::interval(Duration::from_millis(50));
+        while writer.write_all(b"x").await.is_ok() {
+            beat.tick().await;
+        }
+    };
+    let mut answer = vec![0; 12];
+    let answered = timeout(LONG, async {
+        tokio::select! {
+            read = reader.read_exact(&mut answer) => read.map(|_| ()),
+            () = trickle => Ok(()),
+        }
+    });
+    answered.await.expect("it is cut").unwrap();
+    assert_eq!(answer, b"HTTP/1.1 408");
+    // Four pieces, each of which comes in time.
+    let mut stream = server.connect().await;
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut beat = tokio::time::interval(Duration::from_millis(150));
+    for _ in 0..2 {
+        beat.tick().await;
+        stream.write_all(&[b'x'; 2000]).await.unwrap();
+    }
+    assert!(to_end(&mut stream).await.ends_with("4000 bytes"));
+}
+
+#[tokio::test]
 async fn what_the_library_would_mend_in_silence_is_refused() {
     let server = start(router(), limits()).await;
     for text in [
@@ -561,4 +595,217 @@ async fn a_reader_that_takes_nothing_of_a_fast_answer_is_cut() {
     some(&mut stream, 15).await;
     server.has_no_connection().await;
     assert_eq!(fast.whole.load(Ordering::Relaxed), 0);
+}
+
+/// Answers at once, and leaves the request's body to a task that reads on.
+async fn early(request: AxumRequest) -> &'static str {
+    tokio::spawn(request.into_body().collect());
+    "early"
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_body_after_its_answer_is_not_taken_for_the_next_head() {
+    let router = router().route("/early", post(early));
+    let server = start(router, limits()).await;
+    let mut stream = server.connect().await;
+    let body = "a#b HTTP/1.1\r\n\r\n";
+    let head = format!(
+        "POST /early HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    ask(&mut stream, head.as_bytes(), "early").await;
+    // The server may have closed by now, but it must not misread.
+    stream.write_all(body.as_bytes()).await.ok();
+    stream.write_all(GET_SMALL).await.ok();
+    let rest = to_end(&mut stream).await;
+    assert!(rest.is_empty() || rest.ends_with("small"), "{rest:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_is_answered_before_it_has_sent_all_gets_its_answer() {
+    let server = start(router(), limits()).await;
+    let mut stream = server.connect().await;
+    let head = format!("POST /none HTTP/1.1\r\nhost: h\r\ncontent-length: {LARGE}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let (mut reader, mut writer) = stream.split();
+    let piece = vec![b'x'; 64 * 1024];
+    for _ in 0..LARGE / piece.len() {
+        // It looks for an answer only when it has sent all that it can.
+        if writer.write_all(&piece).await.is_err() {
+            break;
+        }
+    }
+    let mut answer = Vec::new();
+    timeout(LONG, reader.read_to_end(&mut answer))
+        .await
+        .unwrap()
+        .ok();
+    assert!(
+        answer.starts_with(b"HTTP/1.1 404"),
+        "{} bytes",
+        answer.len()
+    );
+}
+
+#[tokio::test]
+async fn a_small_body_that_nobody_reads_costs_no_connection() {
+    let server = start(router(), limits()).await;
+    let mut stream = server.connect().await;
+    let unread = b"GET /small HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\n\r\na#\r\n";
+    for _ in 0..3 {
+        ask(&mut stream, unread, "small").await;
+        ask(&mut stream, GET_SMALL, "small").await;
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_was_sent_ahead_is_looked_over_like_the_first() {
+    let server = start(router(), limits()).await;
+    let bad = "GET /small?a#b HTTP/1.1\r\nhost: h\r\n\r\n";
+    let good = "GET /small HTTP/1.1\r\nhost: h\r\n\r\n";
+    let answers = server.talk(&format!("{good}{good}{bad}{good}")).await;
+    let statuses: Vec<_> = answers
+        .match_indices("HTTP/1.1 ")
+        .map(|(at, _)| &answers[at + 9..at + 12])
+        .collect();
+    assert_eq!(statuses, ["200", "200", "400"], "{answers:?}");
+    // Behind a body nobody but the library knows where the next head begins.
+    let body = "POST /take HTTP/1.1\r\nhost: h\r\ncontent-length: 3\r\n\r\nabc";
+    let answers = server.talk(&format!("{body}{bad}")).await;
+    assert!(answers.contains("3 bytes") && answers.contains("HTTP/1.1 400"));
+}
+
+/// Answers `/fast/N` with N.
+struct Numbers;
+
+impl FastPath for Numbers {
+    fn answer(&self, request: &Plain<'_>, _now: Instant) -> Option<FastAnswer> {
+        let number = request.target.strip_prefix("/fast/")?;
+        let text = format!("<{number}>");
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", text.len());
+        let sent = Sent {
+            left: head.len() + text.len(),
+            whole: Arc::default(),
+        };
+        let body = [Bytes::from(text)].into();
+        Some(FastAnswer::new(head.into(), body, Box::new(sent)))
+    }
+}
+
+/// Answers `/KIND/N` with N: at once, later, or in pieces of an unknown number.
+fn numbers() -> Router {
+    use axum::extract::Path;
+    let later = |Path(number): Path<String>| async move {
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+        format!("<{number}>")
+    };
+    let pieces = |Path(number): Path<String>| async move {
+        Body::from_stream(async_stream::stream! {
+            for piece in [format!("<{number}>"), "end".to_owned()] {
+                tokio::task::yield_now().await;
+                yield Ok::<_, Infallible>(piece);
+            }
+        })
+    };
+    let at_once = |Path(number): Path<String>| async move { format!("<{number}>") };
+    Router::new()
+        .route("/fast/{number}", get(at_once))
+        .route("/at-once/{number}", get(at_once))
+        .route("/later/{number}", get(later))
+        .route("/pieces/{number}", get(pieces))
+}
+
+/// A source of numbers that are the same in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % limit
+    }
+}
+
+/// Reads until `count` answers have come, and holds their order to be that of their numbers.
+async fn in_order(stream: &mut TcpStream, text: &mut String, count: usize) {
+    let numbers = |text: &str| -> Vec<usize> {
+        let pieces = text.split('<').skip(1);
+        let whole = pieces.filter_map(|piece| piece.split_once('>'));
+        whole.map(|(number, _)| number.parse().unwrap()).collect()
+    };
+    let mut buffer = [0; 4096];
+    while numbers(text).len() < count {
+        let read = timeout(LONG, stream.read(&mut buffer)).await;
+        let read = read.unwrap_or_else(|_| panic!("{count} answers in {text:?}"));
+        let read = read.unwrap();
+        assert!(read > 0, "{text:?}");
+        *text += std::str::from_utf8(&buffer[..read]).unwrap();
+    }
+    let came = numbers(text);
+    assert!(came.iter().copied().eq(0..came.len()), "{came:?}");
+    assert_eq!(text.matches("HTTP/1.1 200").count(), came.len(), "{text:?}");
+}
+
+/// Sends these requests, cut there, and waits after some pieces for what was asked whole by then.
+async fn pipeline(server: &Server, kinds: &[&str], cuts: &[usize], waits: impl Fn(usize) -> bool) {
+    let requests = kinds.iter().enumerate();
+    let requests: Vec<String> = requests
+        .map(|(n, kind)| format!("GET /{kind}/{n} HTTP/1.1\r\nhost: h\r\n\r\n"))
+        .collect();
+    let all = requests.concat();
+    let mut stream = server.connect().await;
+    stream.set_nodelay(true).unwrap();
+    let (mut sent, mut text) = (0, String::new());
+    for (turn, cut) in cuts.iter().copied().chain([all.len()]).enumerate() {
+        stream.write_all(&all.as_bytes()[sent..cut]).await.unwrap();
+        sent = cut;
+        if waits(turn) || cut == all.len() {
+            let whole = all[..sent].matches("\r\n\r\n").count();
+            in_order(&mut stream, &mut text, whole).await;
+        }
+    }
+}
+
+const KINDS: [&str; 4] = ["fast", "at-once", "later", "pieces"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_cut_at_any_byte_are_answered_in_their_order() {
+    let mut limits = limits();
+    (limits.head, limits.idle) = (LONG, LONG);
+    let server = start_with(numbers(), limits, Some(Arc::new(Numbers))).await;
+    // Each pair of kinds at each byte, with and without a pause at the cut.
+    for (first, second) in KINDS.into_iter().zip(KINDS.into_iter().cycle().skip(1)) {
+        let length = format!("GET /{first}/0 HTTP/1.1\r\nhost: h\r\n\r\n").len();
+        for kinds in [[first, second], [second, first], [first, first]] {
+            for cut in 1..length + 10 {
+                pipeline(&server, &kinds, &[cut], |_| cut % 2 == 0).await;
+                pipeline(&server, &kinds, &[cut], |_| cut % 2 == 1).await;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_pipelines_in_random_pieces_are_answered_in_their_order() {
+    let mut limits = limits();
+    (limits.head, limits.idle) = (LONG, LONG);
+    let server = start_with(numbers(), limits, Some(Arc::new(Numbers))).await;
+    join_all((0..16).map(|client| {
+        let server = &server;
+        async move {
+            let mut dice = Dice(client);
+            for _ in 0..25 {
+                let kinds: Vec<&str> = (0..12).map(|_| KINDS[dice.below(4)]).collect();
+                let mut cuts: Vec<usize> = (0..8).map(|_| 1 + dice.below(380)).collect();
+                cuts.sort_unstable();
+                let pauses = dice.below(256);
+                pipeline(server, &kinds, &cuts, |turn| pauses >> turn & 1 == 1).await;
+            }
+        }
+    }))
+    .await;
 }
