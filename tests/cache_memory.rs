@@ -265,6 +265,86 @@ async fn many_small_objects_stay_within_a_small_budget_with_their_heads() {
     assert!(rss <= 16 * MIB + overhead(8, 64));
 }
 
+/// A PUT or a POST at the S3 door that sends so many bytes after its head, or until it is answered.
+async fn sends(door: &str, head: &str, bytes: u64) -> TcpStream {
+    let mut stream = TcpStream::connect(door).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let piece = vec![b'x'; 256 * 1024];
+    let mut answer = [0; 1];
+    for _ in 0..bytes / piece.len() as u64 {
+        tokio::select! {
+            biased;
+            _ = stream.peek(&mut answer) => break,
+            sent = async { stream.writable().await } => sent.unwrap(),
+        }
+        if stream.write_all(&piece).await.is_err() {
+            break;
+        }
+    }
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_strangers_send_before_they_are_known_takes_no_memory() {
+    const STRANGERS: u64 = 40;
+    let s3 = S3::start().await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let rules =
+        "- {name: all, accessKeyId: ALL, secretAccessKey: all-secret, verbs: [read, write]}";
+    std::fs::write(file.path(), rules).unwrap();
+    let door = free_ports(1)[0];
+    let flags = [
+        "--max-cache-size=16".to_owned(),
+        "--s3-auth=keys".to_owned(),
+        format!("--s3-port={door}"),
+        format!("--access-file={}", file.path().display()),
+    ];
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let Some(node) = Node::start(&s3, &flags).await else {
+        return;
+    };
+    let idle = node.status("VmRSS");
+    // Fields of a form, none of which is its file: what signs a form stands among them.
+    let field = "--X\r\ncontent-disposition: form-data; name=\"a\"\r\n\r\n";
+    let length = 19 * MIB + field.len() as u64;
+    let head = format!(
+        "POST /bucket HTTP/1.1\r\nhost: falcon\r\ncontent-type: multipart/form-data; boundary=X\r\ncontent-length: {length}\r\n\r\n{field}"
+    );
+    let address = format!("localhost:{door}");
+    let open = join_all((0..STRANGERS).map(|_| sends(&address, &head, 18 * MIB))).await;
+    let rss = node.status("VmHWM");
+    println!(
+        "{STRANGERS} strangers: RSS {} MiB, idle {} MiB",
+        rss / MIB,
+        idle / MIB
+    );
+    assert!(rss <= 16 * MIB + overhead(STRANGERS, 64));
+    drop(open);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_of_a_streamed_upload_is_no_buffer() {
+    let s3 = S3::start().await;
+    let door = free_ports(1)[0];
+    let port = format!("--s3-port={door}");
+    let Some(node) = Node::start(&s3, &["--max-cache-size=64", "--s3-auth=none", &port]).await
+    else {
+        return;
+    };
+    let idle = node.status("VmRSS");
+    let chunk = 1024 * MIB;
+    let head = format!(
+        "PUT /bucket/chunk HTTP/1.1\r\nhost: falcon\r\nx-amz-content-sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER\r\n\
+         x-amz-decoded-content-length: {chunk}\r\ncontent-length: {}\r\n\r\n{chunk:x}\r\n",
+        chunk + 17
+    );
+    let open = sends(&format!("localhost:{door}"), &head, 256 * MIB).await;
+    let rss = node.status("VmHWM");
+    println!("RSS {} MiB, idle {} MiB", rss / MIB, idle / MIB);
+    assert!(rss <= 64 * MIB + overhead(1, 64));
+    drop(open);
+}
+
 /// One of the good readers, and the writer of its key; what went wrong.
 async fn stormy(s3: &S3, node: &Node, round: u64, i: u64) -> Option<String> {
     let key = format!("{round}-{i}");

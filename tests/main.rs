@@ -5,6 +5,7 @@
 mod harness;
 
 mod architecture;
+mod cache_bounds;
 mod cache_hit;
 mod cache_hit_ratio;
 mod cache_invalidate;

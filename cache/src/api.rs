@@ -10,6 +10,7 @@ mod conditions;
 mod delete;
 pub mod error;
 pub mod health;
+pub(crate) mod held;
 mod hits;
 mod list;
 pub mod peer;
@@ -91,7 +92,7 @@ pub struct Parts {
 /// The state of all routes.
 pub struct Api {
     parts: Parts,
-    uploads: Arc<Semaphore>,
+    uploads: upload::Turns,
     prewarms: prewarm::Board,
 }
 
@@ -250,7 +251,7 @@ impl Api {
     /// The state for [`router`] and [`admin_router`].
     pub fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Self {
-            uploads: Arc::new(Semaphore::new(parts.settings.uploads)),
+            uploads: upload::Turns::new(parts.settings.uploads),
             prewarms: prewarm::Board::default(),
             parts,
         })

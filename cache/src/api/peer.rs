@@ -16,6 +16,7 @@ use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
 
 use super::error::Failure;
+use super::held::held;
 use crate::invalidate::Invalidator;
 use crate::members::Members;
 use crate::object::{ByteRange, ETag, ObjectId, run_of};
@@ -40,6 +41,9 @@ pub struct Peering {
     pub token: Token,
 }
 
+/// What comes with a question to a peer, or its greeting: a thousand members fit.
+const QUESTION_BYTES: usize = 1 << 20;
+
 /// The routes; every one of them asks for the token first.
 pub fn router(peering: Peering) -> Router {
     let block_bytes = usize::try_from(peering.proxy.blocks().size).unwrap_or(usize::MAX);
@@ -55,6 +59,8 @@ pub fn router(peering: Peering) -> Router {
             "/_falcon/keep",
             post(keep).layer(DefaultBodyLimit::max(block_bytes)),
         )
+        .layer(DefaultBodyLimit::max(QUESTION_BYTES))
+        .route_layer(from_fn_with_state(peering.proxy.clone(), hold_body))
         .route_layer(from_fn_with_state(peering.token.clone(), refuse_strangers))
         .with_state(peering)
 }
@@ -79,6 +85,23 @@ async fn refuse_strangers(
         "PeerTokenMismatch",
         message,
     )
+}
+
+/// A body that is read as a whole is charged as it comes.
+async fn hold_body(State(proxy): State<Proxy>, request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    match held(proxy.store(), body, ORDER_BYTES as u64).await {
+        Ok((bytes, _charge)) => {
+            let request = Request::from_parts(head, Body::from(bytes));
+            next.run(request).await
+        }
+        Err(failure) => refusal(
+            RefusalKind::Busy,
+            failure.status(),
+            failure.code(),
+            failure.message(),
+        ),
+    }
 }
 
 async fn hello(State(peering): State<Peering>, Json(hello): Json<Hello>) -> Json<Welcome> {

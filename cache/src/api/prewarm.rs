@@ -7,12 +7,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Json;
-use axum::body::to_bytes;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 
 use super::error::Failure;
+use super::held::held;
 use super::query::Query;
 use super::{Api, permit, request_id};
 use crate::access::{Target, Verb};
@@ -25,7 +25,7 @@ const RUNNING: usize = 16;
 const KEPT: usize = 64;
 
 /// Bytes of a list of keys.
-const BODY: usize = 1024 * 1024;
+const BODY: u64 = 1024 * 1024;
 
 /// All jobs of this node, oldest first.
 #[derive(Default)]
@@ -69,9 +69,7 @@ pub(super) async fn post(
     let who = api.caller(request.headers())?;
     let mut query = Query::parse(request.uri().query(), &["prefix", "bucket"])?;
     let bucket = api.bucket(&who, Verb::Read, query.take("bucket"))?;
-    let body = to_bytes(request.into_body(), BODY)
-        .await
-        .map_err(|error| Failure::body(&error, StatusCode::PAYLOAD_TOO_LARGE))?;
+    let (body, _charge) = held(api.parts.proxy.store(), request.into_body(), BODY).await?;
     let work = work(query.take("prefix"), &body)?;
     match &work {
         Work::Prefix(prefix) => permit(&who, Verb::Read, &bucket, Target::Prefix(prefix))?,

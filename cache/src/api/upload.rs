@@ -1,7 +1,9 @@
 //! `POST /upload`: the files of a multipart form, streamed to S3 through one buffer, each followed by its barrier.
 
+mod buffer;
 mod file;
 mod form;
+mod turns;
 
 use std::sync::Arc;
 
@@ -10,8 +12,6 @@ use axum::extract::{FromRequest, Multipart, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use serde_json::{Value, json};
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
 
 use super::barrier::Barriers;
 use super::error::Failure;
@@ -20,9 +20,11 @@ use super::{Api, Note, permit};
 use crate::access::{Target, Verb};
 use crate::object::ObjectId;
 use crate::origin::Headers;
-use crate::store::{Charge, Kind};
-use file::{Buffer, Writer};
+use buffer::Means;
+use file::Writer;
 use form::Allowance;
+
+pub(super) use turns::Turns;
 
 /// The form's field that holds the files.
 const FIELD: &str = "files";
@@ -37,13 +39,6 @@ const PARTS: u64 = 9_000;
 enum Fate {
     Stored(Value),
     Failed(Failure),
-}
-
-/// What one upload holds while it runs.
-struct Means {
-    charge: Arc<Charge>,
-    buffer: Buffer,
-    _turn: OwnedSemaphorePermit,
 }
 
 /// `POST /upload[?path=P/][&bucket=B]`
@@ -71,7 +66,7 @@ pub(super) async fn post(
                 ),
             )
         })?;
-    let mut means = api.means(size).await?;
+    let mut means = Means::new(&api, who, size);
     let (mut fates, mut barriers) = (Vec::new(), Barriers::default());
     loop {
         allowance.head();
@@ -107,38 +102,7 @@ pub(super) async fn post(
     Ok(Note::about(path, response))
 }
 
-impl Api {
-    /// A turn and a buffer; `503` when neither comes free in time.
-    async fn means(&self, size: u64) -> Result<Means, Failure> {
-        let wait = self.parts.settings.upload_wait;
-        let turn = timeout(wait, Arc::clone(&self.uploads).acquire_owned()).await;
-        let Ok(Ok(turn)) = turn else {
-            return Err(Failure::later(
-                "TooManyUploads",
-                "as many uploads run as may run at one time",
-            ));
-        };
-        let charge = self
-            .parts
-            .proxy
-            .store()
-            .reserve(Kind::Uploads, size, wait)
-            .await;
-        let Some(charge) = charge else {
-            return Err(Failure::later(
-                "NoMemory",
-                "there is no memory for an upload's buffer now",
-            ));
-        };
-        Ok(Means {
-            charge: Arc::new(charge),
-            buffer: Buffer::new(size),
-            _turn: turn,
-        })
-    }
-}
-
-/// The buffer's bytes: a part, less for a small form, more for one that would not fit into S3's number of parts.
+/// The most bytes of the buffer: a part, less for a small form, more for one that would not fit into S3's number of parts.
 fn buffer_size(request: &Request) -> u64 {
     let length = request
         .headers()

@@ -52,6 +52,15 @@ pub(super) async fn verified(
     if let Err(failure) = covers(request.uri(), request.headers()) {
         return failure.into_response();
     }
+    if is_form(&request) {
+        // The verifier would read it into memory before it knows whose it is.
+        return Failure::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "NotImplemented",
+            "this door takes no forms (POST Object): sign the request or its URL instead",
+        )
+        .into_response();
+    }
     match service.call(request.map(s3s::Body::http_body_unsync)).await {
         Ok(response) => response.map(Body::new).into_response(),
         Err(_) => Failure::new(
@@ -61,6 +70,17 @@ pub(super) async fn verified(
         )
         .into_response(),
     }
+}
+
+/// A form of a browser, which signs in its fields.
+fn is_form(request: &Request) -> bool {
+    let mut types = request.headers().get_all(header::CONTENT_TYPE).iter();
+    let form = b"multipart/form-data";
+    request.method() == Method::POST
+        && types.any(|value| {
+            let start = value.as_bytes().trim_ascii_start().get(..form.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(form))
+        })
 }
 
 /// What S3 demands of a signature before it looks at it: that it covers every `x-amz-` header, and is not for ever.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::multipart::Field;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::StatusCode;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::{Fate, Means};
 use crate::api::Parts;
@@ -17,55 +18,12 @@ use crate::origin::{self, Headers, Origin, Upload};
 use crate::proxy::Keeper;
 use crate::store::Charge;
 
-/// The one buffer of an upload: its memory is used again for each part, once S3 has the one before.
-pub(super) struct Buffer {
-    bytes: BytesMut,
-    size: usize,
-}
-
-impl Buffer {
-    /// Room for `size` bytes.
-    pub(super) fn new(size: u64) -> Self {
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
-        Self {
-            bytes: BytesMut::with_capacity(size),
-            size,
-        }
-    }
-
-    fn full(&self) -> bool {
-        self.bytes.len() >= self.size
-    }
-
-    /// Takes what fits of `chunk`, which keeps the rest.
-    fn fill(&mut self, chunk: &mut Bytes) {
-        let room = self.size - self.bytes.len();
-        let part = chunk.split_to(room.min(chunk.len()));
-        self.bytes.extend_from_slice(&part);
-    }
-
-    /// What is in it, and a second handle by which the memory comes back.
-    fn lend(&mut self) -> (Bytes, Bytes) {
-        let lent = std::mem::take(&mut self.bytes).freeze();
-        (lent.clone(), lent)
-    }
-
-    /// The memory again; a new piece when a request that failed still holds the old one.
-    fn back(&mut self, kept: Bytes) {
-        self.bytes = kept
-            .try_into_mut()
-            .unwrap_or_else(|_| BytesMut::with_capacity(self.size));
-        self.bytes.clear();
-    }
-}
-
 /// Writes one file.
 pub(super) struct Writer<'a> {
     parts: &'a Parts,
     object: ObjectId,
     headers: Headers,
-    buffer: &'a mut Buffer,
-    charge: Arc<Charge>,
+    means: &'a mut Means,
     upload: Option<Upload>,
     keeper: Option<Keeper>,
     number: u32,
@@ -97,8 +55,7 @@ impl<'a> Writer<'a> {
             parts,
             object,
             headers,
-            buffer: &mut means.buffer,
-            charge: Arc::clone(&means.charge),
+            means,
             upload: None,
             number: 0,
             size: 0,
@@ -136,28 +93,32 @@ impl<'a> Writer<'a> {
     }
 
     async fn stream(&mut self, field: &mut Field<'_>) -> Result<(), Trouble> {
-        self.buffer.bytes.clear();
+        self.means.clear();
         loop {
+            let since = Instant::now();
             let chunk = field.chunk().await;
             let chunk = chunk
                 .map_err(|error| Trouble::Form(Failure::body(&error, StatusCode::BAD_REQUEST)))?;
             let Some(mut chunk) = chunk else {
                 return Ok(());
             };
+            self.means
+                .came(chunk.len(), since.elapsed())
+                .map_err(Trouble::Form)?;
             self.size += chunk.len() as u64;
             while !chunk.is_empty() {
-                if self.buffer.full() {
-                    self.part()
-                        .await
-                        .map_err(|error| Trouble::Origin(error.into()))?;
+                if self.means.is_full() {
+                    self.part().await.map_err(Trouble::Origin)?;
                 }
-                self.buffer.fill(&mut chunk);
+                // Nothing more is read of what there is no room for.
+                self.means.fill(&mut chunk).await.map_err(Trouble::Form)?;
             }
         }
     }
 
     /// Sends the buffer as the next part.
-    async fn part(&mut self) -> Result<(), origin::Error> {
+    async fn part(&mut self) -> Result<(), Failure> {
+        self.means.turn().await?;
         let upload = match self.upload.take() {
             Some(upload) => upload,
             None => {
@@ -168,14 +129,14 @@ impl<'a> Writer<'a> {
             }
         };
         self.number += 1;
-        let (lent, kept) = self.buffer.lend();
+        let (lent, kept) = self.means.lend();
         if let Some(keeper) = &mut self.keeper {
             keeper.push(&lent);
         }
         let sent = upload.part(self.number, lent).await;
         self.upload = Some(upload);
-        self.buffer.back(kept);
-        sent
+        self.means.back(kept);
+        Ok(sent?)
     }
 
     async fn abort(&mut self) {
@@ -190,7 +151,7 @@ impl<'a> Writer<'a> {
             && let Err(error) = self.part().await
         {
             self.abort().await;
-            return Err(error.into());
+            return Err(error);
         }
         let mut after = After {
             object: self.object,
@@ -200,7 +161,8 @@ impl<'a> Writer<'a> {
         let (result, report) = if let Some(upload) = self.upload.take() {
             to_the_end(complete(upload, after)).await?
         } else {
-            let (lent, kept) = self.buffer.lend();
+            self.means.turn().await?;
+            let (lent, kept) = self.means.lend();
             if let Some(keeper) = &mut after.keeper {
                 keeper.push(&lent);
             }
@@ -208,10 +170,10 @@ impl<'a> Writer<'a> {
                 origin: self.parts.origin.clone(),
                 headers: self.headers,
                 body: lent,
-                _charge: self.charge,
+                _charge: self.means.charge(),
             };
             let written = to_the_end(whole.put(after)).await;
-            self.buffer.back(kept);
+            self.means.back(kept);
             written?
         };
         if let Some(report) = report {
@@ -226,7 +188,7 @@ struct Whole {
     origin: Origin,
     headers: Headers,
     body: Bytes,
-    _charge: Arc<Charge>,
+    _charge: Option<Arc<Charge>>,
 }
 
 impl Whole {
@@ -278,30 +240,5 @@ async fn skip(field: &mut Field<'_>) -> bool {
             Ok(None) => return true,
             Err(_) => return false,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_buffer_never_grows_and_its_memory_comes_back() {
-        let mut buffer = Buffer::new(8);
-        let mut chunk = Bytes::from_static(b"0123456789ab");
-        buffer.fill(&mut chunk);
-        assert!(buffer.full());
-        assert_eq!(
-            (&buffer.bytes[..], &chunk[..]),
-            (&b"01234567"[..], &b"89ab"[..])
-        );
-        let address = buffer.bytes.as_ptr();
-        let (lent, kept) = buffer.lend();
-        assert_eq!(&lent[..], b"01234567");
-        drop(lent);
-        buffer.back(kept);
-        buffer.fill(&mut chunk);
-        assert_eq!(buffer.bytes.as_ptr(), address);
-        assert_eq!((&buffer.bytes[..], buffer.full()), (&b"89ab"[..], false));
     }
 }
