@@ -73,7 +73,11 @@ async fn uploads_that_crawl_hold_up_no_others() {
     })
     .await;
     let url = format!("{}/upload", node.url);
-    let quick = timeout(Duration::from_secs(8), upload(&url, "quick", &[2; 100_000])).await;
+    let quick = timeout(
+        Duration::from_secs(8),
+        upload(&url, "quick", &vec![2; 100_000]),
+    )
+    .await;
     let answer = quick.expect("it waits for those that crawl");
     assert_eq!(answer.status, 200, "{}", answer.text());
     drop(crawling);

@@ -1,5 +1,6 @@
 //! Reading: each byte from S3 once, whoever asks and however large it is; one version or none; failures as they are.
 
+mod crawl;
 mod flight;
 mod fresh;
 mod large;

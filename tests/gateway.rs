@@ -1,5 +1,6 @@
 //! The S3 door: what stock clients are told, and what nobody is told who may not know.
 
+mod figures;
 mod judged;
 mod pages;
 mod refusals;

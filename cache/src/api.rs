@@ -29,10 +29,10 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, delete as on_delete, get, post};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 pub(crate) use access_log::frame;
-pub use access_log::{Errors, Frame, Note};
+pub use access_log::{Errors, Frame, Note, Op};
 pub use health::Ready;
 pub(crate) use hits::Hits;
 

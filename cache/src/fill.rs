@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -48,6 +48,8 @@ pub struct Fill {
     way: Way,
     progress: watch::Sender<Progress>,
     ahead: Arc<AtomicU64>,
+    /// An invalidation has overtaken it: nobody will join it, and nothing of it is stored.
+    detached: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -85,6 +87,7 @@ impl Fill {
             way,
             progress: watch::Sender::new(Progress::default()),
             ahead: Arc::clone(ahead),
+            detached: AtomicBool::new(false),
         })
     }
 
@@ -148,6 +151,16 @@ impl Fill {
     /// True while somebody reads along, or is going to.
     pub fn is_followed(&self) -> bool {
         self.progress.borrow().followers > 0
+    }
+
+    /// True while somebody reads along or waits for its end.
+    pub fn is_awaited(&self) -> bool {
+        self.progress.receiver_count() > 0
+    }
+
+    /// True when an invalidation has overtaken it.
+    pub fn is_detached(&self) -> bool {
+        self.detached.load(Ordering::Relaxed)
     }
 
     /// Reads the block at the pace at which it comes. To be taken before the fill starts: one that nobody follows and
@@ -328,8 +341,11 @@ impl Fills {
 
     /// Lets go of what an invalidation names: its readers go on, later ones start anew.
     pub fn detach(&self, scope: &Scope) {
-        self.running()
-            .retain(|(id, _), _| !scope.covers(&id.object));
+        self.running().retain(|(id, _), fill| {
+            let stays = !scope.covers(&id.object);
+            fill.detached.fetch_or(!stays, Ordering::Relaxed);
+            stays
+        });
     }
 
     /// Blocks that readers have asked for ahead of themselves: on their way, or in the store until they are reached.

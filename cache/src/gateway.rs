@@ -33,7 +33,8 @@ use http::{Method, StatusCode, Uri, header};
 
 use crate::access::{Caller, Target, Verb};
 use crate::api::error::Failure;
-use crate::api::{self, Api, Errors, Frame, Hits, denied, frame, permit};
+use crate::api::{self, Api, Errors, Frame, Hits, Op, denied, frame, permit};
+use crate::metrics::READ;
 use crate::object::ObjectId;
 use crate::origin::Incoming;
 use crate::server::Plain;
@@ -179,13 +180,21 @@ impl Door {
             head,
             body,
         };
-        match way {
+        let answered = match way {
             Way::Cached => self.read_for_page(asked).await,
+            Way::Forwarded if operation.way == Way::Cached => self.past_the_cache(asked).await,
             Way::Forwarded => self.forwarded(asked).await,
             Way::Written => self.written(asked).await,
             Way::DeletedMany => self.deleted_many(asked).await,
             Way::Buckets => self.buckets(&asked.who, &asked.parameters).await,
-        }
+        };
+        let op = match operation.way {
+            Way::Cached => READ,
+            _ => operation.name,
+        };
+        let mut response = answered.into_response();
+        response.extensions_mut().insert(Op(op));
+        Ok(response)
     }
 
     /// Read through the cache; a page of another origin gets S3's rule with it.

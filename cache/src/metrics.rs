@@ -30,14 +30,18 @@ type Counters<const N: usize> = Family<Labels<N>, Counter>;
 type Gauges<const N: usize> = Family<Labels<N>, Gauge>;
 type Histograms<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
 
+/// The operation of whoever reads an object through the cache, by `GET` or `HEAD`, at either door: what hits are counted among.
+pub const READ: &str = "read";
+
 /// All counters of a process.
 pub struct Metrics {
     registry: Registry,
     source: Arc<OnceLock<Source>>,
-    requests: Counters<3>,
+    requests: Counters<4>,
     first_byte: Histograms<2>,
     whole: Histograms<2>,
     sent: Counters<1>,
+    bypassed: Counters<1>,
     cut: Counters<1>,
     origin_requests: Counters<2>,
     origin_seconds: Histograms<1>,
@@ -83,6 +87,11 @@ impl Metrics {
                 "falcon_sent_bytes_total",
                 Counters::default(),
             ),
+            bypassed: add(
+                &mut registry,
+                "falcon_bypassed_bytes_total",
+                Counters::default(),
+            ),
             cut: add(
                 &mut registry,
                 "falcon_cut_answers_total",
@@ -121,10 +130,23 @@ impl Metrics {
     }
 
     /// A request's answer begins: `took` is the time to its first byte. `source` is the word of `x-falcon-cache`, or `none`.
-    pub fn request(&self, door: &'static str, source: &'static str, status: u16, took: Duration) {
+    /// `op` is [`READ`], or what else was asked for.
+    pub fn request(
+        &self,
+        door: &'static str,
+        op: &'static str,
+        source: &'static str,
+        status: u16,
+        took: Duration,
+    ) {
         let status = status_label(status);
         self.requests
-            .get_or_create(&[("door", door), ("source", source), ("status", status)])
+            .get_or_create(&[
+                ("door", door),
+                ("op", op),
+                ("source", source),
+                ("status", status),
+            ])
             .inc();
         self.first_byte
             .get_or_create(&[("door", door), ("source", source)])
@@ -147,10 +169,15 @@ impl Metrics {
         }
     }
 
-    /// Where the answers of a door from one source are counted, found once for many.
+    /// Where the answers to reads of a door from one source are counted, found once for many.
     pub fn answers(&self, door: &'static str, source: &'static str) -> Answers {
         let status = |status| {
-            let labels = [("door", door), ("source", source), ("status", status)];
+            let labels = [
+                ("door", door),
+                ("op", READ),
+                ("source", source),
+                ("status", status),
+            ];
             self.requests.get_or_create_owned(&labels)
         };
         let labels = [("door", door), ("source", source)];
@@ -167,6 +194,11 @@ impl Metrics {
     /// Bytes of an answer's body.
     pub fn bytes(&self, source: &'static str, n: u64) {
         self.sent.get_or_create(&[("source", source)]).inc_by(n);
+    }
+
+    /// Bytes of objects that were read and not kept, and why not.
+    pub fn bypassed(&self, reason: &'static str, n: u64) {
+        self.bypassed.get_or_create(&[("reason", reason)]).inc_by(n);
     }
 
     /// S3 answered, or failed to: `code` is S3's, Falcon's word where S3 gave none, or `ok`.
@@ -251,7 +283,8 @@ mod tests {
     fn touched() -> Metrics {
         let metrics = Metrics::new();
         let took = Duration::from_millis(3);
-        metrics.request("blob", "memory", 200, took);
+        metrics.request("blob", READ, "memory", 200, took);
+        metrics.bypassed("size", 5);
         metrics.request_ended("blob", "memory", took, false);
         metrics.bytes("memory", 5);
         metrics.origin_answered("read", "ok", took);
@@ -264,6 +297,7 @@ mod tests {
         metrics.observe(|| Snapshot {
             cached_bytes: vec![("owned", 9)],
             evictions: vec![("room", 3)],
+            origin_reads: vec![("quick", 2)],
             memory: vec![("blocks", 4)],
             members: vec![("serving", 3)],
             ..Snapshot::default()

@@ -116,6 +116,13 @@ impl Origin {
         self.0.aborts.reopen();
     }
 
+    /// The error of a read whose bytes come too slowly to be waited for.
+    pub fn too_slow(&self) -> Error {
+        Error::TooSlow {
+            endpoint: Arc::clone(&self.0.name),
+        }
+    }
+
     /// Sends one request, made anew by `request` for each try, and waits at most `wait` for the answer.
     ///
     /// Where S3 refuses the keys and the files hold others by now, it is sent again.

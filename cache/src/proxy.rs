@@ -14,8 +14,10 @@ mod open;
 mod pace;
 mod part;
 mod parts;
+mod permits;
 mod question;
 mod reader;
+mod stream;
 mod through;
 mod warm;
 
@@ -44,6 +46,7 @@ pub use error::Error;
 pub use keep::Keeper;
 use open::Opened;
 pub use parts::PartQuestion;
+use permits::Permits;
 use question::Opens;
 
 /// How often a read begins anew because the object was overwritten under it.
@@ -152,7 +155,7 @@ struct Inner {
     /// Bytes of uploads that run, held to be kept.
     held_uploads: Arc<AtomicU64>,
     /// Reads from S3 that may run at once.
-    permits: Arc<Semaphore>,
+    permits: Permits,
     /// Those of them that nobody waits for.
     background: Arc<Semaphore>,
     /// Until when S3 is taken to be away, for versions that may be served stale meanwhile.
@@ -170,7 +173,11 @@ impl Proxy {
         metrics: Arc<Metrics>,
     ) -> Self {
         Self(Arc::new(Inner {
-            permits: Arc::new(Semaphore::new(settings.origin_reads)),
+            permits: Permits::new(
+                settings.origin_reads,
+                store.budget().limit(),
+                settings.blocks.size,
+            ),
             background: Arc::new(Semaphore::new(settings.origin_reads.div_ceil(16))),
             settings,
             store,
@@ -223,6 +230,11 @@ impl Proxy {
     /// The fills that run at this node.
     pub fn fills(&self) -> &Fills {
         &self.0.fills
+    }
+
+    /// Reads from S3 that run: those that go on, and those that crawl.
+    pub fn origin_reads(&self) -> (u64, u64) {
+        self.0.permits.running()
     }
 
     /// Answers from this node's memory alone, without waiting; `None` when something is missing, or too old by `now`.

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::error::Failure;
 use super::health::NOT_READY;
 use super::request_id;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, READ};
 use crate::object::Source;
 
 pub(super) const X_FALCON_NODE: HeaderName = HeaderName::from_static("x-falcon-node");
@@ -61,7 +61,43 @@ impl Frame {
             warnings: Limiter::new(),
         }
     }
+
+    /// What is asked for by that path; at the S3 door a path is an object's.
+    fn op_of(&self, path: &str) -> &'static str {
+        if self.errors == Errors::Xml {
+            return NO_OP;
+        }
+        let path = path.strip_prefix("/_falcon").unwrap_or(path);
+        let word = path.split('/').nth(1).unwrap_or_default();
+        let known = OPS.iter().find(|(known, _)| *known == word);
+        known.map_or(NO_OP, |(_, op)| op)
+    }
 }
+
+/// What was asked for, as metrics call it; put into the response's extensions where the path does not tell.
+#[derive(Debug, Clone, Copy)]
+pub struct Op(pub &'static str);
+
+/// The label of what is not known.
+const NO_OP: &str = "other";
+
+/// The first words of paths that tell what is asked for.
+const OPS: &[(&str, &str)] = &[
+    ("get", READ),
+    ("upload", "upload"),
+    ("invalidate", "invalidate"),
+    ("list", "list"),
+    ("delete", "delete"),
+    ("prewarm", "prewarm"),
+    ("ring", "ring"),
+    ("healthz", "health"),
+    ("readyz", "health"),
+    ("metrics", "metrics"),
+    ("hello", "hello"),
+    ("read", READ),
+    ("warm", "warm"),
+    ("keep", "keep"),
+];
 
 /// What a handler tells of its answer, put into the response's extensions.
 #[derive(Debug, Clone)]
@@ -104,6 +140,8 @@ pub(crate) async fn frame(
     let note = response.extensions_mut().remove::<Note>();
     let source = note.as_ref().map_or(NO_SOURCE, |note| note.source);
     let status = response.status();
+    let op = response.extensions_mut().remove::<Op>();
+    let op = op.map_or_else(|| frame.op_of(uri.path()), |op| op.0);
     let door = if uri.path().starts_with("/_falcon/") {
         "peer"
     } else {
@@ -111,7 +149,7 @@ pub(crate) async fn frame(
     };
     frame
         .metrics
-        .request(door, source, status.as_u16(), started.elapsed());
+        .request(door, op, source, status.as_u16(), started.elapsed());
 
     let headers = response.headers_mut();
     headers.insert(request_id::X_REQUEST_ID, id.clone());

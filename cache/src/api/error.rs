@@ -275,7 +275,7 @@ impl From<&origin::Error> for Failure {
             E::VersionChanged | E::SlowDown { .. } | E::Refused { status: 503, .. } => {
                 return Self::later(error.code(), error);
             }
-            E::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            E::Timeout { .. } | E::TooSlow { .. } => StatusCode::GATEWAY_TIMEOUT,
             E::Unreachable { .. } | E::Broken(_) => StatusCode::BAD_GATEWAY,
             E::Body(_) => return Self::body(error, StatusCode::BAD_REQUEST),
             // A fault of S3's is not one of this node; a refusal is the client's to know.

@@ -1,7 +1,12 @@
 //! GetObject and HeadObject: through the cache, where the cache can know the answer; else S3 is asked as it is.
 
+use std::sync::Arc;
+
+use axum::body::Body;
 use axum::response::Response;
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http_body_util::BodyExt;
 
 use super::{Asked, Door};
 use crate::api::error::Failure;
@@ -25,7 +30,7 @@ const CHECKSUM_MODE: &str = "x-amz-checksum-mode";
 impl Door {
     pub(super) async fn read(&self, asked: Asked) -> Result<Response, Failure> {
         if only_s3_knows(&asked) {
-            return self.forwarded(asked).await;
+            return self.past_the_cache(asked).await;
         }
         if asked.parameters.has("partNumber") {
             return self.read_part(asked).await;
@@ -40,12 +45,28 @@ impl Door {
         overridden(response, &asked)
     }
 
+    /// Asked of S3, since nobody else knows.
+    pub(super) async fn past_the_cache(&self, asked: Asked) -> Result<Response, Failure> {
+        let response = self.forwarded(asked).await?;
+        if !response.status().is_success() {
+            return Ok(response);
+        }
+        let metrics = Arc::clone(&self.parts().metrics);
+        Ok(response.map(|body| {
+            Body::new(body.map_frame(move |frame| {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                metrics.bypassed("origin-only", bytes as u64);
+                frame
+            }))
+        }))
+    }
+
     /// A part of an object as it was uploaded: S3 says which bytes they are, once for each version.
     async fn read_part(&self, asked: Asked) -> Result<Response, Failure> {
         let object = ObjectId::new(&asked.bucket, &asked.key)?;
         let number = asked.parameters.get("partNumber").map(str::parse::<u32>);
         let Some(Ok(number)) = number else {
-            return self.forwarded(asked).await;
+            return self.past_the_cache(asked).await;
         };
         let proxy = &self.parts().proxy;
         let known = proxy.part(&object, number);
@@ -62,7 +83,7 @@ impl Door {
             told.and_then(|told| part_of(number, &told))
         };
         let Some((etag, part)) = told else {
-            return self.forwarded(asked).await;
+            return self.past_the_cache(asked).await;
         };
         let headers = &asked.head.headers;
         let checksums = headers.contains_key(CHECKSUM_MODE);
@@ -76,7 +97,7 @@ impl Door {
             let version = headers.get(header::ETAG).map(HeaderValue::as_bytes);
             if version != Some(etag.as_str().as_bytes()) {
                 // Overwritten in between, or another version is still held here.
-                return self.forwarded(asked).await;
+                return self.past_the_cache(asked).await;
             }
             if let Some(count) = part.count {
                 headers.insert(PARTS_COUNT, count.into());

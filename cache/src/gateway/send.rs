@@ -14,6 +14,7 @@ use super::{Asked, Door, digest, payload};
 use crate::access::{Target, Verb};
 use crate::api::barrier::{Barriers, may_have_happened, to_the_end};
 use crate::api::error::Failure;
+use crate::api::held::held;
 use crate::api::{Note, permit};
 use crate::object::{ObjectId, Scope, Source};
 use crate::origin::{self, Forward, Origin, Payload};
@@ -98,15 +99,22 @@ impl Door {
         }
         let wait = self.parts().settings.upload_wait;
         let store = self.parts().proxy.store();
-        let held = length * DELETE_COPIES;
-        let Some(_charge) = store.reserve(Kind::Uploads, held, wait).await else {
+        let body = std::mem::replace(&mut asked.body, payload::none());
+        // Charged as it comes: what is announced takes no memory yet.
+        let (body, _charge) = held(store, body, DELETE_BYTES).await?;
+        if body.len() as u64 != length {
+            return Err(Failure::bad(
+                "IncompleteBody",
+                format_args!("the body does not hold the {length} bytes that its head names"),
+            ));
+        }
+        let copies = length * (DELETE_COPIES - 1);
+        let Some(_copies) = store.reserve(Kind::Uploads, copies, wait).await else {
             return Err(Failure::later(
                 "SlowDown",
                 "there is no memory for the list now",
             ));
         };
-        let body = std::mem::replace(&mut asked.body, payload::none());
-        let body = payload::held(body, length).await?;
         digest::check(&asked.head.headers, &body)?;
         let list = Deletion::of(&body)?;
         let keys = list.keys();

@@ -5,8 +5,8 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
     (
         "falcon_requests_total",
         "counter",
-        "door, source, status",
-        "Requests answered, when their first byte left",
+        "door, op, source, status",
+        "Requests answered, when their first byte left; op is read for objects through the cache, so of these source gives the hit ratio",
     ),
     (
         "falcon_request_first_byte_seconds",
@@ -25,6 +25,12 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "counter",
         "source",
         "Bytes of answers handed to clients, by where they came from",
+    ),
+    (
+        "falcon_bypassed_bytes_total",
+        "counter",
+        "reason",
+        "Bytes of objects that were read and not kept: too large (size), forbidden by S3 (no-store), no memory (memory), or only for S3 to answer (origin-only)",
     ),
     (
         "falcon_cut_answers_total",
@@ -62,6 +68,12 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "gauge",
         "",
         "Readers that follow a fill now",
+    ),
+    (
+        "falcon_origin_reads",
+        "gauge",
+        "pace",
+        "Reads from S3 that run now: those that go on, and those that crawl and are counted apart",
     ),
     (
         "falcon_invalidations_total",

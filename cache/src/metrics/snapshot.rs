@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub fills: u64,
     /// Readers that follow them.
     pub waiters: u64,
+    /// Reads from S3 that run, by pace.
+    pub origin_reads: Vec<(&'static str, u64)>,
     /// Bytes reserved, by kind.
     pub memory: Vec<(&'static str, u64)>,
     /// The most bytes that may be reserved.
@@ -57,6 +59,12 @@ impl Collector for Standing {
         let now = (source.0)();
         one(&mut encoder, "falcon_fills", now.fills)?;
         one(&mut encoder, "falcon_fill_waiters", now.waiters)?;
+        each(
+            &mut encoder,
+            "falcon_origin_reads",
+            "pace",
+            &now.origin_reads,
+        )?;
         one(&mut encoder, "falcon_blocks", now.blocks)?;
         one(&mut encoder, "falcon_heads", now.heads)?;
         each(

@@ -19,6 +19,7 @@ pub(super) fn observe(
     let (proxy, ring, invalidator) = (proxy.clone(), members.ring(), invalidator.clone());
     metrics.observe(move || {
         let (stats, budget) = (proxy.store().stats(), proxy.store().budget());
+        let (quick, crawling) = proxy.origin_reads();
         let in_state = |state: State| {
             ring.borrow()
                 .members()
@@ -37,6 +38,7 @@ pub(super) fn observe(
             ],
             fills: proxy.fills().len() as u64,
             waiters: proxy.fills().followers() as u64,
+            origin_reads: vec![("quick", quick), ("crawling", crawling)],
             memory: Kind::ALL
                 .iter()
                 .map(|kind| (kind.as_str(), budget.used_by(*kind)))

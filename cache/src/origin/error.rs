@@ -59,6 +59,12 @@ pub enum Error {
         /// For how long nothing came.
         waited: Duration,
     },
+    /// Bytes came, but next to none.
+    #[error("{endpoint} sends less than is worth waiting for: is it overloaded, or the way to it?")]
+    TooSlow {
+        /// The origin.
+        endpoint: Arc<str>,
+    },
     /// The request did not reach S3.
     #[error("cannot ask {endpoint}: {reason}")]
     Unreachable {
@@ -100,7 +106,7 @@ impl Error {
             | Self::Refused { code, .. } => code,
             Self::VersionChanged => "PreconditionFailed",
             Self::RangeNotSatisfiable => "InvalidRange",
-            Self::Timeout { .. } => "OriginTimeout",
+            Self::Timeout { .. } | Self::TooSlow { .. } => "OriginTimeout",
             Self::Unreachable { .. } => "OriginUnreachable",
             Self::Broken(_) => "OriginBroken",
             Self::Body(_) => "IncompleteBody",
@@ -110,7 +116,10 @@ impl Error {
     /// True when the origin is away or in trouble: what is known of the object may be served stale.
     pub fn is_outage(&self) -> bool {
         match self {
-            Self::SlowDown { .. } | Self::Timeout { .. } | Self::Unreachable { .. } => true,
+            Self::SlowDown { .. }
+            | Self::Timeout { .. }
+            | Self::TooSlow { .. }
+            | Self::Unreachable { .. } => true,
             Self::Refused { status, .. } => *status >= 500,
             _ => false,
         }

@@ -10,13 +10,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::{Instant, sleep};
 
 use super::Proxy;
-use super::ask::{relayed, seen_from_here, silent};
+use super::ask::seen_from_here;
+use super::permits::{Flow, Permit, Verdict};
+use super::stream::{Break, Stream};
 use crate::fill::{Error, Fill, Version, Way};
 use crate::object::{Source, run_of};
 use crate::origin;
-use crate::peer::{self, Contact, RefusalKind, Want};
+use crate::peer::{Contact, Want};
 use crate::store::{Buffer, Kind, Pool, Ticket};
 
 /// How long a fill waits for memory before its readers are told to read past the cache.
@@ -26,31 +29,8 @@ const PEERS_TRIED: usize = 2;
 /// How often one part's read from S3 is taken up again after it broke off.
 const RESUMPTIONS: usize = 2;
 
-/// Bytes that come from somewhere.
-pub(super) enum Stream {
-    Origin(origin::Body),
-    Peer(Contact, peer::Body),
-}
-
-impl From<origin::Body> for Stream {
-    fn from(body: origin::Body) -> Self {
-        Self::Origin(body)
-    }
-}
-
-impl From<(Contact, peer::Body)> for Stream {
-    fn from((contact, body): (Contact, peer::Body)) -> Self {
-        Self::Peer(contact, body)
-    }
-}
-
-/// Why a stream ended before its end.
-pub(super) enum Break {
-    /// Another place may have the bytes.
-    Elsewhere(Error),
-    /// No other place would know better.
-    Final(Error),
-}
+/// How often it is taken up again after it crawled.
+const RETRIES: usize = 2;
 
 /// Pours a stream into fills, block by block.
 pub(super) struct Feeder {
@@ -63,6 +43,8 @@ pub(super) struct Feeder {
     source: Source,
     ticket: Ticket,
     way: Way,
+    /// Streams that were broken off because they crawled.
+    crawled: usize,
 }
 
 impl Feeder {
@@ -87,6 +69,7 @@ impl Feeder {
             source: Source::Origin,
             ticket,
             way,
+            crawled: 0,
         }
     }
 
@@ -133,11 +116,11 @@ impl Feeder {
         };
         let (found, body) = self.proxy.ask(&peer, &want).await.map_err(Break::from)?;
         self.begin(found.bytes.start, seen_from_here(found.source));
-        self.pour(&mut Stream::Peer(peer, body)).await
+        self.pour(&mut Stream::Peer(peer, body), None).await
     }
 
     async fn pour_from_origin(&mut self) -> Result<(), Break> {
-        let _permit = self.proxy.origin_permit().await;
+        let permit = self.proxy.origin_permit().await;
         let origin = self.proxy.0.origin.clone();
         let reply = origin
             .read(
@@ -156,7 +139,7 @@ impl Feeder {
             Source::Bypass
         };
         self.begin(reply.range.start, source);
-        self.pour(&mut Stream::Origin(reply.body)).await
+        self.pour(&mut Stream::Origin(reply.body), permit).await
     }
 
     /// The bytes that are still missing.
@@ -174,9 +157,14 @@ impl Feeder {
     }
 
     /// Reads the stream to its end. What lies between the claimed blocks is somebody else's and passed over.
-    pub(super) async fn pour(&mut self, stream: &mut Stream) -> Result<(), Break> {
+    pub(super) async fn pour(
+        &mut self,
+        stream: &mut Stream,
+        mut permit: Option<Permit>,
+    ) -> Result<(), Break> {
+        let mut flow = Flow::default();
         while !self.fills.is_empty() {
-            let mut chunk = match self.next(stream).await {
+            let mut chunk = match self.next(stream, &mut flow, &mut permit).await {
                 Some(Ok(chunk)) => chunk,
                 Some(Err(stopped)) => return Err(stopped),
                 None => return Err(Break::Elsewhere(Error::NoMemory)),
@@ -210,25 +198,67 @@ impl Feeder {
         Ok(())
     }
 
-    async fn next(&self, stream: &mut Stream) -> Option<Result<Bytes, Break>> {
-        match stream {
-            Stream::Origin(body) => {
-                let chunk = body.next().await?;
-                Some(chunk.map_err(|error| Break::Elsewhere(Error::Origin(error))))
-            }
-            Stream::Peer(peer, body) => {
-                let chunk = tokio::select! {
-                    biased;
-                    chunk = body.next() => chunk?,
-                    () = self.proxy.silence(&peer.name) => Err(silent(peer)),
-                };
-                if let Ok(chunk) = &chunk {
-                    self.proxy.0.members.heard_from(&peer.name);
-                    self.proxy.0.metrics.peer_bytes(chunk.len() as u64);
+    /// The next bytes, unless they come so slowly that the stream is given up.
+    async fn next(
+        &mut self,
+        stream: &mut Stream,
+        flow: &mut Flow,
+        permit: &mut Option<Permit>,
+    ) -> Option<Result<Bytes, Break>> {
+        let mut since = Instant::now();
+        let given_up = async {
+            loop {
+                sleep(flow.due()).await;
+                flow.came(0, since.elapsed());
+                since = Instant::now();
+                if let Some(verdict) = flow.judge(permit.as_mut())
+                    && let Some(stopped) = self.stopped(verdict, permit.is_some())
+                {
+                    return stopped;
                 }
-                Some(chunk.map_err(Break::from))
             }
+        };
+        let stopped = tokio::select! {
+            biased;
+            chunk = stream.next(&self.proxy) => {
+                let bytes = match &chunk {
+                    Some(Ok(chunk)) => chunk.len() as u64,
+                    _ => 0,
+                };
+                flow.came(bytes, since.elapsed());
+                return chunk;
+            }
+            stopped = given_up => stopped,
+        };
+        self.crawled += 1;
+        Some(Err(stopped))
+    }
+
+    /// Why a stream of that pace is read no further, if it is not.
+    fn stopped(&self, verdict: Verdict, from_origin: bool) -> Option<Break> {
+        let fills = &self.fills;
+        if !fills.iter().any(|fill| fill.is_awaited()) {
+            let useless = fills.iter().any(|fill| fill.is_detached());
+            return (useless || verdict != Verdict::Flows).then_some(Break::Final(Error::NoMemory));
         }
+        let ends = match verdict {
+            Verdict::Flows | Verdict::Crawls => false,
+            // The last try may take its time, as long as a reader does.
+            Verdict::CrawlsOn => {
+                self.crawled < RETRIES || !fills.iter().any(|fill| fill.is_followed())
+            }
+            Verdict::NoRoom => true,
+        };
+        // A peer has its own eye on S3.
+        if !from_origin || !ends {
+            return None;
+        }
+        let slow = Error::Origin(Arc::new(self.proxy.0.origin.too_slow()));
+        Some(if self.crawled < RETRIES {
+            Break::Elsewhere(slow)
+        } else {
+            Break::Final(slow)
+        })
     }
 
     async fn write(
@@ -260,6 +290,10 @@ impl Feeder {
                 .map_err(|_full| Break::Final(Error::NoMemory))?,
         );
         self.at += bytes.len() as u64;
+        if !self.version.kept {
+            let reason = self.proxy.why_not_kept(&self.version);
+            self.proxy.0.metrics.bypassed(reason, bytes.len() as u64);
+        }
         if self.at < block.end {
             self.current = Some(buffer);
             return Ok(());
@@ -304,19 +338,6 @@ impl Drop for Feeder {
     /// A task that is cut off leaves nobody waiting.
     fn drop(&mut self) {
         self.fail(&Error::NoMemory);
-    }
-}
-
-impl From<peer::Error> for Break {
-    fn from(error: peer::Error) -> Self {
-        match error {
-            peer::Error::Refused(refusal) => match refusal.kind {
-                RefusalKind::Version | RefusalKind::Absent => Self::Final(Error::VersionChanged),
-                RefusalKind::Origin => Self::Final(relayed(refusal)),
-                RefusalKind::Busy => Self::Elsewhere(Error::NoMemory),
-            },
-            _ => Self::Elsewhere(Error::NoMemory),
-        }
     }
 }
 

@@ -4,10 +4,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::sync::OwnedSemaphorePermit;
-
-use super::feeder::{Feeder, Stream};
+use super::feeder::Feeder;
 use super::open::Opened;
+use super::permits::Permit;
+use super::stream::Stream;
 use super::{Hop, Proxy};
 use crate::fill::{Fill, Version, Way};
 use crate::object::{ObjectId, RUN_BLOCKS, Source};
@@ -85,7 +85,7 @@ impl Proxy {
         bytes: Range<u64>,
         mut stream: Stream,
         ticket: Ticket,
-        permit: Option<OwnedSemaphorePermit>,
+        permit: Option<Permit>,
     ) -> Opened {
         let Known::Present(head) = &opened.record.known else {
             return opened;
@@ -111,15 +111,24 @@ impl Proxy {
             let mut feeder = Feeder::new(self.clone(), version, fills, ticket, way);
             feeder.begin(bytes.start, source);
             tokio::spawn(async move {
-                let poured = feeder.pour(&mut stream).await;
-                drop((stream, permit));
+                let poured = feeder.pour(&mut stream, permit).await;
+                drop(stream);
                 feeder.after(poured).await;
             });
         }
         opened
     }
 
-    pub(super) async fn origin_permit(&self) -> Option<OwnedSemaphorePermit> {
-        self.0.permits.clone().acquire_owned().await.ok()
+    /// The reason of what is read and not kept, as metrics call it.
+    pub(super) fn why_not_kept(&self, version: &Version) -> &'static str {
+        if version.size > self.0.settings.max_blob_bytes {
+            "size"
+        } else {
+            "no-store"
+        }
+    }
+
+    pub(super) async fn origin_permit(&self) -> Option<Permit> {
+        self.0.permits.take().await
     }
 }

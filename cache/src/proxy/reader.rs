@@ -132,7 +132,11 @@ impl Reader {
                     None => None,
                 },
                 Now::Bypass(bypass) => match bypass.body.next().await {
-                    Some(Ok(bytes)) => Some(bytes),
+                    Some(Ok(bytes)) => {
+                        let metrics = &self.proxy.0.metrics;
+                        metrics.bypassed("memory", bytes.len() as u64);
+                        Some(bytes)
+                    }
                     Some(Err(error)) => return Some(Err(Error::Origin(error))),
                     None => return Some(Err(Error::NoMemory)),
                 },

@@ -113,8 +113,8 @@ class Origin(Server):
         self.ports = [machine.free_port()]
         self.run([bench.built / "origin", "-port", self.ports[0]])
 
-    def set(self, shaped=False, seed=1, slow=0):
-        ask(self.ports[0], f"/_origin/set?shaped={int(shaped)}&seed={seed}&slow={slow}", "POST")
+    def set(self, shaped=False, seed=1, slow=0, crawl=0):
+        ask(self.ports[0], f"/_origin/set?shaped={int(shaped)}&seed={seed}&slow={slow}&crawl={crawl}", "POST")
 
     def stats(self):
         return json.loads(ask(self.ports[0], "/_origin/stats")[2])

@@ -2,8 +2,8 @@
 // byte, one stream's limited rate, SlowDown on demand. It counts what it was asked, and takes any signature.
 //
 //	origin -port P
-//	POST /_origin/set?shaped=1&slow=N&seed=S   shaping; N answers of SlowDown; counters to zero; delays drawn
-//	                                           from S on; shaped bodies under way are cut
+//	POST /_origin/set?shaped=1&slow=N&seed=S&crawl=P   shaping; N answers of SlowDown; P of 100 bodies come a byte a second;
+//	                                           counters to zero; delays drawn from S on; shaped bodies under way are cut
 //	GET  /_origin/stats                        the counters as JSON
 package main
 
@@ -27,6 +27,7 @@ const (
 	medianDelay = 30 * time.Millisecond
 	p99Delay    = 200 * time.Millisecond
 	streamRate  = 80e6
+	crawlRate   = 1
 	modified    = "Mon, 01 Jan 2024 00:00:00 GMT"
 )
 
@@ -39,6 +40,7 @@ var (
 	now    stats
 	shaped bool
 	slow   int64
+	crawl  int64
 	delays = rand.New(rand.NewSource(1))
 	epoch  int64 // bodies of an earlier one are cut
 )
@@ -56,6 +58,7 @@ func delay() (d time.Duration) {
 type paced struct {
 	http.ResponseWriter
 	epoch int64
+	rate  float64
 	began time.Time
 	sent  float64
 }
@@ -70,7 +73,20 @@ func (p *paced) Write(b []byte) (int, error) {
 	}
 	n, err := p.ResponseWriter.Write(b)
 	p.sent += float64(n)
-	time.Sleep(time.Until(p.began.Add(time.Duration(p.sent / streamRate * 1e9))))
+	time.Sleep(time.Until(p.began.Add(time.Duration(p.sent / p.rate * 1e9))))
+	return n, err
+}
+
+// crawling sends a byte at a time.
+type crawling struct{ paced }
+
+func (c *crawling) Write(b []byte) (n int, err error) {
+	for n < len(b) && err == nil {
+		if _, err = c.paced.Write(b[n : n+1]); err == nil {
+			n++
+			err = http.NewResponseController(c.ResponseWriter).Flush()
+		}
+	}
 	return n, err
 }
 
@@ -112,8 +128,10 @@ func object(w http.ResponseWriter, r *http.Request, key string) {
 		refuse(w, http.StatusNotFound, "NoSuchKey")
 		return
 	}
-	var refused, shape bool
+	var refused, shape, crawls bool
 	count(func() {
+		// Every so many-th, and not at random: each run has as many.
+		crawls = now.Gets*crawl/100 != (now.Gets+1)*crawl/100
 		if r.Method == http.MethodHead {
 			now.Heads++
 		} else {
@@ -169,8 +187,10 @@ func object(w http.ResponseWriter, r *http.Request, key string) {
 			now.Bytes += sent
 		}
 	})
-	if shape {
-		sent, _ = writeBody(&paced{ResponseWriter: w, epoch: started}, key, first, end, 64<<10)
+	if crawls {
+		sent, _ = writeBody(&crawling{paced{ResponseWriter: w, epoch: started, rate: crawlRate}}, key, first, end, 64<<10)
+	} else if shape {
+		sent, _ = writeBody(&paced{ResponseWriter: w, epoch: started, rate: streamRate}, key, first, end, 64<<10)
 	} else {
 		sent, _ = writeBody(w, key, first, end, mib)
 	}
@@ -179,7 +199,7 @@ func object(w http.ResponseWriter, r *http.Request, key string) {
 func set(w http.ResponseWriter, r *http.Request) {
 	number := func(name string) int64 { n, _ := strconv.ParseInt(r.FormValue(name), 10, 64); return n }
 	count(func() {
-		shaped, slow = number("shaped") != 0, number("slow")
+		shaped, slow, crawl = number("shaped") != 0, number("slow"), number("crawl")
 		delays = rand.New(rand.NewSource(number("seed")))
 		epoch++
 		now = stats{InFlight: now.InFlight, MaxInFlight: now.InFlight}

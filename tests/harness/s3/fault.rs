@@ -24,6 +24,8 @@ pub(super) enum What {
     Hold(Gate),
     HoldAnswer(Gate),
     HoldBody(u64, Gate),
+    Trickle(u64, Duration),
+    Pace(u64),
     CutBody(u64),
     Header(&'static str, Option<String>),
     Unsized(i64),
@@ -62,6 +64,16 @@ impl Fault {
     /// Sends `after` bytes of the body and the rest when the gate opens.
     pub(crate) fn hold_body(after: u64, gate: &Gate) -> Self {
         Self::new(What::HoldBody(after, gate.clone()))
+    }
+
+    /// Sends `after` bytes of the body and then one at a time, one `every` so long.
+    pub(crate) fn trickle(after: u64, every: Duration) -> Self {
+        Self::new(What::Trickle(after, every))
+    }
+
+    /// Sends so many bytes of the body a second, in pieces of a tenth.
+    pub(crate) fn pace(a_second: u64) -> Self {
+        Self::new(What::Pace(a_second))
     }
 
     /// Cuts the connection after so many bytes of the body.

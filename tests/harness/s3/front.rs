@@ -256,6 +256,11 @@ fn spoil(s3: &S3, call: &Call, answer: Response<s3s::Body>, faults: Vec<What>) -
                 parts.headers.remove(name);
             }
             What::HoldBody(after, gate) => body = held(body, after, gate),
+            What::Trickle(after, every) => body = trickling(body, after, 1, every),
+            What::Pace(a_second) => {
+                let piece = usize::try_from(a_second / 10).unwrap_or(usize::MAX);
+                body = trickling(body, 0, piece, Duration::from_millis(100));
+            }
             What::CutBody(after) => body = cut(body, after, true),
             What::Unsized(more) => {
                 let length = answered(&parts.headers).map_or(0, |r| r.end - r.start);
@@ -327,6 +332,26 @@ fn held(body: Pieces, after: u64, gate: Gate) -> Pieces {
             }
             piece
         }
+    }))
+}
+
+fn trickling(body: Pieces, after: u64, size: usize, every: Duration) -> Pieces {
+    let pieces = split(body, after).flat_map(move |(before, piece)| {
+        let size = if before { usize::MAX } else { size };
+        let pieces: Vec<_> = match piece {
+            Ok(piece) => piece
+                .chunks(size)
+                .map(|one| (before, Ok(piece.slice_ref(one))))
+                .collect(),
+            Err(error) => vec![(before, Err(error))],
+        };
+        stream::iter(pieces)
+    });
+    Box::pin(pieces.then(move |(before, piece)| async move {
+        if !before {
+            tokio::time::sleep(every).await;
+        }
+        piece
     }))
 }
 
