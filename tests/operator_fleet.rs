@@ -78,9 +78,9 @@ async fn a_quiet_cluster_sees_no_write() {
     })
     .await;
     let looks = async |wanted: u64| {
-        let begin = reconciles(&operator);
+        let begin = operator.looks();
         until("so many looks", || async {
-            (reconciles(&operator) >= begin + wanted).then_some(())
+            (operator.looks() >= begin + wanted).then_some(())
         })
         .await;
     };
@@ -91,16 +91,6 @@ async fn a_quiet_cluster_sees_no_write() {
     assert_eq!(operator.writes() - before, 0);
     stop.send_replace(true);
     working.await.unwrap();
-}
-
-/// Looks at caches so far.
-fn reconciles(operator: &Operator) -> u64 {
-    let page = operator.metrics.page().unwrap();
-    let lines = page.lines();
-    lines
-        .filter(|line| line.starts_with("falcon_operator_reconciles_total"))
-        .map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
-        .sum()
 }
 
 #[tokio::test(flavor = "multi_thread")]

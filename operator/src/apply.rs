@@ -5,12 +5,13 @@
 
 mod compare;
 mod converge;
+mod repair;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Api, Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::core::response::Status;
 use kube::{Client, Resource};
@@ -82,12 +83,27 @@ pub struct Write {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An object of that name belongs to somebody else; it is not touched.
-    #[error("{kind} {name} exists and does not belong to this cache")]
+    #[error(
+        "{kind} {name} exists and belongs to {owner}, not to this cache: remove it (kubectl delete {} {name}) or give the cache another name",
+        .kind.to_ascii_lowercase()
+    )]
     Taken {
         /// Its kind.
         kind: String,
         /// Its name.
         name: String,
+        /// Its controller, or that it has none.
+        owner: String,
+    },
+    /// Another cache of the namespace has the discovery id; nothing is applied.
+    #[error(
+        "spec.discovery.id {id} belongs to FalconCache {holder} of this namespace, and two caches of one id would take each other's pods for their own: choose another id, or delete {holder}"
+    )]
+    RingTaken {
+        /// The id.
+        id: String,
+        /// The other cache.
+        holder: String,
     },
     /// The API server refuses the content; the spec or the cluster has to change.
     #[error("{kind} {name} is refused: {message}")]
@@ -272,79 +288,12 @@ impl Writer {
         })
     }
 
-    /// Makes the peers' token unless there is one. The operator may not read Secrets: it asks to create, and "already there" is an answer as good as "made".
-    pub async fn ensure_token(
-        &self,
-        secret: &Secret,
-        journal: &mut Vec<Write>,
-    ) -> Result<(), Error> {
-        self.may_write()?;
-        let mut random = [0_u8; 32];
-        getrandom::fill(&mut random).map_err(Error::Random)?;
-        let token = random
-            .iter()
-            .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
-        let secret = Secret {
-            string_data: Some([("token".to_owned(), token)].into()),
-            ..secret.clone()
-        };
-        let child = Child::of::<Secret>(secret.metadata.name.as_deref().unwrap_or_default());
-        let api: Api<Secret> = Api::namespaced(
-            self.client.clone(),
-            secret.metadata.namespace.as_deref().unwrap_or_default(),
-        );
-        match api
-            .create(
-                &PostParams {
-                    field_manager: Some(OPERATOR.to_owned()),
-                    ..PostParams::default()
-                },
-                &secret,
-            )
-            .await
-        {
-            Ok(_) => {
-                journal.push(child.write(Verb::Create));
-                Ok(())
-            }
-            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-            Err(source) => Err(child.error("created", source)),
-        }
-    }
-
-    /// Removes a pod that keeps a rollout from going on. Only this very pod: a new one of the same name is left alone.
-    pub async fn delete_pod(
-        &self,
-        identity: &Identity,
-        name: &str,
-        uid: &str,
-        journal: &mut Vec<Write>,
-    ) -> Result<(), Error> {
-        self.may_write()?;
-        let child = Child::of::<Pod>(name);
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), &identity.namespace);
-        let this_one = Preconditions {
-            uid: Some(uid.to_owned()),
-            resource_version: None,
-        };
-        match api
-            .delete(name, &DeleteParams::default().preconditions(this_one))
-            .await
-        {
-            Ok(_) => {
-                journal.push(child.write(Verb::Delete));
-                Ok(())
-            }
-            Err(kube::Error::Api(status)) if gone_or_replaced(&status) => Ok(()),
-            Err(source) => Err(child.error("deleted", source)),
-        }
-    }
-
-    /// Reports, if there is news. The caller compares: an unchanged status is never written.
+    /// Reports, if there is news. The caller compares: an unchanged status is never written. With a `version`, only onto that version of the cache.
     pub async fn report(
         &self,
         identity: &Identity,
         status: &FalconCacheStatus,
+        version: Option<&str>,
         journal: &mut Vec<Write>,
     ) -> Result<(), Error> {
         self.may_write()?;
@@ -352,11 +301,14 @@ impl Writer {
         // The answer is not read: the spec may be one that can't be.
         let api: Api<DeserializeGuard<FalconCache>> =
             Api::namespaced(self.client.clone(), &identity.namespace);
-        let body = json!({
+        let mut body = json!({
             "apiVersion": FalconCache::api_version(&()), "kind": FalconCache::kind(&()),
             // With the uid: a status is never given to a namesake that was made in between.
             "metadata": {"name": identity.name, "uid": identity.uid}, "status": status
         });
+        if let Some(version) = version {
+            body["metadata"]["resourceVersion"] = version.into();
+        }
         match api
             .patch_status(
                 &identity.name,

@@ -47,7 +47,8 @@ use crate::crd::status::FalconCacheStatus;
     printcolumn = r#"{"name": "Used", "type": "string", "jsonPath": ".status.used", "description": "Memory in use / memory of the ring"}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp", "description": "Time since creation"}"#,
     printcolumn = r#"{"name": "Endpoint", "type": "string", "jsonPath": ".status.endpoint", "description": "Where applications read", "priority": 1}"#,
-    printcolumn = r#"{"name": "Version", "type": "string", "jsonPath": ".status.version", "description": "Version of the cache image", "priority": 1}"#
+    printcolumn = r#"{"name": "Version", "type": "string", "jsonPath": ".status.version", "description": "Version of the cache image", "priority": 1}"#,
+    printcolumn = r#"{"name": "Operator", "type": "string", "jsonPath": ".status.operator", "description": "The operator that looks after the cache", "priority": 1}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct FalconCacheSpec {

@@ -43,6 +43,14 @@ pub fn news(
     events
 }
 
+/// That another operator, `other`, looks after a cache, and `me` leaves it alone.
+pub fn foreign(other: &str, me: &str) -> Event {
+    let note = format!(
+        "operator {other} looks after this cache: operator {me} leaves it alone until that one is uninstalled; two operators need different namespaces (chart value watchNamespaces)"
+    );
+    event(EventType::Warning, "OtherOperator", "Reconcile", &note)
+}
+
 fn deed(write: &Write) -> Option<Event> {
     let (kind, name) = (write.kind.as_str(), write.name.as_str());
     match (write.verb, kind) {

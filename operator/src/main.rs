@@ -102,7 +102,7 @@ async fn lead(
     stage: &watch::Sender<Stage>,
     stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
-    let settings = settings(&run)?;
+    let settings = settings(&run, &namespace)?;
     let mut candidate = Candidate::new(client.clone(), &namespace, &run.lease_name, &settings.me);
     // Without an election the fence is open for as long as anybody lives.
     let (_forever, open) = watch::channel(Some(
@@ -155,7 +155,7 @@ async fn lead(
     Ok(())
 }
 
-fn settings(run: &Run) -> anyhow::Result<Settings> {
+fn settings(run: &Run, namespace: &str) -> anyhow::Result<Settings> {
     let namespaces = run.namespaces();
     let kind = if namespaces.is_empty() {
         CacheRoleKind::ClusterRole
@@ -181,6 +181,7 @@ fn settings(run: &Run) -> anyhow::Result<Settings> {
         resync: run.resync(),
         namespaces,
         me,
+        operator: format!("{namespace}/{}", run.lease_name),
     })
 }
 

@@ -49,7 +49,7 @@ impl Default for Metrics {
         };
         registry.register(
             "reconciles",
-            "Reconciles by result: done, waiting, refused, failed",
+            "Reconciles by result: done, waiting, refused, foreign (another operator's), failed",
             all.reconciles.clone(),
         );
         registry.register_with_unit(

@@ -1,9 +1,11 @@
-//! How the pods are: their state as the API server has it, and figures from their admin ports.
+//! How the pods are: their state as the API server has it, why some are missing, whether they answer, and figures from their admin ports.
 //!
 //! Figures are for the eye and for the condition `OriginReachable`: read seldom, with a bound on everything. A pod that does not answer costs nothing.
 
 pub mod figures;
 pub mod pod;
+pub mod pulse;
+pub mod warnings;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -16,6 +18,8 @@ use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ListParams};
 use kube::client::Client;
 use tokio::sync::Semaphore;
@@ -23,6 +27,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::observe::figures::{Figures, Origin, Sample};
 use crate::observe::pod::PodState;
+use crate::observe::pulse::Pulse;
+use crate::observe::warnings::Refusal;
 use crate::plan::Identity;
 use crate::resources::container::ADMIN_PORT;
 use crate::resources::meta;
@@ -35,6 +41,10 @@ pub const UNSURE: Duration = Duration::from_secs(5);
 const PAGE_BYTES: usize = 1 << 20;
 /// Pods read at once, over all caches.
 const AT_ONCE: usize = 16;
+/// Events read of one object: the recorders combine those that are alike.
+const EVENTS: u32 = 100;
+/// Pods of one cache whose Events are read; others of the same form fail alike.
+const EXPLAINED: usize = 3;
 
 /// Reads pods and remembers the last figures of each cache.
 pub struct Observer {
@@ -43,6 +53,7 @@ pub struct Observer {
     every: Duration,
     permits: Semaphore,
     last: Mutex<HashMap<String, (Instant, Figures)>>,
+    pulse: Pulse,
 }
 
 impl std::fmt::Debug for Observer {
@@ -67,11 +78,64 @@ impl Observer {
             every,
             permits: Semaphore::new(AT_ONCE),
             last: Mutex::default(),
+            pulse: Pulse::default(),
         }
     }
 
-    /// The pods of a cache.
-    pub async fn pods(&self, identity: &Identity) -> Result<Vec<PodState>, kube::Error> {
+    /// Who answers, as far as is known between two looks.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    /// The pods of a cache; for those that do not start, why, as far as their Events tell.
+    pub async fn pods(
+        &self,
+        identity: &Identity,
+        now: Timestamp,
+    ) -> Result<Vec<PodState>, kube::Error> {
+        let mut pods = self.listed(identity).await?;
+        self.pulse.follow(&identity.uid, &mut pods);
+        let waiting = pods
+            .iter_mut()
+            .filter(|pod| pod.creating && pod.trouble.is_none() && !pod.leaves());
+        for pod in waiting.take(EXPLAINED) {
+            let events = self.events(identity, "Pod", &pod.name).await?;
+            pod.trouble = warnings::not_started(pod, &events, now);
+        }
+        Ok(pods)
+    }
+
+    /// Why pods of the set with this uid are missing.
+    pub async fn refusals(
+        &self,
+        identity: &Identity,
+        set_uid: &str,
+        pods: &[PodState],
+    ) -> Result<Vec<Refusal>, kube::Error> {
+        let events = self.events(identity, "StatefulSet", &identity.name).await?;
+        Ok(warnings::refusals(&events, set_uid, pods))
+    }
+
+    async fn events(
+        &self,
+        identity: &Identity,
+        kind: &str,
+        name: &str,
+    ) -> Result<Vec<Event>, kube::Error> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &identity.namespace);
+        let about = format!("regarding.kind={kind},regarding.name={name}");
+        match api
+            .list(&ListParams::default().fields(&about).limit(EVENTS))
+            .await
+        {
+            Ok(list) => Ok(list.items),
+            // A role from before this right was needed: the cause stays unknown, all else goes on.
+            Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn listed(&self, identity: &Identity) -> Result<Vec<PodState>, kube::Error> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &identity.namespace);
         let list = api
             .list(&ListParams::default().labels(&meta::selector_text(identity)))
@@ -91,7 +155,7 @@ impl Observer {
         }
         let addresses: Vec<&str> = pods
             .iter()
-            .filter(|pod| pod.ready && !pod.leaving)
+            .filter(|pod| pod.answers())
             .filter_map(|pod| pod.ip.as_deref())
             .collect();
         let samples: Vec<Sample> = join_all(addresses.into_iter().map(|ip| self.sample(ip)))
@@ -125,6 +189,7 @@ impl Observer {
 
     /// Forgets a cache that is gone.
     pub fn forget(&self, identity: &Identity) {
+        self.pulse.forget(&identity.uid);
         self.last
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -139,14 +204,30 @@ impl Observer {
             .cloned()
     }
 
+    /// Asks every pod that served at the last look; returns whether others answer than before.
+    pub async fn listen(&self) -> bool {
+        let asked = self.pulse.pods();
+        let heard = join_all(asked.into_iter().map(async |pod| {
+            let answers = self.page(&pod.ip, "healthz").await.is_some();
+            (pod, answers)
+        }))
+        .await;
+        self.pulse.note(heard)
+    }
+
     async fn sample(&self, ip: &str) -> Option<Sample> {
+        let bytes = self.page(ip, "metrics").await?;
+        Some(figures::sample(std::str::from_utf8(&bytes).ok()?))
+    }
+
+    async fn page(&self, ip: &str, path: &str) -> Option<Vec<u8>> {
         let _permit = self.permits.acquire().await.ok()?;
         let host = if ip.contains(':') {
             format!("[{ip}]")
         } else {
             ip.to_owned()
         };
-        let uri = format!("http://{host}:{ADMIN_PORT}/metrics").parse().ok()?;
+        let uri = format!("http://{host}:{ADMIN_PORT}/{path}").parse().ok()?;
         let page = async {
             let answer = self
                 .http
@@ -159,7 +240,6 @@ impl Observer {
                 .await
                 .ok()
         };
-        let bytes = timeout(PATIENCE, page).await.ok()??.to_bytes();
-        Some(figures::sample(std::str::from_utf8(&bytes).ok()?))
+        Some(timeout(PATIENCE, page).await.ok()??.to_bytes().to_vec())
     }
 }

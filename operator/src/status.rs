@@ -2,7 +2,7 @@
 //!
 //! | condition | True | False | Unknown |
 //! |---|---|---|---|
-//! | `Ready` | `Ready` | the first cause: `InvalidSpec`, `NameTaken`, `ApplyRefused`, `ApplyForbidden`, `ApplyFailed`, `Replacing`, a pod's trouble, `Creating`, `Scaling`, `RollingOut`, `PodsStarting`, `ScaledToZero`, an origin's failure, `NotAsked` | |
+//! | `Ready` | `Ready` | the first cause: `InvalidSpec`, `NameTaken`, `DiscoveryIdTaken`, `QuotaExceeded`, `ApplyRefused`, `ApplyForbidden`, `ApplyFailed`, `Replacing`, a pod's trouble, `Creating`, `Scaling`, `RollingOut`, `PodsStarting`, `ScaledToZero`, an origin's failure, `NotAsked` | |
 //! | `Available` | `MinimumPodsReady` | `TooFewPodsReady`, `ScaledToZero` | |
 //! | `Progressing` | `Creating`, `Scaling`, `RollingOut`, `PodsStarting`, `Replacing` | `Settled`, `Blocked` | |
 //! | `Degraded` | as `Ready`'s mistakes, failures and pods' troubles | `AsExpected` | |
@@ -10,7 +10,10 @@
 //! | `ConfigurationWarning` | `RiskyValues` | `NoWarnings` | `InvalidSpec` |
 //! | `Paused` | `PausedByUser` | `NotPaused` | |
 //!
-//! A pod's trouble is one of `ImagePullFailed`, `ConfigurationMissing`, `OutOfMemory`, `CrashLooping`, `Unschedulable`, `Evicted`, `NotAnswering`.
+//! A pod's trouble is one of
+//! - before it exists: `QuotaExceeded`, `PriorityClassMissing`, `RuntimeClassMissing`, `ServiceAccountMissing`, `PodSecurityRefused`, `PodsNotCreated`;
+//! - before it runs: `SecretMissing`, `ConfigMapMissing`, `MountFailed`, `SandboxFailed`, `ImagePullFailed`, `ConfigurationMissing`, `Unschedulable`;
+//! - later: `OutOfMemory`, `CrashLooping`, `Evicted`, `DeletionNotConfirmed`, `NotAnswering`.
 
 mod figures;
 pub mod rollout;
@@ -23,6 +26,7 @@ use crate::apply::{Applied, Error, Outcome};
 use crate::crd::status::FalconCacheStatus;
 use crate::observe::figures::Figures;
 use crate::observe::pod::PodState;
+use crate::observe::warnings::Refusal;
 use crate::plan::{self, Identity, Plan};
 use crate::resources::meta;
 use crate::status::rollout::Rollout;
@@ -33,12 +37,16 @@ use crate::status::verdict::Verdict;
 pub struct Facts<'a> {
     /// Which cache.
     pub identity: &'a Identity,
+    /// Name of the operator that reports.
+    pub operator: &'a str,
     /// What it should be, or why that makes no sense.
     pub plan: Result<&'a Plan, &'a plan::Error>,
     /// How far the last run came.
     pub outcome: Result<&'a Outcome, &'a Error>,
     /// Its pods.
     pub pods: &'a [PodState],
+    /// Pods that could not be created.
+    pub refusals: &'a [Refusal],
     /// Their figures.
     pub figures: Option<&'a Figures>,
     /// What was reported before.
@@ -62,15 +70,35 @@ pub fn status(facts: &Facts<'_>) -> FalconCacheStatus {
         ready_replicas: rollout.ready,
         ready: Some(format!("{}/{}", rollout.ready, rollout.desired)),
         selector: Some(meta::selector_text(facts.identity)),
+        operator: Some(facts.operator.to_owned()),
         conditions: conditions(facts, &rollout, applied),
         ..facts.previous.cloned().unwrap_or_default()
     };
+    if let (Ok(plan), Ok(Outcome::Done(_))) = (facts.plan, facts.outcome)
+        && !plan.paused
+    {
+        status.discovery_id = Some(plan.discovery_id.clone());
+    }
     if let Ok(plan) = facts.plan {
         status.endpoint = Some(meta::endpoint(plan));
         status.version = Some(plan.image.version().to_owned());
     }
     figures::report(&mut status, facts.figures, rollout.desired);
     status
+}
+
+/// Whether the condition of this type is true.
+pub fn is_true(status: &FalconCacheStatus, kind: &str) -> bool {
+    since(status, kind).is_some()
+}
+
+/// Since when the condition of this type is true.
+pub fn since(status: &FalconCacheStatus, kind: &str) -> Option<Timestamp> {
+    status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == kind && condition.status == "True")
+        .map(|condition| condition.last_transition_time.0)
 }
 
 fn conditions(facts: &Facts<'_>, rollout: &Rollout, applied: &Applied) -> Vec<Condition> {

@@ -6,7 +6,7 @@ use std::task::{Context as Waker, Poll};
 use std::time::Duration;
 
 use falcon_operator::apply::Fence;
-use falcon_operator::controller::{Context, Settings, Watched, reconcile, try_again};
+use falcon_operator::controller::{Context, Settings, Watched, reconcile, try_again, watches};
 use falcon_operator::metrics::Metrics;
 use falcon_operator::plan::Defaults;
 use falcon_operator::resources::{CacheRole, CacheRoleKind};
@@ -22,6 +22,7 @@ use kube::client::{Body, ClientBuilder};
 use kube::{Client, Config, Resource};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tower::{Layer, Service as TowerService};
 
@@ -128,6 +129,17 @@ pub(crate) struct Operator {
 impl Operator {
     /// It works in this namespace alone.
     pub(crate) fn start(config: &Config, namespace: &str, resync: Duration, line: Line) -> Self {
+        Self::installed_as("ops/falcon", config, namespace, resync, line)
+    }
+
+    /// As [`Self::start`], from an installation of this name, whose caches' role is named after it.
+    pub(crate) fn installed_as(
+        installation: &str,
+        config: &Config,
+        namespace: &str,
+        resync: Duration,
+        line: Line,
+    ) -> Self {
         let line = Arc::new(line);
         let client = ClientBuilder::try_from(config.clone())
             .unwrap()
@@ -140,11 +152,12 @@ impl Operator {
             },
             role: CacheRole {
                 kind: CacheRoleKind::ClusterRole,
-                name: "falcon-cache".to_owned(),
+                name: format!("{}-cache", installation.rsplit('/').next().unwrap()),
             },
             concurrency: 8,
             resync,
             me: "test".to_owned(),
+            operator: installation.to_owned(),
         };
         let (lease, until) = watch::channel(Some(Instant::now() + Duration::from_hours(1)));
         let metrics = Arc::new(Metrics::default());
@@ -180,9 +193,38 @@ impl Operator {
         }
     }
 
+    /// Works as in a pod, until what is returned is dropped.
+    pub(crate) fn work(&self) -> AtWork {
+        let stop = futures::future::pending();
+        AtWork(tokio::spawn(watches::run(
+            Arc::clone(&self.context),
+            self.client.clone(),
+            stop,
+        )))
+    }
+
+    /// Looks at caches so far.
+    pub(crate) fn looks(&self) -> u64 {
+        let page = self.metrics.page().unwrap();
+        let lines = page.lines();
+        lines
+            .filter(|line| line.starts_with("falcon_operator_reconciles_total"))
+            .map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
+            .sum()
+    }
+
     /// So many writes so far.
     pub(crate) fn writes(&self) -> usize {
         self.line.writes.load(Ordering::Relaxed)
+    }
+}
+
+/// An operator that works; dropped, it is dead.
+pub(crate) struct AtWork(JoinHandle<()>);
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -109,9 +109,16 @@ so: only a real API server lists apiregistration.k8s.io. */ -}}
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch, delete]
+# Why pods are not created or not started stands in events alone.
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [list, create, patch]
+{{- if not .Values.watchNamespaces }}
+# Whether another operator lives that looks after the same caches.
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [get]
+{{- end }}
 - apiGroups: [monitoring.coreos.com]
   resources: [servicemonitors, podmonitors]
   verbs: [get, create, patch, delete]

@@ -4,14 +4,16 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::apply::{Error, Verb, Write, Writer, compare};
+use crate::crd::FalconCache;
 use crate::plan::Identity;
-use crate::resources::meta::OPERATOR;
+use crate::resources::meta::{self, MANAGED_BY, OPERATOR};
 
 /// Kind and name of an object.
 #[derive(Clone, Debug)]
@@ -24,6 +26,51 @@ pub(super) struct Child {
 pub(super) struct Object {
     child: Child,
     wanted: Option<Value>,
+}
+
+/// Whose an object is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Standing {
+    /// This cache owns it, or it was made for a cache of this name and has lost its owner, as `kubectl delete --cascade=orphan` and backups leave it.
+    Ours,
+    /// An earlier cache of this name owns it, and Kubernetes will collect it.
+    Inherited,
+    /// Somebody else's.
+    Foreign,
+}
+
+impl Standing {
+    fn of(live: &DynamicObject, identity: &Identity) -> Self {
+        if live
+            .owner_references()
+            .iter()
+            .any(|owner| owner.uid == identity.uid)
+        {
+            return Self::Ours;
+        }
+        match controller_of(live) {
+            Some(owner) if owner.kind == FalconCache::kind(&()) && owner.name == identity.name => {
+                Self::Inherited
+            }
+            None if bears_labels(live, identity) => Self::Ours,
+            _ => Self::Foreign,
+        }
+    }
+}
+
+fn controller_of(live: &DynamicObject) -> Option<&OwnerReference> {
+    live.owner_references()
+        .iter()
+        .find(|owner| owner.controller == Some(true))
+}
+
+/// Whether it has the labels by which the operator knows objects of this cache.
+fn bears_labels(live: &DynamicObject, identity: &Identity) -> bool {
+    let has = |key: &str, value: &str| live.labels().get(key).is_some_and(|found| found == value);
+    has(MANAGED_BY, OPERATOR)
+        && meta::selector_labels(identity)
+            .iter()
+            .all(|(key, value)| has(key, value))
 }
 
 /// What became of an object.
@@ -149,11 +196,9 @@ impl Writer {
             .get_opt(&child.name)
             .await
             .map_err(|source| child.error("read", source))?;
-        let owned = live.as_ref().is_some_and(|live| {
-            live.owner_references()
-                .iter()
-                .any(|owner| owner.uid == identity.uid)
-        });
+        let standing = live
+            .as_ref()
+            .map_or(Standing::Ours, |live| Standing::of(live, identity));
         match (live, &object.wanted) {
             (None, None) => Ok(Converged::Gone),
             (None, Some(wanted)) => {
@@ -161,10 +206,20 @@ impl Writer {
                     .await
             }
             // Not wanted and not ours: none of our business.
-            (Some(_), None) if !owned => Ok(Converged::Gone),
-            (Some(_), Some(_)) if !owned => Err(Error::Taken {
+            (Some(_), None) if standing != Standing::Ours => Ok(Converged::Gone),
+            (Some(_), Some(_)) if standing == Standing::Inherited => {
+                Ok(Converged::Waiting(format!(
+                    "{} {} belongs to a deleted cache of this name; Kubernetes removes it",
+                    child.resource.kind, child.name
+                )))
+            }
+            (Some(live), Some(_)) if standing == Standing::Foreign => Err(Error::Taken {
                 kind: child.resource.kind.clone(),
                 name: child.name.clone(),
+                owner: controller_of(&live).map_or_else(
+                    || "no controller".to_owned(),
+                    |owner| format!("{} {}", owner.kind, owner.name),
+                ),
             }),
             (Some(live), None) if live.metadata.deletion_timestamp.is_some() => Ok(Converged::Gone),
             (Some(live), Some(_)) if live.metadata.deletion_timestamp.is_some() => {

@@ -6,8 +6,11 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::*;
+use crate::apply::Fence;
 use crate::controller::tests::model::{Model, Request};
-use crate::resources::CacheRoleKind;
+use crate::metrics::Metrics;
+use crate::plan::Defaults;
+use crate::resources::{CacheRole, CacheRoleKind};
 
 const SET: &str = "statefulsets/media";
 const CACHE: &str = "falconcaches/media";
@@ -33,6 +36,7 @@ fn world() -> World {
         concurrency: 4,
         resync: Duration::from_mins(1),
         me: "test".to_owned(),
+        operator: "ops/falcon-operator".to_owned(),
     };
     let context = Arc::new(Context::new(
         client,
@@ -103,6 +107,14 @@ impl World {
             let generation = set["metadata"]["generation"].clone();
             set["status"] = json!({"observedGeneration": generation, "replicas": pods, "readyReplicas": pods, "updatedReplicas": pods, "updateRevision": "new"});
         });
+        for number in 0..pods {
+            let name = format!("media-{number}");
+            let labels = json!({"controller-revision-hash": "new", "app.kubernetes.io/instance": "media", "app.kubernetes.io/name": "falcon-cache"});
+            self.model.put(&format!("pods/{name}"), json!({
+                "metadata": {"name": name, "namespace": "prod", "uid": name, "labels": labels}, "spec": {"containers": []},
+                "status": {"conditions": [{"type": "Ready", "status": "True"}]}
+            }));
+        }
     }
 
     fn condition(&self, kind: &str) -> (String, String) {
@@ -558,4 +570,251 @@ async fn monitors_are_made_only_where_they_are_served() {
         world.model.get("podmonitors/media").is_none()
             && world.model.get("servicemonitors/media").is_some()
     );
+}
+
+/// Every object of the cache as `kubectl delete --cascade=orphan` leaves it: without an owner.
+fn orphan(world: &World) -> Vec<String> {
+    let mut orphans = Vec::new();
+    for path in world.model.contents().into_keys() {
+        if path != CACHE {
+            world.model.change(&path, |object| {
+                let meta = object["metadata"].as_object_mut().unwrap();
+                meta.remove("ownerReferences");
+            });
+            orphans.push(path);
+        }
+    }
+    orphans
+}
+
+#[tokio::test]
+async fn objects_of_a_cache_that_lost_their_owner_are_adopted_by_the_next_of_its_name() {
+    let world = world();
+    world.cache(&json!({}));
+    world.pass().await.unwrap();
+    let orphans = orphan(&world);
+    world
+        .model
+        .change(CACHE, |cache| cache["metadata"]["uid"] = json!("u2"));
+    world.pass().await.unwrap();
+    assert_eq!(
+        world.condition("Degraded"),
+        ("False".to_owned(), "AsExpected".to_owned())
+    );
+    for path in orphans {
+        // The operator has no right to read or change Secrets: the token is used as it is.
+        if !path.starts_with("secrets/") {
+            let object = world.model.get(&path).unwrap();
+            let owners = &object["metadata"]["ownerReferences"];
+            assert_eq!(owners[0]["uid"], "u2", "{path}: {owners}");
+        }
+    }
+    world.writes();
+    world.pass().await.unwrap();
+    assert_eq!(world.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_orphan_that_is_not_wanted_is_removed() {
+    let world = world();
+    world.cache(&json!({}));
+    world.pass().await.unwrap();
+    orphan(&world);
+    world.cache(&json!({"networkPolicy": {"enabled": false}}));
+    world.pass().await.unwrap();
+    assert!(world.model.get("networkpolicies/media").is_none());
+}
+
+#[tokio::test]
+async fn what_still_belongs_to_a_deleted_cache_of_the_same_name_is_waited_for() {
+    let world = world();
+    world.cache(&json!({}));
+    world.pass().await.unwrap();
+    world
+        .model
+        .change(CACHE, |cache| cache["metadata"]["uid"] = json!("u2"));
+    assert_eq!(world.pass().await.unwrap(), Action::requeue(SOON));
+    assert_eq!(world.condition("Ready").1, "Replacing");
+    // Kubernetes collects it.
+    for path in world.model.contents().into_keys() {
+        if path != CACHE {
+            world.model.remove(&path);
+        }
+    }
+    world.pass().await.unwrap();
+    assert_eq!(world.condition("Ready").1, "Creating");
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_is_reported_with_whose_it_is_and_what_to_do() {
+    let world = world();
+    let labels = json!(crate::resources::meta::labels(&Identity {
+        name: "media".to_owned(),
+        ..Identity::default()
+    }));
+    let other = json!([{"apiVersion": "apps/v1", "kind": "Deployment", "name": "shop", "uid": "d", "controller": true}]);
+    for (labels, owners, whose) in [
+        (json!({}), json!([]), "no controller"),
+        (
+            json!({"app.kubernetes.io/managed-by": "Helm"}),
+            json!([]),
+            "no controller",
+        ),
+        (labels, other, "Deployment shop"),
+    ] {
+        world.cache(&json!({}));
+        world.model.put("services/media", json!({"apiVersion": "v1", "kind": "Service", "metadata": {
+            "name": "media", "namespace": "prod", "uid": "y", "labels": labels, "ownerReferences": owners}, "spec": {"type": "ExternalName"}}));
+        world.pass().await.unwrap_err();
+        assert_eq!(world.condition("Ready").1, "NameTaken");
+        let cache = world.model.get(CACHE).unwrap();
+        let message = cache["status"]["conditions"][0]["message"]
+            .as_str()
+            .unwrap();
+        assert!(
+            message.contains(whose) && message.contains("kubectl delete service media"),
+            "{message}"
+        );
+    }
+}
+
+/// Another cache of the namespace, with this discovery id.
+fn other_cache(name: &str, created: &str, id: &str) -> Value {
+    json!({
+        "apiVersion": "falconcache.io/v1alpha1", "kind": "FalconCache",
+        "metadata": {"name": name, "namespace": "prod", "uid": format!("uid-of-{name}"), "generation": 1, "creationTimestamp": created},
+        "spec": {"origin": {"buckets": ["media"]}, "discovery": {"id": id}}
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_caches_of_one_discovery_id_the_younger_makes_nothing_until_the_elder_goes() {
+    let world = world();
+    world.cache(&json!({"discovery": {"id": "ring"}}));
+    world.model.change(CACHE, |cache| {
+        cache["metadata"]["creationTimestamp"] = json!("2026-11-27T10:00:00Z");
+    });
+    let elder = other_cache("elder", "2026-11-27T09:00:00Z", "ring");
+    world.model.put("falconcaches/elder", elder);
+    world.pass().await.unwrap_err();
+    assert_eq!(
+        world.condition("Degraded"),
+        ("True".to_owned(), "DiscoveryIdTaken".to_owned())
+    );
+    let made = |world: &World| {
+        world
+            .writes()
+            .iter()
+            .any(|write| write.contains("services/"))
+    };
+    assert!(!made(&world), "nothing of the younger is made");
+    // One that is younger still is no hindrance, and one of another id neither.
+    world.model.remove("falconcaches/elder");
+    for (name, id) in [("younger", "ring"), ("else", "another")] {
+        let cache = other_cache(name, "2026-11-27T11:00:00Z", id);
+        world.model.put(&format!("falconcaches/{name}"), cache);
+    }
+    tokio::time::advance(Duration::from_secs(5)).await;
+    world.pass().await.unwrap();
+    assert!(made(&world));
+    assert_eq!(world.condition("Degraded").0, "False");
+    let status = world.model.get(CACHE).unwrap()["status"].take();
+    assert_eq!(status["discoveryId"], "ring");
+}
+
+const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/other/leases/falcon-operator";
+
+fn lease(version: u32) -> Value {
+    json!({"metadata": {"name": "falcon-operator", "namespace": "other", "resourceVersion": version.to_string()},
+           "spec": {"holderIdentity": "other-0"}})
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cache_of_another_living_operator_is_left_alone_until_that_one_is_gone() {
+    let world = world();
+    world.cache(&json!({}));
+    world.model.change(CACHE, |cache| {
+        cache["status"] = json!({"operator": "other/falcon-operator", "conditions": []});
+    });
+    for renewal in 0..30 {
+        world.model.put(LEASE, lease(renewal));
+        world.pass().await.unwrap();
+        tokio::time::advance(Duration::from_secs(10)).await;
+    }
+    let writes = world.writes();
+    assert!(
+        writes.len() == 1 && writes[0].contains("events"),
+        "it is said once, and nothing else is written: {writes:?}"
+    );
+    // Nobody renews the Lease any more.
+    for _ in 0..8 {
+        world.pass().await.unwrap();
+        tokio::time::advance(Duration::from_secs(10)).await;
+    }
+    assert!(world.model.get(SET).is_some());
+    let status = world.model.get(CACHE).unwrap()["status"].take();
+    assert_eq!(status["operator"], "ops/falcon-operator");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_operators_without_a_lease_do_not_take_a_cache_from_each_other_in_turns() {
+    let world = world();
+    world.cache(&json!({}));
+    world.pass().await.unwrap();
+    world.settle(3);
+    world.pass().await.unwrap();
+    world.writes();
+    world.model.change(CACHE, |cache| {
+        cache["status"]["operator"] = json!("other/falcon-operator");
+    });
+    for _ in 0..60 {
+        world.pass().await.unwrap();
+        tokio::time::advance(Duration::from_secs(10)).await;
+    }
+    let writes = world.writes();
+    assert!(
+        writes.iter().all(|write| write.contains("events")),
+        "{writes:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_whose_pods_are_refused_is_asked_to_try_again_and_the_cause_is_reported() {
+    let world = world();
+    world.cache(&json!({"replicas": 2}));
+    world.pass().await.unwrap();
+    world.settle(1);
+    world.model.change(SET, |set| {
+        set["metadata"]["uid"] = json!("set");
+        set["status"]["replicas"] = json!(1);
+    });
+    let refusal = json!({
+        "metadata": {"name": "media.1", "namespace": "prod"}, "reason": "FailedCreate", "eventTime": null, "type": "Warning",
+        "regarding": {"kind": "StatefulSet", "name": "media", "uid": "set"}, "deprecatedLastTimestamp": "2026-11-27T10:00:00Z",
+        "note": "create Pod media-1 in StatefulSet media failed error: pods \"media-1\" is forbidden: exceeded quota: one-pod"
+    });
+    world.model.put("events/media.1", refusal);
+    world.pass().await.unwrap();
+    assert_eq!(
+        world.condition("Ready"),
+        ("False".to_owned(), "QuotaExceeded".to_owned())
+    );
+    world.writes();
+    tokio::time::advance(Duration::from_secs(15)).await;
+    world.pass().await.unwrap();
+    assert_eq!(world.writes(), ["PATCH statefulsets/media"]);
+    let set = world.model.get(SET).unwrap();
+    assert_eq!(
+        set["metadata"]["annotations"]["falconcache.io/retries"],
+        "1"
+    );
+    // It helped.
+    world.settle(2);
+    world.pass().await.unwrap();
+    assert_eq!(world.condition("Ready").1, "Ready");
+    world.writes();
+    // A moment without a pod, and the old Event still there: no alarm.
+    world.model.remove("pods/media-1");
+    world.pass().await.unwrap();
+    assert_eq!(world.condition("Degraded").0, "False");
 }

@@ -20,9 +20,11 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::controller::{Context, Watched, reconcile, try_again};
+use crate::observe::pulse;
 use crate::resources::meta::{INSTANCE, MANAGED_BY, OPERATOR};
 
 /// A watch that has been silent for this long is dead: the default of five minutes is too long to miss a change.
@@ -41,6 +43,7 @@ pub async fn run(
     stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
 ) {
     let namespaces = context.settings.namespaces.clone();
+    let (heard, news) = watch::channel(());
     let mut controllers: Vec<BoxStream<'static, ()>> = Vec::new();
     if namespaces.is_empty() {
         controllers.push(one(
@@ -49,6 +52,7 @@ pub async fn run(
                 client,
                 namespace: None,
             },
+            news,
             stop,
         ));
     } else {
@@ -57,12 +61,24 @@ pub async fn run(
                 client: client.clone(),
                 namespace: Some(namespace),
             };
-            controllers.push(one(&context, &scope, stop.clone()));
+            controllers.push(one(&context, &scope, news.clone(), stop.clone()));
         }
     }
-    stream::select_all(controllers)
-        .for_each(std::future::ready)
-        .await;
+    let work = stream::select_all(controllers).for_each(std::future::ready);
+    tokio::select! {
+        () = work => {}
+        () = listen(&context, &heard) => {}
+    }
+}
+
+/// Asks the pods again and again whether they answer, and calls for a look at the caches when others do than before.
+async fn listen(context: &Context, heard: &watch::Sender<()>) {
+    loop {
+        sleep(pulse::EVERY).await;
+        if context.observer.listen().await {
+            heard.send_replace(());
+        }
+    }
 }
 
 /// Returns when caches can be listed, and says meanwhile why not.
@@ -107,6 +123,7 @@ impl Scope {
 fn one(
     context: &Arc<Context>,
     scope: &Scope,
+    news: watch::Receiver<()>,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) -> BoxStream<'static, ()> {
     let caches = watcher::Config::default().timeout(SILENCE_SECONDS);
@@ -121,7 +138,12 @@ fn one(
     let controller = owned::<NetworkPolicy>(controller, scope);
     let controller = owned::<PodDisruptionBudget>(controller, scope);
     let metrics = Arc::clone(&context.metrics);
+    let news = stream::unfold(news, |mut news| async move {
+        news.changed().await.ok()?;
+        Some(((), news))
+    });
     controller
+        .reconcile_all_on(news)
         .graceful_shutdown_on(stop)
         .run(
             reconcile,

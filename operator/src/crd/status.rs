@@ -39,6 +39,12 @@ pub struct FalconCacheStatus {
     /// Where applications read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
+    /// Discovery id under which the pods find each other; no other cache of the namespace may have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discovery_id: Option<String>,
+    /// The operator that looks after this cache, by namespace and name of its Lease. Another one leaves the cache alone as long as this one lives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
     /// Tag of the image that the pods are made from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,

@@ -15,16 +15,32 @@ pub struct PodState {
     pub ip: Option<String>,
     /// Revision of the template that it was made from.
     pub revision: String,
-    /// It answers.
+    /// Kubernetes takes it for ready.
     pub ready: bool,
-    /// It is being deleted.
-    pub leaving: bool,
+    /// It is being deleted: when the grace of that ends.
+    pub leaves_at: Option<Timestamp>,
+    /// The node that it is bound to.
+    pub node: Option<String>,
+    /// It answered the operator before and does not any more, while others of the cache do.
+    pub silent: bool,
     /// What is wrong with it.
     pub trouble: Option<Trouble>,
     /// Since when it is not ready.
     pub unready_since: Option<Timestamp>,
     /// Its containers wait for volumes or the network.
     pub creating: bool,
+}
+
+impl PodState {
+    /// Whether it is being deleted.
+    pub fn leaves(&self) -> bool {
+        self.leaves_at.is_some()
+    }
+
+    /// Whether it serves: it is ready, stays, and answers. A condition may be older than the death of the pod's node.
+    pub fn answers(&self) -> bool {
+        self.ready && !self.leaves() && !self.silent
+    }
 }
 
 /// What is wrong with a pod.
@@ -39,6 +55,26 @@ pub struct Trouble {
 /// Kinds of trouble, the most telling first.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Cause {
+    /// A quota has no room for it, or demands what it does not say.
+    QuotaExceeded,
+    /// Its priority class does not exist.
+    PriorityClassMissing,
+    /// Its runtime class does not exist.
+    RuntimeClassMissing,
+    /// Its service account does not exist.
+    ServiceAccountMissing,
+    /// The pod security standard of the namespace forbids it.
+    PodSecurityRefused,
+    /// The API server refuses it for another reason.
+    PodsNotCreated,
+    /// A Secret that it mounts does not exist or lacks an entry.
+    SecretMissing,
+    /// A ConfigMap that it mounts does not exist or lacks an entry.
+    ConfigMapMissing,
+    /// A volume can't be mounted for another reason.
+    MountFailed,
+    /// The node can't set it up.
+    SandboxFailed,
     /// The image does not exist, or may not be pulled.
     ImagePullFailed,
     /// Something that the pod refers to is not there.
@@ -51,6 +87,8 @@ pub enum Cause {
     Unschedulable,
     /// The node sent it away.
     Evicted,
+    /// Its node does not confirm that it ended.
+    DeletionNotConfirmed,
     /// It runs and does not answer.
     NotAnswering,
 }
@@ -59,6 +97,17 @@ impl Cause {
     /// The condition's reason.
     pub fn reason(self) -> &'static str {
         match self {
+            Self::QuotaExceeded => "QuotaExceeded",
+            Self::PriorityClassMissing => "PriorityClassMissing",
+            Self::RuntimeClassMissing => "RuntimeClassMissing",
+            Self::ServiceAccountMissing => "ServiceAccountMissing",
+            Self::PodSecurityRefused => "PodSecurityRefused",
+            Self::PodsNotCreated => "PodsNotCreated",
+            Self::SecretMissing => "SecretMissing",
+            Self::ConfigMapMissing => "ConfigMapMissing",
+            Self::MountFailed => "MountFailed",
+            Self::SandboxFailed => "SandboxFailed",
+            Self::DeletionNotConfirmed => "DeletionNotConfirmed",
             Self::ImagePullFailed => "ImagePullFailed",
             Self::ConfigurationMissing => "ConfigurationMissing",
             Self::OutOfMemory => "OutOfMemory",
@@ -72,13 +121,24 @@ impl Cause {
     /// Whether a newer template may cure it, so that waiting for this pod is no use.
     pub fn is_of_the_template(self) -> bool {
         match self {
-            Self::ImagePullFailed
+            Self::QuotaExceeded
+            | Self::PriorityClassMissing
+            | Self::RuntimeClassMissing
+            | Self::ServiceAccountMissing
+            | Self::PodSecurityRefused
+            | Self::PodsNotCreated
+            | Self::SecretMissing
+            | Self::ConfigMapMissing
+            | Self::ImagePullFailed
             | Self::ConfigurationMissing
             | Self::OutOfMemory
             | Self::CrashLooping
             | Self::Unschedulable
             | Self::NotAnswering => true,
-            Self::Evicted => false,
+            Self::MountFailed
+            | Self::SandboxFailed
+            | Self::Evicted
+            | Self::DeletionNotConfirmed => false,
         }
     }
 }
@@ -109,7 +169,9 @@ pub fn state(pod: &Pod) -> PodState {
             .cloned()
             .unwrap_or_default(),
         ready: is_ready,
-        leaving: pod.metadata.deletion_timestamp.is_some(),
+        leaves_at: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        silent: false,
         trouble: if is_ready {
             None
         } else {

@@ -14,6 +14,8 @@ pub const DISCOVERY_ID: &str = "falcon-discovery-id";
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Value of `MANAGED_BY`, and the field manager of every write.
 pub const OPERATOR: &str = "falcon-operator";
+/// Annotation of a set whose pods could not be created: how often its controller was asked to try again.
+pub const RETRIES: &str = "falconcache.io/retries";
 /// Label that names the cache.
 pub const INSTANCE: &str = "app.kubernetes.io/instance";
 

@@ -8,7 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::apply::Applied;
 use crate::crd::status::FalconCacheStatus;
-use crate::observe::pod::{Cause, PodState};
+use crate::observe::pod::{Cause, PodState, Trouble};
 use crate::plan::Plan;
 
 /// A pod that does not answer for less than this may just be starting.
@@ -57,10 +57,9 @@ impl Rollout {
         Self {
             desired,
             existing: status.map_or_else(|| count(|_| true), |status| status.replicas),
-            ready: status.map_or_else(
-                || count(|pod| pod.ready && !pod.leaving),
-                |status| status.ready_replicas.unwrap_or(0),
-            ),
+            // The set counts by conditions, which may be older than the death of a node.
+            ready: count(PodState::answers)
+                .min(status.map_or(i32::MAX, |status| status.ready_replicas.unwrap_or(0))),
             updated: status
                 .and_then(|status| status.updated_replicas)
                 .unwrap_or(0),
@@ -125,7 +124,7 @@ pub fn stuck<'a>(set: &StatefulSet, pods: &'a [PodState], now: Timestamp) -> Vec
     let mut silent = 0;
     pods.iter()
         .filter(|pod| {
-            !pod.ready && !pod.leaving && !pod.revision.is_empty() && pod.revision != *newest
+            !pod.ready && !pod.leaves() && !pod.revision.is_empty() && pod.revision != *newest
         })
         .filter(|pod| match &pod.trouble {
             Some(trouble) if trouble.cause == Cause::NotAnswering => {
@@ -139,7 +138,11 @@ pub fn stuck<'a>(set: &StatefulSet, pods: &'a [PodState], now: Timestamp) -> Vec
         .collect()
 }
 
-/// Whether pods wait so long to be made that the Secret which they mount may be gone: the operator can't look, but may make it again.
-pub fn tokenless(pods: &[PodState], now: Timestamp) -> bool {
-    pods.iter().any(|pod| pod.creating && overdue(pod, now))
+/// Whether pods wait for the Secret of this name, or so long that they may: the operator can't look whether it is there, but may create it.
+pub fn tokenless(pods: &[PodState], secret: &str, now: Timestamp) -> bool {
+    let misses = |trouble: &Trouble| {
+        trouble.cause == Cause::SecretMissing && trouble.message.contains(&format!("{secret:?}"))
+    };
+    pods.iter()
+        .any(|pod| pod.creating && (overdue(pod, now) || pod.trouble.as_ref().is_some_and(misses)))
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::observe::pod::{Cause, Trouble};
 use crate::plan::Defaults;
-use crate::status::rollout::stuck;
+use crate::status::rollout::{stuck, tokenless};
 
 const NOW: i64 = 1_800_000_000;
 
@@ -62,12 +62,17 @@ struct Case {
     plan: Result<Plan, plan::Error>,
     outcome: Result<Outcome, Error>,
     pods: Vec<PodState>,
+    refusals: Vec<Refusal>,
     figures: Option<Figures>,
     previous: Option<FalconCacheStatus>,
 }
 
 impl Case {
     fn of(spec: &Value, set: Option<StatefulSet>) -> Self {
+        let ready = set.as_ref().map_or(0, |set| {
+            let status = set.status.as_ref().unwrap();
+            status.ready_replicas.unwrap_or(0)
+        });
         let applied = Applied {
             stateful_set: set.map(Box::new),
             replicas_taken: false,
@@ -75,7 +80,10 @@ impl Case {
         Self {
             plan: planned(spec),
             outcome: Ok(Outcome::Done(applied)),
-            pods: Vec::new(),
+            pods: (0..ready)
+                .map(|number| pod(&format!("media-{number}"), None))
+                .collect(),
+            refusals: Vec::new(),
             figures: None,
             previous: None,
         }
@@ -90,9 +98,11 @@ impl Case {
         };
         status(&Facts {
             identity: &identity,
+            operator: "ops/falcon-operator",
             plan: self.plan.as_ref(),
             outcome: self.outcome.as_ref(),
             pods: &self.pods,
+            refusals: &self.refusals,
             figures: self.figures.as_ref(),
             previous: self.previous.as_ref(),
             now,
@@ -243,6 +253,7 @@ fn mistakes_and_failures_are_told_apart() {
     case.outcome = Err(Error::Taken {
         kind: "Service".to_owned(),
         name: "media".to_owned(),
+        owner: "Deployment shop".to_owned(),
     });
     assert_eq!(case.word("Ready"), is("False", "NameTaken"));
     assert_eq!(case.word("Progressing"), is("False", "Blocked"));
@@ -304,7 +315,7 @@ fn looking_again_changes_nothing() {
 
 #[test]
 fn an_autoscaler_on_the_set_is_left_alone_and_reported() {
-    let mut case = Case::of(&json!({}), None);
+    let mut case = Case::of(&json!({}), Some(set(7, 7, 7)));
     case.outcome = Ok(Outcome::Done(Applied {
         stateful_set: Some(Box::new(set(7, 7, 7))),
         replicas_taken: true,
@@ -370,7 +381,73 @@ fn only_pods_that_a_rollout_waits_for_in_vain_are_stuck() {
     assert!(names(&pods, &unseen).is_empty());
     // Not a pod of the newest template, nor one that leaves already.
     pods[1].revision = "new".to_owned();
-    pods[2].leaving = true;
+    pods[2].leaves_at = Some(at(30));
     pods[3].unready_since = Some(at(-5));
     assert!(names(&pods, &rolling).is_empty());
+}
+
+#[test]
+fn pods_that_can_t_be_created_are_named_before_those_that_fail() {
+    let mut case = Case::of(&json!({}), Some(set(1, 0, 1)));
+    case.pods = vec![pod(
+        "media-0",
+        Some((Cause::ImagePullFailed, "image x can't be pulled")),
+    )];
+    case.refusals = vec![Refusal {
+        pod: "media-1".to_owned(),
+        trouble: Trouble {
+            cause: Cause::QuotaExceeded,
+            message: "can't be created: exceeded quota: one-pod".to_owned(),
+        },
+    }];
+    assert_eq!(case.word("Ready"), is("False", "QuotaExceeded"));
+    assert_eq!(
+        case.message("Degraded"),
+        "pod media-1: can't be created: exceeded quota: one-pod; pod media-0: image x can't be pulled"
+    );
+}
+
+#[test]
+fn a_pod_that_leaves_or_is_silent_does_not_count_whatever_its_condition_says() {
+    let mut case = Case::of(&json!({}), Some(set(3, 3, 3)));
+    case.pods[2].leaves_at = Some(at(5));
+    assert_eq!(case.at(at(0)).ready.as_deref(), Some("2/3"));
+    assert_eq!(case.word("Ready"), is("False", "PodsStarting"));
+    assert_eq!(
+        case.word("Degraded"),
+        is("False", "AsExpected"),
+        "its grace runs"
+    );
+    case.pods[2].leaves_at = Some(at(-20));
+    case.pods[2].node = Some("node-7".to_owned());
+    assert_eq!(case.word("Ready"), is("False", "DeletionNotConfirmed"));
+    assert!(
+        case.message("Ready").contains("node-7"),
+        "{}",
+        case.message("Ready")
+    );
+
+    let mut case = Case::of(&json!({}), Some(set(3, 3, 3)));
+    case.pods[1] = pod("media-1", Some((Cause::NotAnswering, "is silent")));
+    (
+        case.pods[1].ready,
+        case.pods[1].silent,
+        case.pods[1].unready_since,
+    ) = (true, true, None);
+    assert_eq!(case.at(at(0)).ready.as_deref(), Some("2/3"));
+    assert_eq!(case.word("Ready"), is("False", "NotAnswering"));
+}
+
+#[test]
+fn a_missing_token_is_known_by_the_pods_words() {
+    let mut waiting = pod(
+        "media-0",
+        Some((
+            Cause::SecretMissing,
+            "secret \"media-peer-token\" not found",
+        )),
+    );
+    (waiting.creating, waiting.unready_since) = (true, Some(at(-3)));
+    assert!(tokenless(&[waiting.clone()], "media-peer-token", at(0)));
+    assert!(!tokenless(&[waiting], "another", at(0)));
 }

@@ -1,13 +1,17 @@
 //! One function for each condition. Pure.
 
+use k8s_openapi::jiff::Timestamp;
+
 use crate::apply::{Applied, Error, Outcome};
 use crate::observe::figures::Origin;
-use crate::observe::pod::{Cause, PodState};
+use crate::observe::pod::{Cause, PodState, Trouble};
 use crate::status::Facts;
 use crate::status::rollout::{Rollout, overdue};
 
 /// Pods named in one message; more would be a page.
 const NAMED: usize = 3;
+/// A node that lives confirms the end of a pod within this after its grace.
+const CONFIRMATION_SECONDS: i64 = 10;
 
 /// A condition without its name and time.
 pub(super) struct Verdict {
@@ -38,20 +42,10 @@ pub(super) fn degraded(facts: &Facts<'_>, rollout: &Rollout) -> Verdict {
     if let Err(error) = facts.outcome {
         return verdict("True", failure(error), describe(error));
     }
-    let troubled: Vec<(&PodState, Cause, &str)> = facts
-        .pods
-        .iter()
-        .filter(|pod| !pod.leaving)
-        .filter_map(|pod| {
-            pod.trouble
-                .as_ref()
-                .map(|trouble| (pod, trouble.cause, trouble.message.as_str()))
-        })
-        .filter(|(pod, cause, _)| *cause != Cause::NotAnswering || overdue(pod, facts.now))
-        .collect();
+    let troubled = troubles(facts);
     let Some(worst) = troubled
         .iter()
-        .map(|(_, cause, _)| *cause)
+        .map(|(_, trouble)| trouble.cause)
         .min()
         .filter(|_| !rollout.complete())
     else {
@@ -60,7 +54,7 @@ pub(super) fn degraded(facts: &Facts<'_>, rollout: &Rollout) -> Verdict {
     let mut texts: Vec<String> = troubled
         .iter()
         .take(NAMED)
-        .map(|(pod, _, message)| format!("pod {}: {message}", pod.name))
+        .map(|(pod, trouble)| format!("pod {pod}: {}", trouble.message))
         .collect();
     if troubled.len() > NAMED {
         texts.push(format!("and {} more", troubled.len() - NAMED));
@@ -68,10 +62,46 @@ pub(super) fn degraded(facts: &Facts<'_>, rollout: &Rollout) -> Verdict {
     verdict("True", worst.reason(), texts.join("; "))
 }
 
+/// What keeps pods from serving: first those that can't be created, then those that exist.
+fn troubles(facts: &Facts<'_>) -> Vec<(String, Trouble)> {
+    let missing = facts
+        .refusals
+        .iter()
+        .map(|refusal| (refusal.pod.clone(), refusal.trouble.clone()));
+    let leaving = facts
+        .pods
+        .iter()
+        .filter_map(|pod| Some((pod.name.clone(), lingering(pod, facts.now)?)));
+    let present = facts
+        .pods
+        .iter()
+        .filter(|pod| !pod.leaves())
+        .filter_map(|pod| Some((pod, pod.trouble.as_ref()?)))
+        .filter(|(pod, trouble)| {
+            trouble.cause != Cause::NotAnswering || pod.silent || overdue(pod, facts.now)
+        })
+        .map(|(pod, trouble)| (pod.name.clone(), trouble.clone()));
+    missing.chain(leaving).chain(present).collect()
+}
+
+/// A pod whose grace is over and which is still there: its node does not say that it ended.
+fn lingering(pod: &PodState, now: Timestamp) -> Option<Trouble> {
+    let over = now.as_second() - pod.leaves_at?.as_second();
+    (over >= CONFIRMATION_SECONDS).then(|| Trouble {
+        cause: Cause::DeletionNotConfirmed,
+        message: format!(
+            "its node {} does not confirm that it ended: if that node is gone, delete it (kubectl delete node), or the pod with --force",
+            pod.node.as_deref().unwrap_or("(unknown)")
+        ),
+    })
+}
+
 fn failure(error: &Error) -> &'static str {
     match error {
         Error::Taken { .. } => "NameTaken",
+        Error::RingTaken { .. } => "DiscoveryIdTaken",
         Error::Refused { .. } => "ApplyRefused",
+        Error::Forbidden { message, .. } if message.contains("exceeded quota") => "QuotaExceeded",
         Error::Forbidden { .. } => "ApplyForbidden",
         Error::Api { .. } | Error::Random(_) | Error::Fenced => "ApplyFailed",
     }

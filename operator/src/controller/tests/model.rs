@@ -80,6 +80,11 @@ impl Model {
         self.lock().objects.insert(path.to_owned(), object);
     }
 
+    /// Somebody else removes an object.
+    pub(super) fn remove(&self, path: &str) {
+        self.lock().objects.remove(path);
+    }
+
     /// Somebody else changes an object.
     pub(super) fn change(&self, path: &str, how: impl FnOnce(&mut Value)) {
         how(self.lock().objects.get_mut(path).unwrap());
@@ -253,6 +258,13 @@ impl State {
             return (200, object.clone());
         }
         self.version += 1;
+        if request.content_type.contains("merge-patch") {
+            let Some(object) = self.objects.get_mut(named) else {
+                return refusal(404, "NotFound");
+            };
+            merge(object, &request.body);
+            return (200, object.clone());
+        }
         let mut wanted = request.body.clone();
         if let Some((from, to)) = &self.reword {
             wanted = serde_json::from_str(&wanted.to_string().replace(from, to)).unwrap();
