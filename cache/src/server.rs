@@ -4,6 +4,7 @@
 mod body;
 mod deadline;
 mod fast;
+mod host;
 mod io;
 mod limits;
 mod pulse;
@@ -173,6 +174,9 @@ where
         let has_body = !http_body::Body::is_end_stream(request.body());
         let fault = pulse.begin(has_body);
         let busy = Busy(Arc::clone(&pulse));
+        let fault = fault.or_else(|| {
+            (!host::is_acceptable(request.version(), request.headers())).then_some(Fault::Host)
+        });
         let (service, turns, pulse) = (service.clone(), Arc::clone(&turns), Arc::clone(&pulse));
         async move {
             let expects = request.headers().contains_key(header::EXPECT);
@@ -247,6 +251,12 @@ fn bad_head(fault: Fault) -> Response<Body> {
         }
         Fault::BehindBody => {
             r#"{"code":"BadRequest","message":"a request that follows a body must wait for the answer before it"}"#
+        }
+        Fault::BareNewline => {
+            r#"{"code":"BadRequest","message":"each line of a request's head must end with CR LF"}"#
+        }
+        Fault::Host => {
+            r#"{"code":"BadRequest","message":"a request must have exactly one Host header, with a host and optionally a port"}"#
         }
     };
     let mut answer = Response::new(Body::from(message));

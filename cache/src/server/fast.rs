@@ -11,6 +11,8 @@ use bytes::{Buf, Bytes};
 use httparse::{Header, Status};
 use tokio::time::Instant;
 
+use super::host;
+
 /// Requests with more headers go the long way.
 const HEADERS: usize = 32;
 
@@ -112,7 +114,12 @@ pub(super) fn answer(path: &dyn FastPath, bytes: &[u8], now: Instant) -> Option<
     };
     let target = request.path?;
     let whole = end == bytes.len() && request.version == Some(1);
-    if !whole || !target.bytes().all(is_usual) || request.headers.iter().any(reframes) {
+    if !whole
+        || !target.bytes().all(is_usual)
+        || request.headers.iter().any(reframes)
+        || !host::is_one(request.headers)
+        || !ends_with_cr(bytes, target, request.headers)
+    {
         return None;
     }
     let plain = Plain {
@@ -121,6 +128,16 @@ pub(super) fn answer(path: &dyn FastPath, bytes: &[u8], now: Instant) -> Option<
         headers: request.headers,
     };
     path.answer(&plain, now)
+}
+
+/// True when every line of the head ends with CR LF. What httparse took for the end of a line may be LF alone, and blanks
+/// may stand before it: both go the long way, where the head is looked over byte by byte.
+fn ends_with_cr(bytes: &[u8], target: &str, headers: &[Header<'_>]) -> bool {
+    let after = |part: &[u8]| part.as_ptr().addr() - bytes.as_ptr().addr() + part.len();
+    let has_cr = |at: usize| bytes.get(at) == Some(&b'\r');
+    has_cr(after(target.as_bytes()) + " HTTP/1.1".len())
+        && headers.iter().all(|header| has_cr(after(header.value)))
+        && bytes.ends_with(b"\r\n\r\n")
 }
 
 fn is_usual(byte: u8) -> bool {
@@ -161,7 +178,7 @@ mod tests {
         let answered = |text: &str| answer(&Always, text.as_bytes(), Instant::now()).is_some();
         for text in [
             "GET /get?key=a%23b+c HTTP/1.1\r\nHost: h\r\n\r\n",
-            "HEAD /b/k HTTP/1.1\r\nConnection: Keep-Alive\r\nX: y\r\n\r\n",
+            "HEAD /b/k HTTP/1.1\r\nHost: [::1]:80\r\nConnection: Keep-Alive\r\nX:\r\n\r\n",
         ] {
             assert!(answered(text), "{text:?}");
         }
@@ -172,12 +189,19 @@ mod tests {
             "POST /a HTTP/1.1\r\nHost: h\r\n\r\n",
             "get /a HTTP/1.1\r\nHost: h\r\n\r\n",
             "GET /a#b HTTP/1.1\r\nHost: h\r\n\r\n",
-            "GET /a HTTP/1.1\r\nConnection: close\r\n\r\n",
-            "GET /a HTTP/1.1\r\nConnection: keep-alive, upgrade\r\n\r\n",
-            "GET /a HTTP/1.1\r\ncontent-length: 0\r\n\r\n",
-            "GET /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
-            "GET /a HTTP/1.1\r\nExpect: 100-continue\r\n\r\n",
+            "GET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+            "GET /a HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, upgrade\r\n\r\n",
+            "GET /a HTTP/1.1\r\nHost: h\r\ncontent-length: 0\r\n\r\n",
+            "GET /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "GET /a HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n\r\n",
             "GET /a HTTP/1.1\r\nHost: h\r\n folded\r\n\r\n",
+            "GET /a HTTP/1.1\r\nX: y\r\n\r\n",
+            "GET /a HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n",
+            "GET /a HTTP/1.1\r\nHost: a b\r\n\r\n",
+            "GET /a HTTP/1.1\nHost: h\r\n\r\n",
+            "GET /a HTTP/1.1\r\nHost: h\n\r\n",
+            "GET /a HTTP/1.1\r\nHost: h\r\n\n",
+            "GET /a HTTP/1.1\r\nHost: h\r\nX:\n\r\n",
         ] {
             assert!(!answered(text), "{text:?}");
         }

@@ -39,7 +39,8 @@ impl Pulse {
         }
         Some(match fault % FAULTS {
             0 => Fault::TwoLengths,
-            _ => Fault::Fragment,
+            1 => Fault::Fragment,
+            _ => Fault::BareNewline,
         })
     }
 
@@ -78,7 +79,10 @@ impl Pulse {
         let Some(fault) = fault else { return };
         let code = match fault {
             Fault::TwoLengths => 0,
-            Fault::Fragment | Fault::BehindBody => 1,
+            Fault::Fragment => 1,
+            Fault::BareNewline => 2,
+            // Never of a head's lines.
+            Fault::BehindBody | Fault::Host => return,
         };
         if self.fault.load(Ordering::Relaxed) == 0 {
             self.fault.store(number * FAULTS + code, Ordering::Relaxed);

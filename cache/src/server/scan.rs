@@ -1,5 +1,6 @@
 //! Looks over the raw lines of a request's head for what the HTTP library mends in silence and a cache must refuse:
-//! both kinds of length, and a `#` in the target (what follows it would be cut off, and another object answered).
+//! both kinds of length, lines that end without CR, and a `#` in the target (what follows it would be cut off, and another
+//! object answered).
 
 /// Why a head is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,6 +11,10 @@ pub(super) enum Fault {
     Fragment,
     /// Sent ahead behind a body, where only the HTTP library knows where it begins: its raw lines were not looked over.
     BehindBody,
+    /// A line ends with LF alone: a server before this one may see fewer lines.
+    BareNewline,
+    /// No `Host` or several, or one that is not a host: found once the head has been parsed.
+    Host,
 }
 
 /// How a head announces a body.
@@ -42,6 +47,8 @@ pub(super) struct Head {
 pub(super) struct Scan {
     line: [u8; KEPT],
     length: usize,
+    /// The last byte of the line so far.
+    last: u8,
     lines: usize,
     fault: Option<Fault>,
     framing: Option<Framing>,
@@ -81,12 +88,16 @@ impl Scan {
         let more = part.len().min(KEPT - kept);
         self.line[kept..kept + more].copy_from_slice(&part[..more]);
         self.length += part.len();
+        self.last = part.last().copied().unwrap_or(self.last);
     }
 
     /// True when the line was the head's last.
     fn line_ended(&mut self) -> bool {
         let kept = &self.line[..self.length.min(KEPT)];
         let empty = kept.is_empty() || (self.length == 1 && kept == b"\r");
+        if self.length == 0 || self.last != b'\r' {
+            self.fault = self.fault.or(Some(Fault::BareNewline));
+        }
         let ended = empty && self.lines > 0;
         // Empty lines before a request are allowed and skipped.
         if !empty {
@@ -140,9 +151,21 @@ mod tests {
             Some(Fault::TwoLengths)
         );
         assert_eq!(
-            fault("\r\nPOST /a HTTP/1.1\nTRANSFER-ENCODING:chunked\ncontent-length:3\n\n"),
+            fault("\r\nPOST /a HTTP/1.1\r\nTRANSFER-ENCODING:chunked\r\ncontent-length:3\r\n\r\n"),
             Some(Fault::TwoLengths)
         );
+    }
+
+    #[test]
+    fn a_line_that_ends_without_a_carriage_return_is_a_fault() {
+        for head in [
+            "GET /a HTTP/1.1\nHost: h\r\n\r\n",
+            "GET /a HTTP/1.1\r\nHost: h\n\r\n",
+            "GET /a HTTP/1.1\r\nHost: h\r\n\n",
+            "\nGET /a HTTP/1.1\r\nHost: h\r\n\r\n",
+        ] {
+            assert_eq!(fault(head), Some(Fault::BareNewline), "{head:?}");
+        }
     }
 
     #[test]
