@@ -12,7 +12,7 @@ use crate::harness::sdk::client;
 use crate::harness::{http, readme, until, until_within};
 
 /// The entry of the access file under which the test does everything.
-const KEEPER: &str = "- {name: keeper, accessKeyId: KEEPER, secretAccessKey: keeper-secret, token: keeper-token, verbs: [read, write]}\n";
+const KEEPER: &str = "- {name: keeper, accessKeyId: KEEPER, secretAccessKey: keeper-secret, token: keeper-token, buckets: ['*'], prefixes: ['*'], verbs: [read, write]}\n";
 
 /// The object's text, or the code of the refusal.
 async fn get(s3: &Client, key: &str) -> Result<String, String> {
@@ -104,7 +104,11 @@ async fn stock_clients_write_and_read_at_every_pod_and_new_principals_need_no_re
         .apply("door", &json!({"replicas": 2, "s3": guarded}))
         .await;
     cluster.ready("door").await;
-    cluster.ring_of("door", 2).await;
+    cluster
+        .status("door", "counts both pods", |status| {
+            status["ringMembers"] == 2
+        })
+        .await;
     let before = cluster.pods_as_made().await;
     let pods = cluster.pods("door").await;
 

@@ -1,18 +1,22 @@
 //! Who may do what: the principals of the access file, and the one function that decides, the same for both doors,
 //! before every look-up, warm or cold.
 //!
-//! Nobody is told whether what he may not read exists. The file is read again when it changes; one that can't be read
-//! changes nothing.
+//! A refusal is the same whether or not what was named exists. Nothing is allowed by being left out: an entry says its buckets,
+//! prefixes and verbs. The file is read again when it changes; one that can't be read, or is still being written, changes
+//! nothing.
 
 mod file;
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
 pub use file::Error;
+
+/// In a list of buckets or prefixes, alone: all of them.
+const ALL: &str = "*";
 
 /// What a principal may be allowed to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -41,19 +45,19 @@ pub enum Target<'a> {
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Principal {
-    /// How logs call it.
+    /// How logs call it; no other entry has the same.
     pub name: String,
     /// Its access key at the S3 door.
     access_key_id: Option<String>,
     secret_access_key: Option<String>,
     /// What it shows at the blob API, as `Authorization: Bearer`.
     token: Option<String>,
-    /// The buckets that it may name; not given: all that the cache serves.
-    buckets: Option<Vec<String>>,
-    /// How the keys begin that it may name; not given: any.
-    prefixes: Option<Vec<String>>,
-    /// What it may do; not given: read.
-    verbs: Option<Vec<Verb>>,
+    /// The buckets that it may name; `*`: all that the cache serves.
+    buckets: Vec<String>,
+    /// How the keys begin that it may name; `*`: any key.
+    prefixes: Vec<String>,
+    /// What it may do.
+    verbs: Vec<Verb>,
 }
 
 impl std::fmt::Debug for Principal {
@@ -71,19 +75,36 @@ impl Principal {
 
     /// The decision.
     fn may(&self, verb: Verb, bucket: &str, target: Target<'_>) -> bool {
-        let verbs = self.verbs.as_deref().unwrap_or(&[Verb::Read]);
-        let buckets = self.buckets.as_ref();
+        let (any_bucket, any_key) = (is_all(&self.buckets), is_all(&self.prefixes));
         let within = |name: &str| {
-            let prefixes = self.prefixes.as_ref();
-            prefixes.is_none_or(|all| all.iter().any(|prefix| name.starts_with(prefix.as_str())))
+            let begins = |prefix: &String| name.starts_with(prefix.as_str());
+            (any_key || self.prefixes.iter().any(begins))
+                // An S3 that takes keys for paths would leave the prefix, or the bucket.
+                && ((any_bucket && any_key) || !has_dot_segment(name))
         };
-        verbs.contains(&verb)
-            && buckets.is_none_or(|all| all.iter().any(|name| name == bucket))
+        self.verbs.contains(&verb)
+            && (any_bucket || self.buckets.iter().any(|name| name == bucket))
             && match target {
                 Target::Bucket => true,
                 Target::Key(name) | Target::Prefix(name) => within(name),
             }
     }
+}
+
+fn is_all(list: &[String]) -> bool {
+    list == [ALL]
+}
+
+/// True when a path of that name would have a segment `.` or `..`, encoded once more or not.
+fn has_dot_segment(name: &str) -> bool {
+    name.split(['/', '\\']).any(|segment| {
+        // `%2e%2e` is the longest way to write two dots.
+        segment.len() <= 6
+            && matches!(
+                segment.to_ascii_lowercase().replace("%2e", ".").as_str(),
+                "." | ".."
+            )
+    })
 }
 
 /// Who asks.
@@ -108,7 +129,16 @@ impl Caller {
     pub fn may_everywhere(&self, verb: Verb) -> bool {
         match self {
             Self::Anybody => true,
-            Self::Known(it) => it.buckets.is_none() && it.may(verb, "", Target::Prefix("")),
+            Self::Known(it) => is_all(&it.buckets) && it.may(verb, "", Target::Prefix("")),
+        }
+    }
+
+    /// True when both are the same principal, or nobody has to say who it is.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Anybody, Self::Anybody) => true,
+            (Self::Known(one), Self::Known(other)) => one.name == other.name,
+            _ => false,
         }
     }
 }
@@ -121,6 +151,8 @@ pub struct Access(Option<Arc<Inner>>);
 struct Inner {
     path: PathBuf,
     rules: RwLock<Rules>,
+    /// What the file said when it was last read, and is not in force yet.
+    unsettled: Mutex<Option<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -144,7 +176,11 @@ impl Access {
         let text = file::read(&path)?;
         let principals = file::parse(&path, &text)?;
         let rules = RwLock::new(Rules { text, principals });
-        Ok(Self(Some(Arc::new(Inner { path, rules }))))
+        Ok(Self(Some(Arc::new(Inner {
+            path,
+            rules,
+            unsettled: Mutex::default(),
+        }))))
     }
 
     /// True when callers have to say who they are.
@@ -170,15 +206,23 @@ impl Access {
         .map(Caller::Known)
     }
 
-    /// Takes over what the file says by now; true when that is something else.
+    /// Takes over what the file says by now, once it has said so twice: a file that is being written holds half of the rules.
+    /// True when that is something else than before.
     pub fn reload(&self) -> Result<bool, Error> {
         let Some(inner) = &self.0 else {
             return Ok(false);
         };
         let text = file::read(&inner.path)?;
+        let mut unsettled = (inner.unsettled.lock()).unwrap_or_else(PoisonError::into_inner);
         if inner.rules().text == text {
+            *unsettled = None;
             return Ok(false);
         }
+        if unsettled.as_ref() != Some(&text) {
+            *unsettled = Some(text);
+            return Ok(false);
+        }
+        drop(unsettled);
         let principals = file::parse(&inner.path, &text)?;
         *inner.rules.write().unwrap_or_else(PoisonError::into_inner) = Rules { text, principals };
         Ok(true)
@@ -207,9 +251,12 @@ mod tests {
   token: t-token
   buckets: [models]
   prefixes: [llm/, vision/]
+  verbs: [read]
 - name: admin
   accessKeyId: ADMIN
   secretAccessKey: a-secret
+  buckets: ['*']
+  prefixes: ['*']
   verbs: [read, write, invalidate]
 ";
 
@@ -233,6 +280,23 @@ mod tests {
             (Verb::Read, "other", Target::Key("llm/a"), false),
             (Verb::Write, "models", Target::Key("llm/a"), false),
             (Verb::Invalidate, "models", Target::Key("llm/a"), false),
+            (Verb::Read, "models", Target::Key("llm/../private"), false),
+            (Verb::Read, "models", Target::Key("llm/.."), false),
+            (Verb::Read, "models", Target::Key("llm/./a"), false),
+            (
+                Verb::Read,
+                "models",
+                Target::Key("llm/%2e%2E/private"),
+                false,
+            ),
+            (
+                Verb::Read,
+                "models",
+                Target::Key("llm/..\\..\\private"),
+                false,
+            ),
+            (Verb::Read, "models", Target::Prefix("llm/../"), false),
+            (Verb::Read, "models", Target::Key("llm/a..b/.c/..."), true),
         ] {
             assert_eq!(
                 trainers.may(verb, bucket, target),
@@ -242,6 +306,9 @@ mod tests {
         }
         let admin = Caller::Known(access.by_key("ADMIN").unwrap());
         assert!(admin.may(Verb::Invalidate, "any", Target::Prefix("")));
+        assert!(admin.may(Verb::Read, "any", Target::Key("a/../b")));
+        assert!(admin.may_everywhere(Verb::Write) && !trainers.may_everywhere(Verb::Read));
+        assert!(admin.is_same(&admin) && !admin.is_same(&trainers));
     }
 
     #[test]
@@ -265,11 +332,32 @@ mod tests {
     fn a_key_that_is_taken_out_is_unknown_and_a_broken_file_changes_nothing() {
         let (file, access) = rules(RULES);
         std::fs::write(file.path(), "- name: [").unwrap();
+        assert!(!access.reload().unwrap());
         assert!(access.reload().is_err());
         assert_eq!(access.by_key("TRAIN").unwrap().secret(), Some("t-secret"));
         std::fs::write(file.path(), "[]").unwrap();
+        assert!(!access.reload().unwrap());
         assert!(access.reload().unwrap());
         assert!(access.by_key("TRAIN").is_none());
         assert!(!access.reload().unwrap());
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_changes_nothing_until_it_is_still() {
+        let (file, access) = rules(RULES);
+        let (half, whole) = (
+            "- {name: x, token: t, buckets: ['*'], prefixes: ['*'], verbs: [read]}\n",
+            "- {name: x, token: t, buckets: [b], prefixes: [p], verbs: [read]}\n",
+        );
+        for text in [half, whole, half] {
+            std::fs::write(file.path(), text).unwrap();
+            assert!(!access.reload().unwrap());
+            assert!(access.by_key("TRAIN").is_some());
+        }
+        std::fs::write(file.path(), whole).unwrap();
+        assert!(!access.reload().unwrap());
+        assert!(access.reload().unwrap());
+        let x = access.by_token(Some(b"t")).unwrap();
+        assert!(!x.may(Verb::Read, "b", Target::Key("other")));
     }
 }

@@ -179,6 +179,13 @@ pub struct Ring {
     pub peer_token_file: Option<PathBuf>,
 }
 
+impl Ring {
+    /// True for a node without any others.
+    pub fn is_alone(&self) -> bool {
+        !self.sidecar && matches!(&self.discovery, Discovery::Fixed { peers } if peers.len() < 2)
+    }
+}
+
 /// Where the other nodes come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Discovery {

@@ -18,6 +18,7 @@ mod deletion;
 mod digest;
 mod operation;
 mod payload;
+mod presigned_v2;
 mod read;
 mod send;
 mod signature;

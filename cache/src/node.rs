@@ -161,7 +161,7 @@ impl Node {
             metrics: metrics.clone(),
             access: access.clone(),
             ready: is_ready,
-            settings: settings.api,
+            settings: settings.api.clone(),
         });
         observe(&metrics, &proxy, &members, &invalidator);
         let peering = Peering {
@@ -169,6 +169,7 @@ impl Node {
             members: members.clone(),
             invalidator: invalidator.clone(),
             token: token.clone(),
+            settings: Arc::new(settings.api.clone()),
         };
         let doors = Doors::open(
             listeners,
@@ -337,7 +338,8 @@ impl Doors {
             metrics: Arc::clone(&api.parts().metrics),
             stop: stop.clone(),
         };
-        let routes = api::router(api, api::peer::router(peering));
+        let peers = api::peer::router(peering, api.parts().access.is_guarded());
+        let routes = api::router(api, peers);
         let main = door("blob", Some(Hits::of_blobs(api)), stop_main);
         let s3 = listeners.s3.map(|listener| {
             let s3 = door("s3", gateway::hits(api, settings.clone()), stop_main);

@@ -33,7 +33,7 @@ pub use body::Body;
 pub use error::Error;
 pub use forward::{Answer, Forward, Incoming, Payload};
 pub use head::part_of;
-pub use list::{Buckets, Entry, Listed};
+pub use list::{Buckets, Entry, Listed, Pages};
 pub use read::Reply;
 pub use upload::Upload;
 pub use write::Headers;

@@ -262,9 +262,8 @@ fn access_file(principals: &[Rights]) -> String {
     for (name, verbs, buckets, prefixes) in principals {
         write!(text, "- name: {name}\n  accessKeyId: {name}\n  secretAccessKey: {name}-secret\n  token: {name}-token\n  verbs: {verbs:?}\n").unwrap();
         for (field, list) in [("buckets", buckets), ("prefixes", prefixes)] {
-            if !list.is_empty() {
-                writeln!(text, "  {field}: {list:?}").unwrap();
-            }
+            let list = if list.is_empty() { &["*"] } else { *list };
+            writeln!(text, "  {field}: {list:?}").unwrap();
         }
     }
     text

@@ -31,7 +31,7 @@ impl Doors {
     async fn before(endpoint: &str) -> Self {
         let file = everything_file();
         let rules = format!(
-            "- {{name: all, accessKeyId: {KEY_ID}, secretAccessKey: {SECRET}, token: t, verbs: [read, write, invalidate]}}"
+            "- {{name: all, accessKeyId: {KEY_ID}, secretAccessKey: {SECRET}, token: t, buckets: ['*'], prefixes: ['*'], verbs: [read, write, invalidate]}}"
         );
         std::fs::write(file.path(), rules).unwrap();
         let access = format!("--access-file={}", file.path().display());

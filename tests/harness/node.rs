@@ -426,6 +426,11 @@ fn config(endpoint: &str, keys: &TempDir, flags: &[&str]) -> Config {
         "--s3-region=us-east-1".to_owned(),
         format!("--s3-credentials-dir={}", keys.path().display()),
     ];
+    if flags.iter().any(|flag| flag.starts_with("--access-file")) {
+        let token = keys.path().join("peer-token");
+        std::fs::write(&token, "token-of-the-tests").unwrap();
+        all.push(format!("--peer-token-file={}", token.display()));
+    }
     // The last one given holds; the flags of a test come after the common ones, and replace them.
     for flag in flags {
         let name = flag.split('=').next().unwrap();

@@ -52,12 +52,14 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Arc<Principal>>, Erro
         path: path.to_owned(),
         source,
     })?;
-    let (mut keys, mut tokens) = (HashSet::new(), HashSet::new());
+    let (mut names, mut keys, mut tokens) = (HashSet::new(), HashSet::new(), HashSet::new());
     for principal in &principals {
         let again = |seen: &mut HashSet<String>, text: &Option<String>| {
             text.as_ref().is_some_and(|text| !seen.insert(text.clone()))
         };
-        let fault = if again(&mut keys, &principal.access_key_id) {
+        let fault = if !names.insert(&principal.name) {
+            Some("has the name of another: give each its own")
+        } else if again(&mut keys, &principal.access_key_id) {
             Some("has an accessKeyId that another has too: give each its own")
         } else if again(&mut tokens, &principal.token) {
             Some("has a token that another has too: give each its own")
@@ -87,9 +89,21 @@ fn fault(principal: &Principal) -> Option<&'static str> {
     if is_empty(id) || is_empty(secret) || is_empty(&principal.token) {
         return Some("has an empty accessKeyId, secretAccessKey or token");
     }
-    let none = |list: &Option<Vec<String>>| list.as_ref().is_some_and(Vec::is_empty);
-    if none(&principal.buckets) || none(&principal.prefixes) {
-        return Some("has an empty list of buckets or prefixes: leave it out to allow all");
+    let lists = [&principal.buckets, &principal.prefixes];
+    if lists.iter().any(|list| list.is_empty()) || principal.verbs.is_empty() {
+        return Some(
+            "has an empty list of buckets, prefixes or verbs: write ['*'] for all buckets or keys",
+        );
+    }
+    let starred =
+        |list: &&Vec<String>| list.len() > 1 && list.iter().any(|entry| entry == super::ALL);
+    if lists.iter().any(starred) {
+        return Some(
+            "has '*' beside other buckets or prefixes: '*' is all of them, and stands alone",
+        );
+    }
+    if lists.iter().any(|list| list.iter().any(String::is_empty)) {
+        return Some("has an empty bucket or prefix: write '*' for all");
     }
     None
 }
@@ -113,17 +127,26 @@ mod tests {
             ("- {name: x}", "neither an accessKeyId nor a token"),
             ("- {name: x, accessKeyId: A}", "needs both"),
             ("- {name: x, token: ''}", "empty"),
-            ("- {name: x, token: t, buckets: []}", "leave it out"),
+            ("- {name: x, token: t, buckets: []}", "empty list"),
+            ("- {name: x, token: t, prefixes: [a, '*']}", "stands alone"),
+            (
+                "- {name: x, token: t, prefixes: ['']}",
+                "empty bucket or prefix",
+            ),
             (
                 "- {name: w, token: t}\n- {name: x, token: t}",
                 "\"x\" has a token that another",
+            ),
+            (
+                "- {name: x, token: t}\n- {name: x, token: u}",
+                "\"x\" has the name of another",
             ),
             (
                 "- {name: w, accessKeyId: A, secretAccessKey: s}\n- {name: x, accessKeyId: A, secretAccessKey: u}",
                 "\"x\" has an accessKeyId that another",
             ),
         ] {
-            let error = parse(Path::new("access.yaml"), text)
+            let error = parse(Path::new("access.yaml"), &with_all(text))
                 .unwrap_err()
                 .to_string();
             assert!(
@@ -133,9 +156,34 @@ mod tests {
         }
     }
 
+    /// The same entries, each with the lists that it lacks.
+    fn with_all(text: &str) -> String {
+        let line = |line: &str| {
+            let mut line = line.to_owned();
+            for list in ["buckets: ['*']", "prefixes: ['*']", "verbs: [read]"] {
+                let name = list.split(':').next().unwrap();
+                if !line.contains(name) && line.ends_with('}') {
+                    line.insert_str(line.len() - 1, &format!(", {list}"));
+                }
+            }
+            line
+        };
+        text.lines().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn an_entry_whose_lists_are_not_there_yet_allows_nothing() {
+        let entry = "- name: x\n  token: t\n  buckets: [b]\n  prefixes: [p/]\n  verbs: [read]\n";
+        assert!(parse(Path::new("a"), entry).is_ok());
+        for lines in 1..5 {
+            let half: String = entry.split_inclusive('\n').take(lines).collect();
+            assert!(parse(Path::new("a"), &half).is_err(), "{half}");
+        }
+    }
+
     #[test]
     fn json_is_as_good_as_yaml() {
-        let json = r#"[{"name": "x", "token": "t", "verbs": ["write"]}]"#;
+        let json = r#"[{"name": "x", "token": "t", "buckets": ["*"], "prefixes": ["*"], "verbs": ["write"]}]"#;
         assert_eq!(parse(Path::new("a"), json).unwrap().len(), 1);
     }
 }

@@ -103,15 +103,17 @@ impl Named {
     }
 }
 
-/// `GET /ring[?key=K[&bucket=B]]`
+/// `GET /ring[?key=K[&bucket=B]]`: the members for every known caller, a key's owners for those who may read it.
 pub(super) async fn ring(
     State(api): State<Arc<Api>>,
     request: Request,
 ) -> Result<Response, Failure> {
+    let who = api.caller(request.headers())?;
     let mut query = Query::parse(request.uri().query(), &["key", "bucket"])?;
     let object = match query.take("key") {
         Some(key) => {
-            let bucket = api.parts.settings.named(query.take("bucket"))?;
+            let bucket = api.bucket(&who, Verb::Read, query.take("bucket"))?;
+            permit(&who, Verb::Read, &bucket, Target::Key(&key))?;
             Some(ObjectId::new(&bucket, &key)?)
         }
         None => None,

@@ -15,6 +15,7 @@ use super::query::Query;
 use super::{Api, Note, permit};
 use crate::access::{Target, Verb};
 use crate::object::{ObjectId, Scope};
+use crate::origin::Pages;
 
 /// S3 lists and deletes at most so many in one request.
 const PAGE: u32 = 1000;
@@ -89,11 +90,11 @@ async fn one(api: Arc<Api>, object: ObjectId) -> Done {
 
 async fn all(api: Arc<Api>, bucket: String, prefix: String, gone: CancellationToken) -> Done {
     let mut done = Done::default();
-    let mut cursor = None;
+    let mut pages = Pages::of(api.parts.origin.clone(), &bucket, &prefix, PAGE);
     while !gone.is_cancelled() {
-        match page(&api, &bucket, &prefix, cursor.as_deref(), &mut done).await {
-            Ok(Some(next)) => cursor = Some(next),
-            Ok(None) => break,
+        match page(&api, &bucket, &mut pages, &mut done).await {
+            Ok(true) => {}
+            Ok(false) => break,
             Err(failure) => {
                 done.stopped = Some(failure.about(&bucket, Some(&prefix)));
                 break;
@@ -106,18 +107,19 @@ async fn all(api: Arc<Api>, bucket: String, prefix: String, gone: CancellationTo
     done
 }
 
-/// Deletes what one page of the list names; the cursor of the next page.
+/// Deletes what the next page of the list names; false after the last.
 async fn page(
     api: &Api,
     bucket: &str,
-    prefix: &str,
-    cursor: Option<&str>,
+    pages: &mut Pages,
     done: &mut Done,
-) -> Result<Option<String>, Failure> {
-    let listed = api.parts.origin.list(bucket, prefix, PAGE, cursor).await?;
-    let keys: Vec<String> = listed.objects.into_iter().map(|entry| entry.key).collect();
+) -> Result<bool, Failure> {
+    let Some(listed) = pages.next().await? else {
+        return Ok(false);
+    };
+    let keys: Vec<String> = listed.into_iter().map(|entry| entry.key).collect();
     if keys.is_empty() {
-        return Ok(listed.cursor);
+        return Ok(true);
     }
     let failed = api.parts.origin.delete_many(bucket, &keys).await?;
     done.deleted += (keys.len() - failed.len().min(keys.len())) as u64;
@@ -128,7 +130,7 @@ async fn page(
                 .push(json!({"key": key, "code": error.code(), "message": error.to_string()}));
         }
     }
-    Ok(listed.cursor)
+    Ok(true)
 }
 
 impl Done {

@@ -18,7 +18,7 @@ use super::query::Query;
 use super::{Api, permit};
 use crate::access::{Target, Verb};
 use crate::object::ETag;
-use crate::origin::{self, Entry, Listed, Origin};
+use crate::origin::{self, Entry, Listed, Origin, Pages};
 
 /// S3's own limit of a page.
 const PAGE: u32 = 1000;
@@ -88,13 +88,13 @@ fn lines(
     first: Listed,
 ) -> impl Stream<Item = Result<Bytes, origin::Error>> + Send + 'static {
     try_stream! {
-        let mut listed = first;
-        loop {
-            if !listed.objects.is_empty() {
-                yield text(&listed.objects);
+        let mut pages = Pages::of(origin, &bucket, &prefix, limit).after(&first);
+        let mut page = Some(first.objects);
+        while let Some(objects) = page {
+            if !objects.is_empty() {
+                yield text(&objects);
             }
-            let Some(cursor) = listed.cursor else { break };
-            listed = origin.list(&bucket, &prefix, limit, Some(&cursor)).await?;
+            page = pages.next().await?;
         }
     }
 }

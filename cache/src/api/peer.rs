@@ -1,4 +1,5 @@
-//! The routes under `/_falcon/`: what other nodes of this cache ask. Strangers are refused when the cache has a token.
+//! The routes under `/_falcon/`: what other nodes of this cache ask. Strangers are refused when the cache has a token; a cache
+//! that has rights and no token has no such routes. A bucket that the cache does not serve is not served to peers.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -39,13 +40,35 @@ pub struct Peering {
     pub invalidator: Invalidator,
     /// What peers show.
     pub token: Token,
+    /// Which buckets are served.
+    pub settings: Arc<super::Settings>,
 }
 
 /// What comes with a question to a peer, or its greeting: a thousand members fit.
 const QUESTION_BYTES: usize = 1 << 20;
 
-/// The routes; every one of them asks for the token first.
-pub fn router(peering: Peering) -> Router {
+impl Peering {
+    /// The object of that name, if its bucket is served.
+    fn object(&self, bucket: &str, key: &str) -> Option<ObjectId> {
+        let served = self.settings.allows(bucket);
+        served.then(|| ObjectId::new(bucket, key).ok()).flatten()
+    }
+
+    /// The question, if it names a version and bytes of it.
+    fn pinned(&self, want: Want) -> Option<(ObjectId, ETag, u64, Range<u64>)> {
+        let object = self.object(&want.bucket, &want.key)?;
+        let (etag, size) = want.version?;
+        let bytes = want.bytes.filter(|bytes| bytes.start <= bytes.end)?;
+        Some((object, etag, size, bytes))
+    }
+}
+
+/// The routes; every one of them asks for the token first. Where callers have rights (`guarded`) and nodes have no token, no
+/// peer can be told from a stranger: then there are none, and `config` lets no ring start so.
+pub fn router(peering: Peering, guarded: bool) -> Router {
+    if guarded && peering.token.is_none() {
+        return Router::new();
+    }
     let block_bytes = usize::try_from(peering.proxy.blocks().size).unwrap_or(usize::MAX);
     Router::new()
         .route("/_falcon/hello", post(hello))
@@ -113,7 +136,7 @@ async fn invalidate(State(peering): State<Peering>, Json(order): Json<Order>) ->
 }
 
 async fn warm(State(peering): State<Peering>, Json(want): Json<Want>) -> Response {
-    let Some((object, etag, size, bytes)) = pinned(want) else {
+    let Some((object, etag, size, bytes)) = peering.pinned(want) else {
         return incomplete();
     };
     let run = run_of(peering.proxy.blocks().index(bytes.start));
@@ -126,7 +149,8 @@ async fn warm(State(peering): State<Peering>, Json(want): Json<Want>) -> Respons
 async fn keep(State(peering): State<Peering>, RawQuery(query): RawQuery, block: Bytes) -> Response {
     let query = query.unwrap_or_default();
     let json = percent_decode_str(&query).collect::<Vec<u8>>();
-    let Some((object, etag, size, bytes)) = serde_json::from_slice(&json).ok().and_then(pinned)
+    let Some((object, etag, size, bytes)) =
+        (serde_json::from_slice(&json).ok()).and_then(|want| peering.pinned(want))
     else {
         return incomplete();
     };
@@ -136,7 +160,7 @@ async fn keep(State(peering): State<Peering>, RawQuery(query): RawQuery, block: 
 
 async fn read(State(peering): State<Peering>, Json(want): Json<Want>) -> Response {
     let answer = if want.version.is_some() {
-        let Some((object, etag, size, bytes)) = pinned(want) else {
+        let Some((object, etag, size, bytes)) = peering.pinned(want) else {
             return incomplete();
         };
         let bytes = bytes.start.min(size)..bytes.end.min(size);
@@ -157,7 +181,7 @@ async fn read(State(peering): State<Peering>, Json(want): Json<Want>) -> Respons
             )
         })
     } else {
-        let Ok(object) = ObjectId::new(&want.bucket, &want.key) else {
+        let Some(object) = peering.object(&want.bucket, &want.key) else {
             return incomplete();
         };
         current(&peering.proxy, object, want).await
@@ -224,18 +248,6 @@ async fn current(
     Ok((found, answer.body))
 }
 
-/// The question, if it names a version and bytes of it.
-fn pinned(want: Want) -> Option<(ObjectId, ETag, u64, Range<u64>)> {
-    let object = ObjectId::new(&want.bucket, &want.key).ok()?;
-    let (etag, size) = want.version?;
-    Some((
-        object,
-        etag,
-        size,
-        want.bytes.filter(|bytes| bytes.start <= bytes.end)?,
-    ))
-}
-
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -275,7 +287,8 @@ fn refused(error: &proxy::Error) -> Response {
 }
 
 fn incomplete() -> Response {
-    let message = "no node of this version asks so";
+    let message =
+        "this must name an object of a bucket that this cache serves, as nodes of this version do";
     refusal(
         RefusalKind::Busy,
         StatusCode::BAD_REQUEST,

@@ -14,7 +14,7 @@ use http::{HeaderMap, StatusCode};
 use super::error::Failure;
 use super::held::held;
 use super::query::Query;
-use super::{Api, permit, request_id};
+use super::{Api, permit};
 use crate::access::{Target, Verb};
 use job::{Job, Work};
 
@@ -79,9 +79,7 @@ pub(super) async fn post(
             }
         }
     }
-    // The id is of the kind that requests have: unique over all nodes.
-    let id = request_id::of(&HeaderMap::new());
-    let job = Arc::new(Job::new(request_id::text(&id), bucket, &work));
+    let job = Arc::new(Job::new(who, bucket, &work));
     api.prewarms.add(&job)?;
     tokio::spawn(job::run(
         Arc::clone(&job),
@@ -131,11 +129,11 @@ pub(super) async fn delete(
 }
 
 impl Api {
-    /// The job, for those who may read in its bucket; for others there is none.
+    /// The job, for who made it; for others there is none.
     fn prewarm(&self, id: &str, headers: &HeaderMap) -> Result<Arc<Job>, Failure> {
         let who = self.caller(headers)?;
         let job = self.prewarms.find(id)?;
-        if who.may(Verb::Read, job.bucket(), Target::Bucket) {
+        if job.belongs_to(&who) {
             return Ok(job);
         }
         Err(unknown())
@@ -153,25 +151,34 @@ fn unknown() -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Caller;
 
-    fn job(n: usize) -> Arc<Job> {
-        Arc::new(Job::new(&n.to_string(), "b".into(), &Work::Keys(vec![])))
+    fn job() -> Arc<Job> {
+        Arc::new(Job::new(Caller::Anybody, "b".into(), &Work::Keys(vec![])))
     }
 
     #[tokio::test]
     async fn a_node_keeps_some_jobs_and_runs_fewer() {
         let board = Board::default();
-        for n in 0..RUNNING {
-            board.add(&job(n)).unwrap();
+        let first = job();
+        board.add(&first).unwrap();
+        for _ in 1..RUNNING {
+            board.add(&job()).unwrap();
         }
-        assert_eq!(board.add(&job(99)).unwrap_err().code(), "TooManyPrewarms");
+        assert_eq!(board.add(&job()).unwrap_err().code(), "TooManyPrewarms");
+        let last = job();
         for n in 0..2 * KEPT {
             board.jobs().iter().for_each(|job| job.end(None));
-            board.add(&job(1000 + n)).unwrap();
+            let next = if n + 1 < 2 * KEPT {
+                job()
+            } else {
+                Arc::clone(&last)
+            };
+            board.add(&next).unwrap();
         }
         assert_eq!(board.jobs().len(), KEPT);
-        assert_eq!(board.find("0").err().unwrap().status().as_u16(), 404);
-        assert!(board.find("1127").is_ok());
+        assert_eq!(board.find(first.id()).err().unwrap().status().as_u16(), 404);
+        assert!(board.find(last.id()).is_ok());
     }
 
     #[test]

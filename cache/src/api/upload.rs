@@ -1,6 +1,7 @@
 //! `POST /upload`: the files of a multipart form, streamed to S3 through one buffer, each followed by its barrier.
 
 mod buffer;
+mod disposition;
 mod file;
 mod form;
 mod turns;
@@ -79,7 +80,10 @@ pub(super) async fn post(
             }
         };
         allowance.content();
-        let object = match name(&bucket, &path, field.name(), field.file_name()) {
+        let disposition = field.headers().get(header::CONTENT_DISPOSITION);
+        let given = |name| disposition::parameter(disposition?.as_bytes(), name);
+        let (named, file) = (given("name"), given("filename"));
+        let object = match name(&bucket, &path, named.as_deref(), file.as_deref()) {
             Ok(object) => object,
             Err(failure) => {
                 // A form that was meant otherwise: nothing more of it is read.

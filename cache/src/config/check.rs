@@ -20,13 +20,19 @@ impl Serve {
         let mut warnings = Vec::new();
         let memory = memory(&self.memory, self.ring.sidecar, here, &mut warnings)?;
         let ring = ring(self.ring, here, &mut warnings)?;
+        let doors = doors(&self.doors, &ring, &mut warnings)?;
+        if doors.access_file.is_some() && !ring.is_alone() && ring.peer_token_file.is_none() {
+            return Err(refused(
+                "--access-file with peers must have --peer-token-file: without it whoever reaches the port could read and write as a peer; give all nodes the same file",
+            ));
+        }
         Ok(Config {
             buckets: buckets(&self.origin)?,
             origin: origin(self.origin)?,
             memory,
             freshness: freshness(&self.freshness),
             writes: writes(&self.writes)?,
-            doors: doors(&self.doors, &ring, &mut warnings)?,
+            doors,
             ring,
             log: log(&self.log)?,
             warnings,

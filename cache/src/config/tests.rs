@@ -454,6 +454,10 @@ fn the_s3_door_opens_only_to_those_who_are_named() {
         ("--bucket b --s3-domain s3.lan", "--s3-auth"),
         ("--bucket b --s3-auth keys", "--access-file"),
         (
+            "--bucket b --s3-auth keys --access-file a --peers http://localhost:8080,http://localhost:8081",
+            "--peer-token-file",
+        ),
+        (
             "--bucket b --s3-auth none --access-file a",
             "--s3-auth keys",
         ),

@@ -129,12 +129,27 @@ impl Door {
     }
 }
 
-/// Versions by their id, keys that only the client has: what is cached can't answer that.
+/// What a read may say to S3 with the answer staying the one that is cached: of the signature, or looked at here.
+const CACHED_READS_HAVE: &[&str] = &[
+    "x-amz-checksum-mode",
+    "x-amz-content-sha256",
+    "x-amz-date",
+    "x-amz-decoded-content-length",
+    "x-amz-security-token",
+    "x-amz-user-agent",
+];
+
+/// Versions by their id, and headers that may make it another read or forbid it (whose the bucket must be, who pays, keys that
+/// only the client has): what is cached can't answer that.
 fn only_s3_knows(asked: &Asked) -> bool {
     let headers = &asked.head.headers;
     asked.parameters.has("versionId")
         || (asked.parameters.has("partNumber") && headers.contains_key(header::RANGE))
-        || headers.contains_key("x-amz-server-side-encryption-customer-algorithm")
+        || headers.keys().any(is_beyond_the_cache)
+}
+
+fn is_beyond_the_cache(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-amz-") && !CACHED_READS_HAVE.contains(&name.as_str())
 }
 
 /// The answer with the headers that its request demanded.

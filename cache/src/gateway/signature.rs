@@ -2,6 +2,7 @@
 //! for URLs that were signed ahead.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_stream::try_stream;
 use axum::body::Body;
@@ -17,8 +18,8 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::validation::NameValidation;
 use s3s::{S3, S3Request, S3Response, S3Result, TrailingHeaders, s3_error};
 
-use super::Door;
 use super::address::Parameters;
+use super::{Door, presigned_v2};
 use crate::access::{Access, Caller};
 use crate::api::denied;
 use crate::api::error::Failure;
@@ -49,7 +50,7 @@ pub(super) async fn verified(
     State(Signatures(service)): State<Signatures>,
     request: Request,
 ) -> Response {
-    if let Err(failure) = covers(request.uri(), request.headers()) {
+    if let Err(failure) = covers(request.method(), request.uri(), request.headers()) {
         return failure.into_response();
     }
     if is_form(&request) {
@@ -84,8 +85,9 @@ fn is_form(request: &Request) -> bool {
 }
 
 /// What S3 demands of a signature before it looks at it: that it covers every `x-amz-` header, and is not for ever.
-fn covers(uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
+fn covers(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
     let parameters = Parameters::all_of(uri.query().unwrap_or_default())?;
+    presigned_v2::check(method, &parameters, headers, SystemTime::now())?;
     let authorization = headers.get(header::AUTHORIZATION);
     let authorization = authorization.and_then(|value| value.to_str().ok());
     let signed = parameters.get("X-Amz-SignedHeaders").or_else(|| {
@@ -222,7 +224,7 @@ mod tests {
                 let name = HeaderName::try_from(*name).unwrap();
                 headers.append(name, value.parse().unwrap());
             }
-            let covered = covers(&uri.parse().unwrap(), &headers);
+            let covered = covers(&Method::GET, &uri.parse().unwrap(), &headers);
             covered.err().map(|failure| failure.code().to_owned())
         };
         let by_header = |signed: &str| {

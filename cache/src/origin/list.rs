@@ -1,5 +1,7 @@
 //! Lists of keys, exact: S3 sends them encoded, as XML can't carry every key.
 
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::SystemTime;
 
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat as Format};
@@ -104,6 +106,79 @@ impl Origin {
             cursor: cursor.map(ToOwned::to_owned),
         })
     }
+}
+
+/// A whole list, page by page.
+pub struct Pages {
+    origin: Origin,
+    bucket: String,
+    prefix: String,
+    limit: u32,
+    /// Where the next page begins; `None`: at the beginning, or nowhere.
+    cursor: Option<String>,
+    /// The cursors that were followed, by hash: 8 bytes for each page of a thousand keys.
+    followed: HashSet<u64>,
+    is_over: bool,
+}
+
+impl Pages {
+    /// The objects in `bucket` whose keys begin with `prefix`, at most `limit` on a page.
+    pub fn of(origin: Origin, bucket: &str, prefix: &str, limit: u32) -> Self {
+        Self {
+            origin,
+            bucket: bucket.to_owned(),
+            prefix: prefix.to_owned(),
+            limit,
+            cursor: None,
+            followed: HashSet::new(),
+            is_over: false,
+        }
+    }
+
+    /// The same list after the page `first`.
+    #[must_use]
+    pub fn after(mut self, first: &Listed) -> Self {
+        self.is_over = first.cursor.is_none();
+        self.cursor.clone_from(&first.cursor);
+        self.followed.extend(first.cursor.as_deref().map(hash));
+        self
+    }
+
+    /// True when the last page has been read.
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// The next page, `None` after the last. An origin whose list leads back to where it was gives an error: it would
+    /// never end.
+    pub async fn next(&mut self) -> Result<Option<Vec<Entry>>, Error> {
+        if self.is_over {
+            return Ok(None);
+        }
+        let listed = self.origin.list(
+            &self.bucket,
+            &self.prefix,
+            self.limit,
+            self.cursor.as_deref(),
+        );
+        let listed = listed.await?;
+        if let Some(cursor) = &listed.cursor
+            && !self.followed.insert(hash(cursor))
+        {
+            return Err(Error::Broken(format!(
+                "its list repeats the continuation token {cursor:?}, and would never end"
+            )));
+        }
+        self.is_over = listed.cursor.is_none();
+        self.cursor = listed.cursor;
+        Ok(Some(listed.objects))
+    }
+}
+
+fn hash(cursor: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    cursor.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn entry(object: &Object, encoded: bool) -> Result<Entry, Error> {

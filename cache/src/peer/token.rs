@@ -33,6 +33,11 @@ impl Token {
         })
     }
 
+    /// True when the cache has none.
+    pub fn is_none(&self) -> bool {
+        self.source.is_none()
+    }
+
     /// Reads the file again; an unreadable or empty one leaves the token as it was.
     pub fn reload(&self) -> io::Result<()> {
         let Some(file) = &self.source else {

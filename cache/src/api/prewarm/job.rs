@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Caller;
 use crate::api::error::Failure;
 use crate::object::ObjectId;
-use crate::origin::Origin;
+use crate::origin::{Origin, Pages};
 use crate::proxy::Proxy;
 
 /// Objects warmed at one time: enough to hide S3's latency, few enough to leave the line to readers.
@@ -60,6 +61,7 @@ struct Progress {
 /// A job and how far it is.
 pub(super) struct Job {
     id: String,
+    owner: Caller,
     bucket: String,
     started: Instant,
     cancel: CancellationToken,
@@ -72,14 +74,15 @@ pub(super) struct Job {
 type Objects = Pin<Box<dyn Stream<Item = Result<ObjectId, Value>> + Send>>;
 
 impl Job {
-    /// Not begun.
-    pub(super) fn new(id: &str, bucket: String, work: &Work) -> Self {
+    /// Not begun; it belongs to `owner`. Its id can't be guessed.
+    pub(super) fn new(owner: Caller, bucket: String, work: &Work) -> Self {
         let objects = match work {
             Work::Keys(keys) => Some(keys.len() as u64),
             Work::Prefix(_) => None,
         };
         Self {
-            id: id.to_owned(),
+            id: random_id(),
+            owner,
             bucket,
             started: Instant::now(),
             cancel: CancellationToken::new(),
@@ -98,9 +101,9 @@ impl Job {
         }
     }
 
-    /// Where its objects are.
-    pub(super) fn bucket(&self) -> &str {
-        &self.bucket
+    /// True when `caller` is the one who made it.
+    pub(super) fn belongs_to(&self, caller: &Caller) -> bool {
+        self.owner.is_same(caller)
     }
 
     /// Its name.
@@ -237,32 +240,36 @@ fn listed(
     prefix: String,
 ) -> impl Stream<Item = Result<ObjectId, Value>> + Send {
     stream! {
-        let (mut cursor, mut objects, mut bytes) = (None::<String>, 0, 0);
+        let (mut pages, mut objects, mut bytes) = (Pages::of(origin, &job.bucket, &prefix, PAGE), 0, 0);
         loop {
-            let page = match origin.list(&job.bucket, &prefix, PAGE, cursor.as_deref()).await {
-                Ok(page) => page,
+            let page = match pages.next().await {
+                Ok(Some(page)) => page,
+                Ok(None) => break,
                 Err(error) => {
                     yield Err(sample(&prefix, &Failure::from(error)));
                     return;
                 }
             };
-            objects += page.objects.len() as u64;
-            bytes += page.objects.iter().map(|entry| entry.size).sum::<u64>();
-            cursor = page.cursor;
-            if cursor.is_none() {
+            objects += page.len() as u64;
+            bytes += page.iter().map(|entry| entry.size).sum::<u64>();
+            if pages.is_over() {
                 job.progress().total = Total { objects: Some(objects), bytes: Some(bytes) };
             }
-            for entry in page.objects {
+            for entry in page {
                 match ObjectId::new(&job.bucket, &entry.key) {
                     Ok(object) => yield Ok(object),
                     Err(error) => job.missed(sample(&entry.key, &Failure::from(error))),
                 }
             }
-            if cursor.is_none() {
-                return;
-            }
         }
     }
+}
+
+/// 128 random bits, in hexadecimal.
+fn random_id() -> String {
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits).expect("Linux always has random bytes once it has started");
+    format!("{:032x}", u128::from_be_bytes(bits))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate for humans")]
@@ -293,7 +300,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn progress_is_told_as_it_is_made() {
-        let job = Job::new("1", "b".into(), &Work::Keys(vec![String::new(); 4]));
+        let job = Job::new(
+            Caller::Anybody,
+            "b".into(),
+            &Work::Keys(vec![String::new(); 4]),
+        );
         assert_eq!(job.shown()["remaining_seconds"], Value::Null);
         tokio::time::advance(Duration::from_secs(10)).await;
         job.warmed(500);
@@ -315,7 +326,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_cancelled_job_stays_cancelled() {
-        let job = Job::new("1", "b".into(), &Work::Prefix("p".into()));
+        let job = Job::new(Caller::Anybody, "b".into(), &Work::Prefix("p".into()));
         assert_eq!(job.shown()["objects"]["total"], Value::Null);
         job.cancel();
         job.end(None);
@@ -324,7 +335,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_failures_leave_some_samples() {
-        let job = Job::new("1", "b".into(), &Work::Keys(vec![]));
+        let job = Job::new(Caller::Anybody, "b".into(), &Work::Keys(vec![]));
         for n in 0..50 {
             job.missed(json!({"key": n}));
         }
@@ -335,7 +346,7 @@ mod tests {
     #[tokio::test]
     async fn a_key_that_cannot_be_one_is_a_failure_and_not_the_end() {
         let keys = vec!["a".to_owned(), String::new(), "b".to_owned()];
-        let job = Arc::new(Job::new("1", "b".into(), &Work::Keys(vec![])));
+        let job = Arc::new(Job::new(Caller::Anybody, "b".into(), &Work::Keys(vec![])));
         let objects: Vec<_> = named(Arc::clone(&job), keys).collect().await;
         assert_eq!(objects.len(), 2);
         assert_eq!(job.shown()["objects"]["failed"], 1);
