@@ -1,6 +1,8 @@
 //! What is closed to whoever has no key, and to whoever has one that is good for something else.
 
 use axum::Router;
+use falcon_cache::object::ObjectId;
+use falcon_cache::peer::Want;
 use http::Method;
 use tokio::net::TcpListener;
 
@@ -88,12 +90,11 @@ async fn a_bucket_that_is_not_served_is_not_served_to_peers() {
     let ring = Ring::start(&s3.endpoint(), 2, &["--s3-auth=keys", &access]).await;
     let ask = async |bucket: &str| {
         let url = format!("{}/_falcon/read", ring.nodes[0].url);
-        let want =
-            format!(r#"{{"bucket": "{bucket}", "key": "key", "bytes": {{"start": 0, "end": 9}}}}"#);
+        let want = serde_json::to_vec(&Want::current(&ObjectId::new(bucket, "key").unwrap()));
         let request = http::Request::post(url)
             .header("content-type", "application/json")
             .header("x-falcon-peer-token", "token-of-the-tests");
-        let answer = plain::whole(request.body(want.into()).unwrap())
+        let answer = plain::whole(request.body(want.unwrap().into()).unwrap())
             .await
             .unwrap();
         (answer.status.as_u16(), answer.text())
@@ -202,7 +203,13 @@ async fn a_read_that_says_whose_the_bucket_must_be_is_asked_of_s3_each_time() {
 async fn circling() -> String {
     let list = "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>again</NextContinuationToken>\
         <Contents><Key>key</Key><Size>1</Size></Contents></ListBucketResult>";
-    let service = Router::new().fallback(move || async move { list });
+    let service = Router::new().fallback(move |method: Method| async move {
+        if method == Method::POST {
+            "<DeleteResult/>"
+        } else {
+            list
+        }
+    });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, service).await });
