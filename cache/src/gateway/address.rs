@@ -162,16 +162,6 @@ impl Parameters {
         pairs.map(|(name, value)| (name.as_str(), value.as_deref().unwrap_or_default()))
     }
 
-    /// Every name, as often as it is given.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.pairs.iter().map(|(name, _)| name.as_str())
-    }
-
-    /// How often a parameter is given.
-    pub(super) fn count(&self, name: &str) -> usize {
-        self.names().filter(|own| *own == name).count()
-    }
-
     pub(super) fn has(&self, name: &str) -> bool {
         self.get(name).is_some()
     }

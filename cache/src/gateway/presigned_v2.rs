@@ -15,7 +15,7 @@ const LONGEST: Duration = Duration::from_hours(7 * 24);
 /// The signature's own parameters.
 const SIGNATURE: [&str; 3] = ["AWSAccessKeyId", "Expires", "Signature"];
 
-/// Those that a read of an object may have beside them: the signature covers each, if it is there once.
+/// Those that a read of an object may have beside them: the signature covers each.
 const COVERED: [&str; 8] = [
     "partNumber",
     "response-cache-control",
@@ -44,9 +44,9 @@ pub(super) fn check(
     if !matches!(*method, Method::GET | Method::HEAD) {
         return Err(unsupported());
     }
-    for name in parameters.names() {
+    for (name, _) in parameters.pairs() {
         let known = SIGNATURE.iter().chain(&COVERED).any(|it| *it == name);
-        if !known || parameters.count(name) != 1 {
+        if !known {
             return Err(Failure::new(
                 StatusCode::FORBIDDEN,
                 "AccessDenied",
@@ -85,7 +85,8 @@ mod tests {
             headers.insert(header::AUTHORIZATION, value.parse().unwrap());
         }
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
-        let checked = check(method, &Parameters::all_of(query), &headers, now);
+        let parameters = Parameters::all_of(query).unwrap();
+        let checked = check(method, &parameters, &headers, now);
         checked.err().map(|failure| failure.code().to_owned())
     }
 
@@ -96,13 +97,7 @@ mod tests {
         let response = "&versionId=3&response-content-type=text/plain";
         assert_eq!(code(&Method::HEAD, &url(response), None), None);
         let denied = Some("AccessDenied".to_owned());
-        for rest in [
-            "&acl&acl",
-            "&acl",
-            "&tagging",
-            "&versionId=1&versionId=2",
-            "&x-id=GetObject",
-        ] {
+        for rest in ["&acl", "&tagging", "&x-id=GetObject"] {
             assert_eq!(code(&Method::GET, &url(rest), None), denied, "{rest}");
         }
         let invalid = Some("InvalidRequest".to_owned());
@@ -120,7 +115,7 @@ mod tests {
     #[test]
     fn signatures_of_version_4_and_no_signature_are_not_its_business() {
         let shown = Some("AWS4-HMAC-SHA256 Credential=a");
-        assert_eq!(code(&Method::PUT, "acl&acl", shown), None);
+        assert_eq!(code(&Method::PUT, "acl", shown), None);
         assert_eq!(
             code(&Method::GET, "X-Amz-Signature=0&X-Amz-Expires=9", None),
             None
