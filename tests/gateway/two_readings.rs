@@ -24,8 +24,8 @@ const CASES: usize = 400;
 const MARK: &str = "the-private-bytes";
 
 pub(super) const RULES: &str = "
-- {name: all, accessKeyId: ALL, secretAccessKey: all-secret, verbs: [read, write, invalidate]}
-- {name: models, accessKeyId: MODELS, secretAccessKey: models-secret, verbs: [read, write], prefixes: [models/]}
+- {name: all, accessKeyId: ALL, secretAccessKey: all-secret, buckets: ['*'], prefixes: ['*'], verbs: [read, write, invalidate]}
+- {name: models, accessKeyId: MODELS, secretAccessKey: models-secret, buckets: ['*'], verbs: [read, write], prefixes: [models/]}
 ";
 
 const S3_NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
