@@ -74,7 +74,7 @@ impl Door {
         if known.is_none() && !with_body {
             return self.head_of_unknown(asked, &object, number).await;
         }
-        let question = proxy.asks_for_part(&object);
+        let question = known.is_none().then(|| proxy.asks_for_part(&object));
         let told = if known.is_some() {
             known
         } else {
@@ -90,8 +90,10 @@ impl Door {
         let range = ByteRange::FromTo(part.bytes.start, part.bytes.end - 1);
         let wanted = read::Asked::of(object, headers, with_body).within(range);
         let mut response = wanted.answer(proxy).await?;
-        // Its version is known here by now.
-        question.answered(&etag, &part);
+        if let Some(question) = question {
+            // Its version is known here by now.
+            question.answered(&etag, &part);
+        }
         if response.status() == StatusCode::PARTIAL_CONTENT {
             let headers = response.headers_mut();
             let version = headers.get(header::ETAG).map(HeaderValue::as_bytes);

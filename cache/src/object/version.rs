@@ -146,3 +146,75 @@ impl Head {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Part;
+    use super::*;
+
+    fn head(checksums_known: bool) -> Head {
+        Head {
+            etag: "\"v1\"".into(),
+            size: 10,
+            last_modified: None,
+            fields: FieldLines::from_iter([("x-amz-meta-a", "1")]),
+            checksums: FieldLines::default(),
+            whole_only: false,
+            checksums_known,
+            parts: Parts::default(),
+        }
+    }
+
+    fn part(number: u32, checksum: &str) -> Part {
+        Part {
+            number,
+            bytes: 0..1,
+            count: Some(2),
+            checksums: FieldLines::from_iter([("x-amz-checksum-crc32", checksum)]),
+        }
+    }
+
+    #[test]
+    fn every_byte_of_a_long_head_and_of_its_parts_is_counted() {
+        let (short, mut long) = (head(true), head(true));
+        long.fields = FieldLines::from_iter([("x-amz-meta-a", "1".repeat(64 << 10))]);
+        let more = long.memory_bytes() - short.memory_bytes();
+        assert_eq!(more, (64 << 10) - 1);
+        let before = long.memory_bytes();
+        long.parts = long.parts.with(part(1, &"A".repeat(100))).unwrap();
+        let lines = "x-amz-checksum-crc32: \r\n".len() + 100;
+        assert_eq!(
+            long.memory_bytes() - before,
+            (size_of::<Part>() + lines) as u64
+        );
+    }
+
+    #[test]
+    fn what_s3_left_out_this_time_is_still_true_of_the_same_version_and_of_no_other() {
+        let mut before = head(true);
+        before.checksums = FieldLines::from_iter([("x-amz-checksum-crc32", "AA==")]);
+        before.parts = before.parts.with(part(1, "BB==")).unwrap();
+        let now = head(false).inheriting(&before).unwrap();
+        assert_eq!(now, before);
+        assert_eq!(before.inheriting(&before), None);
+        let mut changed = head(false);
+        changed.fields = FieldLines::default();
+        assert_eq!(changed.inheriting(&before), None);
+        let mut shorter = head(false);
+        shorter.size = 9;
+        assert_eq!(shorter.inheriting(&before), None);
+    }
+
+    #[test]
+    fn what_is_private_or_whole_only_is_not_storable() {
+        assert!(head(true).is_storable());
+        for value in ["private", "max-age=1, No-Store", "private=\"a\""] {
+            let mut head = head(true);
+            head.fields = FieldLines::from_iter([("cache-control", "x"), ("cache-control", value)]);
+            assert!(!head.is_storable(), "{value}");
+        }
+        let mut whole = head(true);
+        whole.whole_only = true;
+        assert!(!whole.is_storable());
+    }
+}
