@@ -791,7 +791,7 @@ async fn a_set_whose_pods_are_refused_is_asked_to_try_again_and_the_cause_is_rep
     let refusal = json!({
         "metadata": {"name": "media.1", "namespace": "prod"}, "reason": "FailedCreate", "eventTime": null, "type": "Warning",
         "regarding": {"kind": "StatefulSet", "name": "media", "uid": "set"}, "deprecatedLastTimestamp": "2026-11-27T10:00:00Z",
-        "note": "create Pod media-1 in StatefulSet media failed error: pods \"media-1\" is forbidden: exceeded quota: one-pod"
+        "note": "Create Pod media-1 in StatefulSet media failed error: pods \"media-1\" is forbidden: exceeded quota: one-pod"
     });
     world.model.put("events/media.1", refusal);
     world.pass().await.unwrap();

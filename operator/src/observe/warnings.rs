@@ -55,9 +55,9 @@ pub fn refusals(events: &[Event], set_uid: &str, pods: &[PodState]) -> Vec<Refus
         .collect()
 }
 
-/// `create Pod media-1 in StatefulSet media failed error: …`, whatever the recorder has put before it.
+/// `Create Pod media-1 in StatefulSet media failed error: …`; before 1.35 with a small letter, and with other words before it where Events were combined.
 fn pod_of(note: &str) -> Option<&str> {
-    let (_, rest) = note.split_once("create Pod ")?;
+    let (_, rest) = note.split_once("reate Pod ")?;
     rest.split(' ').next()
 }
 
@@ -212,7 +212,7 @@ mod tests {
             "FailedCreate",
             "set",
             second,
-            &format!("create Pod {pod} in StatefulSet media failed error: {why}"),
+            &format!("Create Pod {pod} in StatefulSet media failed error: {why}"),
         )
     }
 
@@ -284,7 +284,7 @@ mod tests {
                 "SuccessfulCreate",
                 "set",
                 second,
-                "create Pod media-1 in StatefulSet media successful",
+                "Create Pod media-1 in StatefulSet media successful",
             )
         };
         let count = |events: &[Event], pods: &[PodState]| refusals(events, "set", pods).len();
