@@ -3,6 +3,7 @@
 //! What an answer says is checked here before anybody sees it: the range, the length, the version. The SDK's errors
 //! become [`Error`] here and nowhere else. Nothing is kept, decoded or decided: that is for the modules in front.
 
+mod blank;
 mod body;
 mod client;
 mod connector;

@@ -83,3 +83,21 @@ async fn a_read_only_cache_takes_no_write_at_its_s3_door() {
     assert_eq!(answer.status, 403);
     assert!(answer.text().contains("read-only"), "{}", answer.text());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_blanks_alone_is_a_key_like_any_other() {
+    let s3 = S3::start().await;
+    let ring = Ring::start(&s3.endpoint(), 1, &["--s3-auth=none"]).await;
+    let node = &ring.nodes[0];
+    for key in ["%20", "%09", "%C2%A0"] {
+        let url = format!("{}/bucket/{key}", node.s3);
+        let put = http::Request::put(&url).body(key.into()).unwrap();
+        assert_eq!(plain::whole(put).await.unwrap().status, 200, "{key}");
+        assert_eq!(plain::get(&url).await.text(), key);
+        let blob = plain::get(&format!("{}/get?key={key}", node.url)).await;
+        assert_eq!((blob.source(), blob.text()), ("memory", key.to_owned()));
+        let gone = plain::request(Method::DELETE, &url, &[]);
+        assert_eq!(plain::whole(gone).await.unwrap().status, 204, "{key}");
+        assert_eq!(plain::get(&url).await.status, 404, "{key}");
+    }
+}

@@ -15,6 +15,7 @@ use aws_sdk_s3::config::{
 use http::Uri;
 use tokio::time::timeout;
 
+use super::blank::BlankKeys;
 use super::credentials::Files;
 use super::{InvalidEndpoint, Settings, connector};
 
@@ -57,6 +58,7 @@ pub(super) async fn build(settings: &Settings) -> Result<Made, InvalidEndpoint> 
     let connect = CONNECT.min(settings.timeout / 3);
     let mut config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
+        .interceptor(BlankKeys)
         .http_client(connector::pool(connect, settings.max_idle_connections, tls))
         .force_path_style(
             settings

@@ -29,7 +29,7 @@ use tokio::time::{Instant, timeout};
 use super::credentials::Files;
 use super::head::headers_of;
 use super::raw::{Taken, status_of};
-use super::{Error, Origin, PAIRS_TRIED, error};
+use super::{Error, Origin, PAIRS_TRIED, blank, error};
 
 /// Stands for the key while the bucket itself is meant.
 const NO_KEY: &str = "_";
@@ -154,7 +154,7 @@ impl Origin {
                 .client
                 .get_object()
                 .bucket(&bucket)
-                .key(key.as_deref().unwrap_or(NO_KEY))
+                .key(key.as_deref().map_or(NO_KEY.into(), blank::sendable))
                 .customize()
                 .interceptor(Carrier(envelope))
                 .interceptor(taken.clone());

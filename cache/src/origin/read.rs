@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode, header};
 
 use super::head::{head_of, length, parse_content_range};
 use super::raw::{Raw, Taken};
-use super::{Body, Error, Origin};
+use super::{Body, Error, Origin, blank};
 use crate::object::{ETag, Head, ObjectId};
 
 /// S3's answer to a read.
@@ -47,7 +47,7 @@ impl Origin {
                     .client
                     .get_object()
                     .bucket(object.bucket())
-                    .key(object.key())
+                    .key(blank::sendable(object.key()))
                     .range(asked)
                     .set_if_match(if_match.map(|etag| etag.as_str().to_owned()))
                     .customize()
@@ -95,7 +95,7 @@ impl Origin {
                     .client
                     .head_object()
                     .bucket(object.bucket())
-                    .key(object.key())
+                    .key(blank::sendable(object.key()))
                     .customize()
                     .mutate_request(move |request| with_checksums(request, checksums))
                     .interceptor(taken.clone())

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::time::sleep;
 
 use super::write::stored;
-use super::{Error, Headers, Origin};
+use super::{Error, Headers, Origin, blank};
 use crate::object::{ETag, ObjectId};
 
 /// S3 may take minutes to join the parts of a large object, and says nothing until then.
@@ -51,7 +51,7 @@ impl Origin {
                     .client
                     .create_multipart_upload()
                     .bucket(object.bucket())
-                    .key(object.key())
+                    .key(blank::sendable(object.key()))
                     .set_content_type(headers.content_type.clone())
                     .set_cache_control(headers.cache_control.clone())
                     .set_content_encoding(headers.content_encoding.clone())
@@ -88,7 +88,7 @@ impl Upload {
                     .client
                     .upload_part()
                     .bucket(object.bucket())
-                    .key(object.key())
+                    .key(blank::sendable(object.key()))
                     .upload_id(id)
                     .part_number(number)
                     .body(ByteStream::from(bytes.clone()))
@@ -161,7 +161,7 @@ impl Place {
                     .client
                     .complete_multipart_upload()
                     .bucket(self.object.bucket())
-                    .key(self.object.key())
+                    .key(blank::sendable(self.object.key()))
                     .upload_id(&self.id)
                     .multipart_upload(parts.clone())
                     .customize()
@@ -196,7 +196,7 @@ impl Place {
                     .client
                     .abort_multipart_upload()
                     .bucket(self.object.bucket())
-                    .key(self.object.key())
+                    .key(blank::sendable(self.object.key()))
                     .upload_id(&self.id)
                     .send()
             })

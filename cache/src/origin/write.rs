@@ -6,7 +6,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use bytes::Bytes;
 
-use super::{Error, Origin};
+use super::{Error, Origin, blank};
 use crate::object::{ETag, ObjectId};
 
 /// The slowest line that an upload is still waited for on, in bytes a second.
@@ -53,7 +53,7 @@ impl Origin {
                     .client
                     .put_object()
                     .bucket(object.bucket())
-                    .key(object.key())
+                    .key(blank::sendable(object.key()))
                     .set_content_type(headers.content_type.clone())
                     .set_cache_control(headers.cache_control.clone())
                     .set_content_encoding(headers.content_encoding.clone())
@@ -79,7 +79,7 @@ impl Origin {
                 .client
                 .delete_object()
                 .bucket(object.bucket())
-                .key(object.key())
+                .key(blank::sendable(object.key()))
                 .send()
         })
         .await?;
