@@ -3,9 +3,9 @@
 //! The S3 of the test notes each change of an object with its time, so it is known which value was current when. A write
 //! or an invalidation that was answered as complete is a bound: a read that starts after that answer must give what was
 //! current at some moment between the write's landing (an invalidation's start) and the read's end. One that was answered
-//! as incomplete bounds the nodes that answered, unless a node that did not was alive and only out of reach, since others
-//! may ask it when it is back. When all is well again, and Falcon has had time, every landed write of Falcon's is a bound,
-//! whatever its client was told.
+//! as incomplete bounds the nodes that answered; but a sidecar, which is told of nothing, may ask a node that did not
+//! and that was alive and only out of reach. When all is well again, and Falcon has had time, every landed write of
+//! Falcon's is a bound, whatever its client was told.
 
 use std::fmt;
 
@@ -105,6 +105,8 @@ pub(super) struct History {
     pub(super) hung: Vec<(usize, Span)>,
     /// When which node was killed, or told to end.
     pub(super) ended: Vec<(usize, Time)>,
+    /// Who stands beside the ring.
+    pub(super) sidecars: Vec<usize>,
     /// Moments by which all was well again and nothing ran.
     pub(super) settled: Vec<Time>,
 }
@@ -117,7 +119,7 @@ struct Bound<'a> {
     from: Time,
     covers: Time,
     /// Nodes that it does not bind.
-    unless: &'a [usize],
+    unless: Vec<usize>,
     why: &'a str,
 }
 
@@ -167,16 +169,15 @@ impl History {
             let Outcome::Done { unanswered } = &write.outcome else {
                 continue;
             };
-            if unanswered
-                .iter()
-                .any(|node| self.was_hung(*node, write.span))
-            {
-                continue;
+            let mut unless = unanswered.clone();
+            let hung = |node: &usize| self.was_hung(*node, write.span);
+            if unanswered.iter().any(hung) {
+                unless.extend(&self.sidecars);
             }
             bounds.push(Bound {
                 from: write.span.end,
                 covers: self.covered(key, write),
-                unless: unanswered,
+                unless,
                 why: &write.how,
             });
         }
@@ -184,7 +185,7 @@ impl History {
             bounds.push(Bound {
                 from: *at,
                 covers: self.settled_bound(key, *at),
-                unless: &[],
+                unless: vec![],
                 why: "all being well again",
             });
         }

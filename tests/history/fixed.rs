@@ -82,13 +82,11 @@ async fn a_debt_outlives_its_coordinator(name: &str, gently: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "what is owed still ends with the node that knows of it"]
 async fn what_a_node_owes_is_asked_of_it_although_the_coordinator_was_told_to_end() {
     a_debt_outlives_its_coordinator("told-to-end", true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "what is owed still ends with the node that knows of it"]
 async fn what_a_node_owes_is_asked_of_it_although_the_coordinator_was_killed() {
     a_debt_outlives_its_coordinator("killed", false).await;
 }

@@ -118,7 +118,10 @@ impl Rig {
             places,
             doors,
             began: Instant::now(),
-            history: Mutex::default(),
+            history: Mutex::new(History {
+                sidecars: vec![NODES],
+                ..History::default()
+            }),
             story: Mutex::default(),
         };
         for at in 0..ALL {

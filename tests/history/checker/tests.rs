@@ -138,13 +138,16 @@ fn an_incomplete_barrier_binds_those_that_answered_and_everybody_when_all_is_wel
     let mut history = overwritten(Outcome::Done { unanswered });
     assert_eq!(with(&history, read(2, 41, 50, stored(1))), 0);
     assert_eq!(with(&history, read(1, 41, 50, stored(1))), 1);
-    // Node 2 is only out of reach: others may ask it when it is back.
+    // Node 2 is only out of reach: a sidecar, which knows of nothing, may ask it when it is back.
+    history.sidecars = vec![3];
+    assert_eq!(with(&history, read(3, 41, 50, stored(1))), 1);
     history.hung = vec![(2, span(15, 35))];
-    assert_eq!(with(&history, read(1, 41, 50, stored(1))), 0);
+    assert_eq!(with(&history, read(3, 41, 50, stored(1))), 0);
+    assert_eq!(with(&history, read(1, 41, 50, stored(1))), 1);
     history.settled = vec![100];
     // Its end, after the answer, changes nothing.
     history.ended = vec![(0, 50)];
-    for node in [1, 2] {
+    for node in [1, 2, 3] {
         assert_eq!(with(&history, read(node, 101, 110, stored(1))), 1);
     }
 }
