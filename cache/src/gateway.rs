@@ -22,6 +22,7 @@ mod presigned_v2;
 mod read;
 mod send;
 mod signature;
+mod verdict;
 
 use std::sync::Arc;
 

@@ -1,5 +1,9 @@
 //! What the door does not do, and what it says then.
 
+use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use http::Method;
 
 use super::{client, everything_file};
@@ -53,6 +57,10 @@ async fn a_wrong_signature_is_refused_as_s3_refuses_it() {
             .bucket("bucket")
             .key("key");
         let refused = get.send().await.unwrap_err().into_service_error();
+        assert!(
+            !refused.meta().message().unwrap_or_default().is_empty(),
+            "{why}"
+        );
         assert_eq!(code(refused).as_deref(), Some(why));
     }
     let unsigned = plain::get(&format!("{door}/bucket/key")).await;
@@ -100,4 +108,45 @@ async fn a_key_of_blanks_alone_is_a_key_like_any_other() {
         assert_eq!(plain::whole(gone).await.unwrap().status, 204, "{key}");
         assert_eq!(plain::get(&url).await.status, 404, "{key}");
     }
+}
+
+/// Puts other bytes into a request that is signed already.
+#[derive(Debug)]
+struct Tampered;
+
+impl Intercept for Tampered {
+    fn name(&self) -> &'static str {
+        "Tampered"
+    }
+
+    fn modify_before_transmit(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        *context.request_mut().body_mut() = SdkBody::from("other bytes");
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_not_the_signed_ones_are_refused_with_s3s_code() {
+    let s3 = S3::start().await;
+    let file = everything_file();
+    let access = format!("--access-file={}", file.path().display());
+    let ring = Ring::start(&s3.endpoint(), 1, &["--s3-auth=keys", &access]).await;
+    let put = client(&ring.nodes[0].s3, "ALL", "all-secret")
+        .put_object()
+        .bucket("bucket")
+        .key("key")
+        .body(ByteStream::from_static(b"these bytes"));
+    let refused = put.customize().interceptor(Tampered).send().await;
+    let refused = refused.unwrap_err().into_service_error();
+    assert_eq!(
+        refused.code(),
+        Some("XAmzContentSHA256Mismatch"),
+        "{refused:?}"
+    );
+    assert_eq!(s3.get("bucket", "key"), None);
 }

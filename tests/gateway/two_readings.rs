@@ -94,7 +94,7 @@ fn deletion(dice: &mut Dice, number: usize) -> Case {
     let allowed = format!("models/{number}");
     let mut private = format!("private/{number}");
     let mut objects = vec![format!("<Object><Key>{allowed}</Key></Object>")];
-    let hidden = match dice.below(12) {
+    let hidden = match dice.below(16) {
         0 => format!("<s:Object><s:Key>{private}</s:Key></s:Object>"),
         1 => {
             private = format!("private/models/{number}");
@@ -111,6 +111,10 @@ fn deletion(dice: &mut Dice, number: usize) -> Case {
             private = format!("private/models/{number}");
             format!("<Object><Key>private/<!--x-->models/{number}</Key></Object>")
         }
+        12 => format!("<Object><Key>&#109;odels<![CDATA[/]]>{number}</Key></Object>"),
+        13 => format!("<Object >\r\n<Key>models/<!-- private/ -->{number}</Key >\n</Object>"),
+        14 => format!("<Object><Key>models/&#x1F600;&amp;{number}</Key></Object>"),
+        15 => "<!-- nothing -->".to_owned(),
         10 => format!(
             "<Object><VersionId>null</VersionId><![CDATA[ ]]><Key>{allowed}</Key><Object><Key>{private}</Key></Object></Object>"
         ),

@@ -14,6 +14,11 @@ use crate::object::{InvalidName, ObjectId, Said};
 use crate::server::BodyStalled;
 use crate::{origin, proxy};
 
+/// A body that its verifier refuses: what is wrong with it is known there.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.message())]
+pub(crate) struct Refusal(pub(crate) Failure);
+
 /// Seconds after which a refused client may try again: the pressure of a moment is over by then.
 const RETRY_SECONDS: u16 = 1;
 
@@ -89,6 +94,9 @@ impl Failure {
             if let Some(stalled) = error.downcast_ref::<BodyStalled>() {
                 return Self::new(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", stalled)
                     .with(CONNECTION, HeaderValue::from_static("close"));
+            }
+            if let Some(Refusal(failure)) = error.downcast_ref::<Refusal>() {
+                return failure.clone();
             }
             deepest = error;
             cause = error.source();

@@ -19,7 +19,7 @@ use s3s::validation::NameValidation;
 use s3s::{S3, S3Request, S3Response, S3Result, TrailingHeaders, s3_error};
 
 use super::address::Parameters;
-use super::{Door, presigned_v2};
+use super::{Door, presigned_v2, verdict};
 use crate::access::{Access, Caller};
 use crate::api::denied;
 use crate::api::error::Failure;
@@ -63,7 +63,7 @@ pub(super) async fn verified(
         .into_response();
     }
     match service.call(request.map(s3s::Body::http_body_unsync)).await {
-        Ok(response) => response.map(Body::new).into_response(),
+        Ok(response) => verdict::in_words(response.map(Body::new)).await,
         Err(_) => Failure::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "InternalError",
@@ -170,7 +170,8 @@ impl S3Route for Within {
 
     async fn call(&self, request: S3Request<s3s::Body>) -> S3Result<S3Response<s3s::Body>> {
         let response = self.answer(request).await.into_response();
-        let (head, body) = response.into_parts();
+        let (mut head, body) = response.into_parts();
+        head.extensions.insert(verdict::Answered);
         Ok(S3Response {
             output: s3s::Body::http_body_unsync(body),
             status: Some(head.status),
@@ -199,11 +200,11 @@ impl Within {
 /// A verified body; its trailers, known when it has ended, after it.
 fn body(mut body: s3s::Body, trailing: Option<TrailingHeaders>) -> Incoming {
     let Some(trailing) = trailing else {
-        return body.boxed_unsync();
+        return body.map_err(verdict::of_body).boxed_unsync();
     };
     let frames = try_stream! {
         while let Some(frame) = body.frame().await {
-            yield frame?;
+            yield frame.map_err(verdict::of_body)?;
         }
         if let Some(trailers) = trailing.take() {
             yield Frame::<Bytes>::trailers(trailers);
