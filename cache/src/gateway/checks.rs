@@ -255,7 +255,7 @@ mod tests {
                 "usual",
             ),
             ("GET", "/b?list-type=2&Prefix=a", "Prefix"),
-            ("PUT", "/b/k?x-amz-meta-a=1&x-amz-acl=private", "S3"),
+            ("PUT", "/b/k?x-amz-meta-a=1&x-amz-acl=private", "usual"),
             ("PUT", "/b/k?X-Amz-Copy-Source=b/l", "NotImplemented"),
             (
                 "PUT",
