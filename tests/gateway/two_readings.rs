@@ -89,15 +89,13 @@ fn case(dice: &mut Dice, number: usize) -> Case {
     }
 }
 
-/// DeleteObjects of an allowed key, and of a private one in some disguise.
-fn deletion(dice: &mut Dice, number: usize) -> Case {
-    let allowed = format!("models/{number}");
-    let mut private = format!("private/{number}");
-    let mut objects = vec![format!("<Object><Key>{allowed}</Key></Object>")];
-    let hidden = match dice.below(16) {
+/// One more object of a list, the private one in some disguise or the allowed one in an odd form; `private` is the key that is
+/// meant in some reading.
+fn disguised(dice: &mut Dice, number: usize, allowed: &str, private: &mut String) -> String {
+    match dice.below(16) {
         0 => format!("<s:Object><s:Key>{private}</s:Key></s:Object>"),
         1 => {
-            private = format!("private/models/{number}");
+            *private = format!("private/models/{number}");
             format!("<Object><Key><![CDATA[private/]]>models/{number}</Key></Object>")
         }
         2 => format!("<Object><Key>{private}</Key><Key>{allowed}</Key></Object>"),
@@ -108,7 +106,7 @@ fn deletion(dice: &mut Dice, number: usize) -> Case {
         7 => format!("<Object><Key>priv<!-- models/ -->ate/{number}</Key></Object>"),
         8 => format!("<Object><Key><?models/ ?>private/{number}</Key></Object>"),
         9 => {
-            private = format!("private/models/{number}");
+            *private = format!("private/models/{number}");
             format!("<Object><Key>private/<!--x-->models/{number}</Key></Object>")
         }
         12 => format!("<Object><Key>&#109;odels<![CDATA[/]]>{number}</Key></Object>"),
@@ -119,7 +117,15 @@ fn deletion(dice: &mut Dice, number: usize) -> Case {
             "<Object><VersionId>null</VersionId><![CDATA[ ]]><Key>{allowed}</Key><Object><Key>{private}</Key></Object></Object>"
         ),
         _ => format!("<Object><Key>{private}</Key></Object>"),
-    };
+    }
+}
+
+/// DeleteObjects of an allowed key, and of a private one in some disguise.
+fn deletion(dice: &mut Dice, number: usize) -> Case {
+    let allowed = format!("models/{number}");
+    let mut private = format!("private/{number}");
+    let mut objects = vec![format!("<Object><Key>{allowed}</Key></Object>")];
+    let hidden = disguised(dice, number, &allowed, &mut private);
     objects.insert(dice.below(2), hidden);
     if dice.one_in(4) {
         objects.push(
