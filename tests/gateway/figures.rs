@@ -6,11 +6,13 @@ use crate::harness::http::{self as plain, get, get_with};
 use crate::harness::node::Ring;
 use crate::harness::s3::S3;
 
-/// The figure of the line that begins so.
+/// The figures of the lines that begin so, added up: there is one for each status.
 fn figure(page: &str, line: &str) -> u64 {
-    let mut found = page.lines().filter(|it| it.starts_with(line));
-    let one = found.next().and_then(|it| it.rsplit_once(' '));
-    one.map_or(0, |(_, figure)| figure.parse().unwrap())
+    let found = page.lines().filter(|it| it.starts_with(line));
+    found
+        .filter_map(|it| it.rsplit_once(' '))
+        .map(|(_, figure)| figure.parse::<u64>().unwrap())
+        .sum()
 }
 
 #[tokio::test(flavor = "multi_thread")]
