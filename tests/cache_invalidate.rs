@@ -1,5 +1,7 @@
 //! The barrier over real nodes: once an invalidation is answered with 200, no read that starts gets what was there before.
 
+mod apart;
+
 use bytes::{Bytes, BytesMut};
 use falcon_cache::object::ObjectId;
 use falcon_cache::store::Known;

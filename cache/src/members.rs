@@ -6,6 +6,8 @@
 
 mod debts;
 pub mod heartbeat;
+mod lease;
+mod news;
 mod roll;
 
 use std::hash::{BuildHasher, RandomState};
@@ -17,9 +19,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::object::Scope;
 use crate::peer::{Contact, Hello, Owing, Welcome};
-use crate::ring::{Member, Ring, State};
+use crate::ring::{Ring, State};
 pub use debts::Debt;
 use debts::Debts;
+use lease::Lease;
 use roll::Roll;
 
 /// One line of discovery.
@@ -46,6 +49,9 @@ pub struct Members {
     roll: Mutex<Roll>,
     ring: watch::Sender<Arc<Ring>>,
     said_hello: watch::Sender<bool>,
+    /// Where another process listens that goes by this node's name.
+    rival: watch::Sender<Option<String>>,
+    lease: Lease,
     debts: Mutex<Debts>,
     /// Somebody owes an invalidation.
     owing: Notify,
@@ -76,6 +82,8 @@ impl Members {
             roll: Mutex::new(roll),
             ring: watch::Sender::new(ring),
             said_hello: watch::Sender::new(false),
+            rival: watch::Sender::new(None),
+            lease: Lease::new(),
             debts: Mutex::default(),
             owing: Notify::new(),
             news: Notify::new(),
@@ -99,14 +107,21 @@ impl Members {
 
     /// Discovery's newest word: the whole set, each time.
     pub fn discovered(&self, found: Vec<Found>) {
-        self.change(|roll, now| roll.discovered(found, now));
+        self.change(|roll, now| {
+            roll.discovered(found, now);
+            self.renew(roll, now);
+        });
     }
 
     /// A node said hello; from now on it is told of invalidations. One that joins hears who owes what.
     pub fn heard(&self, hello: &Hello) -> Welcome {
         let mut welcome = self.change(|roll, now| {
-            roll.heard(hello, now);
-            roll.welcome()
+            let taken = roll.heard(hello, now);
+            self.renew(roll, now);
+            Welcome {
+                taken,
+                ..roll.welcome()
+            }
         });
         if hello.joining {
             // After it is known: what is owed from now on, it is told by whoever coordinates.
@@ -115,19 +130,44 @@ impl Members {
         welcome
     }
 
-    /// A contact answered a hello.
-    pub fn answered(&self, name: &str, welcome: &Welcome) {
+    /// A contact answered the hello that was said at `said`.
+    pub fn answered(&self, name: &str, welcome: &Welcome, said: Instant) {
         for Owing { node, scopes } in &welcome.owing {
             for scope in scopes {
                 self.owe(std::slice::from_ref(node), scope);
             }
         }
-        self.change(|roll, now| roll.answered(name, welcome, now));
+        let said = said.saturating_duration_since(self.started);
+        self.change(|roll, now| {
+            roll.answered(name, welcome, said, now);
+            self.renew(roll, now);
+        });
     }
 
-    /// A hello to a contact failed or was not answered in time.
-    pub fn unanswered(&self, name: &str) {
-        self.change(|roll, now| roll.unanswered(name, now));
+    /// A hello to a contact failed or was not answered in time; `refused`: no process listens there.
+    pub fn unanswered(&self, name: &str, refused: bool) {
+        self.change(|roll, now| {
+            roll.unanswered(name, refused, now);
+            self.renew(roll, now);
+        });
+    }
+
+    /// More than half of the members have answered lately, or there are none: no coordinator has given this node up.
+    pub fn holds_lease(&self, now: Instant) -> bool {
+        self.lease
+            .holds(now.saturating_duration_since(self.started))
+    }
+
+    fn renew(&self, roll: &Roll, now: Duration) {
+        // A sidecar believes nothing anyhow.
+        if !self.sidecar {
+            self.lease.renew(roll.lease(now), roll.is_deserted(), now);
+        }
+    }
+
+    /// `forget` makes this node forget what it believed. It is called when the lease had run out and is to hold again.
+    pub fn on_lapse(&self, forget: impl Fn() + Send + Sync + 'static) {
+        self.lease.on_lapse(forget);
     }
 
     /// A request found it refusing, reset or silent: it is asked for nothing until it answers a heartbeat.
@@ -158,8 +198,7 @@ impl Members {
         })
     }
 
-    /// These have not answered an invalidation. Until they have, or are gone, they owe it, and are asked for nothing that could
-    /// be outdated by it.
+    /// These have not answered an invalidation: they owe it until they have, or are gone, and are not asked for versions.
     pub fn owe(&self, nodes: &[Contact], scope: &Scope) {
         if nodes.is_empty() {
             return;
@@ -289,6 +328,11 @@ impl Members {
         *self.said_hello.borrow()
     }
 
+    /// Where another process listens that goes by this node's name, as long as others say so: they tell this one nothing then.
+    pub fn rival(&self) -> watch::Receiver<Option<String>> {
+        self.rival.subscribe()
+    }
+
     /// Waits for [`Members::said_hello`]; false when it did not come about by `deadline`.
     pub async fn wait_hello(&self, deadline: Instant) -> bool {
         let mut said = self.said_hello.subscribe();
@@ -306,11 +350,8 @@ impl Members {
     fn to_greet(&self) -> Vec<(Contact, bool)> {
         self.change(|roll, now| {
             self.forget_gone(roll, now);
-            let greet = |contact: Contact| {
-                let long_silent = roll.long_silent(&contact.name, now);
-                (contact, long_silent)
-            };
-            roll.contacts().into_iter().map(greet).collect()
+            self.lease.tell(now);
+            roll.to_greet(now)
         })
     }
 
@@ -324,12 +365,19 @@ impl Members {
                 let changed = ring.members() != members;
                 if changed {
                     let now = Ring::new(&self.name, members, ring.version() + 1);
-                    tell(ring, &now);
+                    news::tell(ring, &now);
                     *ring = Arc::new(now);
                 }
                 changed
             });
         }
+        self.rival.send_if_modified(|before| {
+            let changed = before.as_ref() != roll.rival();
+            if changed {
+                *before = roll.rival().cloned();
+            }
+            changed
+        });
         let said = roll.said_hello();
         self.said_hello.send_if_modified(|before| {
             let changed = *before != said;
@@ -337,32 +385,6 @@ impl Members {
             changed
         });
         answer
-    }
-}
-
-/// One line for each node that has another state than before.
-fn tell(before: &Ring, now: &Ring) {
-    for Member { name, state, .. } in now.members() {
-        let was = before.member(name).map(|member| member.state);
-        if was == Some(*state) {
-            continue;
-        }
-        let (was, now) = (was.map_or("unknown", State::as_str), state.as_str());
-        if *state == State::Silent {
-            tracing::warn!(
-                name,
-                was,
-                now,
-                "a node does not answer: the next in order stand in for it"
-            );
-        } else {
-            tracing::info!(name, was, now, "the ring changed");
-        }
-    }
-    for Member { name, state, .. } in before.members() {
-        if now.member(name).is_none() {
-            tracing::info!(name, was = state.as_str(), "a node left the ring");
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! One node: its parts wired together, its doors opened, and its way out. `main` runs one of them, `dev` several.
 
 mod observe;
+mod readiness;
 mod settings;
 
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ use crate::proxy::{self, Proxy};
 use crate::server::{self, Door, FastPath, Limits, Turns};
 use crate::store::Store;
 use observe::observe;
+use readiness::{leaving, ready_while_its_name_is_its_own};
 
 /// How long a node waits at start for the answers to its hellos. A member that is silent by then is told of
 /// nothing that this node does, and this node is told of nothing by it: it may start.
@@ -234,7 +236,7 @@ impl Node {
     /// Leaves in order: not ready, out of the ring, then what runs is finished, then the doors close. Returns the
     /// connections that had to be cut.
     pub async fn leave(self) -> usize {
-        self.ready.send_replace(Ready::No("leaving".into()));
+        self.ready.send_replace(leaving());
         // Peers hear of it with the next hello and ask others from then on; what they asked already is finished.
         self.members.leave();
         heartbeat::farewell(&self.members, &self.caller).await;
@@ -278,8 +280,7 @@ impl Node {
                 if !members.know_the_ring() {
                     tracing::warn!("nobody is in the ring yet: until then S3 is asked, each time");
                 }
-                members.set_ready();
-                ready.send_replace(Ready::Yes);
+                ready_while_its_name_is_its_own(&members, &ready).await;
             }
         }));
         spawn(Box::pin(async move {

@@ -5,6 +5,7 @@
 mod message;
 mod token;
 
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -63,6 +64,25 @@ pub enum Error {
         /// What it answered.
         what: String,
     },
+}
+
+impl Error {
+    /// Nothing listens at the address: no process that could hold anything runs there.
+    pub fn is_refused_connection(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = match self {
+            Self::Unreachable { source, .. } => Some(&**source),
+            _ => None,
+        };
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<io::Error>()
+                && error.kind() == io::ErrorKind::ConnectionRefused
+            {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
 }
 
 /// The client.

@@ -172,7 +172,7 @@ impl Proxy {
         members: Arc<Members>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self(Arc::new(Inner {
+        let proxy = Self(Arc::new(Inner {
             permits: Permits::new(
                 settings.origin_reads,
                 store.budget().limit(),
@@ -192,7 +192,9 @@ impl Proxy {
             expected: AtomicU64::new(0),
             held_uploads: Arc::default(),
             outage: std::sync::Mutex::new(None),
-        }))
+        }));
+        proxy.forget_on_lapse();
+        proxy
     }
 
     /// Reads an object, or a part of it. The answer comes with its first bytes; a version that is overwritten before

@@ -176,6 +176,12 @@ impl Store {
         })
     }
 
+    /// Forgets what is known of all objects, and what is being found out. Their blocks stay.
+    pub fn forget_heads(&self) {
+        let scope = Scope::All;
+        self.fence.revoke(&scope, || self.heads.remove(&scope));
+    }
+
     /// What is held now.
     pub fn stats(&self) -> Stats {
         let holdings = self.blocks.holdings();

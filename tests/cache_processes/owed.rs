@@ -1,11 +1,14 @@
-//! What a node that hung owes to an invalidation: it is told, though the coordinator is gone.
+//! What a node that hung owes to an invalidation: it is told, though the coordinator is gone; and it believes nothing when
+//! it hung for so long that nobody may be left to tell it.
 
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{Cluster, url};
 use crate::harness::http;
 use crate::harness::s3::S3;
-use crate::harness::until_within;
+use crate::harness::{until, until_within};
 
 const NO_EXPIRY: &str = "--ttl=0";
 
@@ -39,6 +42,7 @@ async fn outlives_its_coordinator(signal: &str) {
         keys.push(key);
     }
     cluster.nodes[2].signal("STOP").await;
+    cluster.sees(0, 2, "silent").await;
     for key in &keys {
         s3.put("bucket", key, "new");
     }
@@ -59,4 +63,37 @@ async fn what_a_node_that_hung_owes_outlives_a_coordinator_that_is_killed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_node_that_hung_owes_outlives_a_coordinator_that_leaves() {
     outlives_its_coordinator("TERM").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_hung_for_longer_than_its_lease_serves_nothing_from_before_though_nobody_is_left()
+ {
+    let s3 = S3::start().await;
+    let Some(mut cluster) = Cluster::start(&s3, &[NO_EXPIRY]).await else {
+        return;
+    };
+    let mut keys = Vec::new();
+    for place in 0..3 {
+        let key = cluster.key_of(place, "key").await;
+        s3.put("bucket", &key, "old");
+        assert_eq!(cluster.nodes[2].get(&key).await.text(), "old");
+        keys.push(key);
+    }
+    cluster.nodes[2].signal("STOP").await;
+    let stopped = Instant::now();
+    for key in &keys {
+        s3.put("bucket", key, "new");
+    }
+    until("its lease has run out", || async {
+        (stopped.elapsed() > Duration::from_secs(9)).then_some(())
+    })
+    .await;
+    for place in [0, 1] {
+        cluster.nodes[place].signal("KILL").await;
+        cluster.nodes[place].child.wait().await.unwrap();
+    }
+    cluster.nodes[2].signal("CONT").await;
+    for key in &keys {
+        assert_eq!(cluster.nodes[2].get(key).await.text(), "new");
+    }
 }

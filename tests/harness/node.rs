@@ -16,10 +16,11 @@ use falcon_cache::peer::Contact;
 use falcon_cache::ring::State;
 use futures::StreamExt;
 use futures::future::join_all;
-use futures::stream;
+use futures::stream::{self, BoxStream};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 
 use super::door::Door;
 use super::http;
@@ -43,6 +44,42 @@ pub(crate) struct TestNode {
     /// Its S3 door, open where the flags say so.
     pub(crate) s3: String,
     pub(crate) node: Node,
+}
+
+/// What lies between the last node of a ring and the others.
+pub(crate) struct Cut {
+    doors: Vec<Door>,
+    found: watch::Sender<Vec<Found>>,
+}
+
+impl Cut {
+    /// From now on nothing passes, in either direction.
+    pub(crate) fn off(&self) {
+        for door in &self.doors {
+            door.shut();
+        }
+    }
+
+    /// The others' discovery does not name the last node any more. Its own goes on naming all.
+    pub(crate) fn taken_out(&self) {
+        self.found.send_modify(|found| drop(found.pop()));
+    }
+
+    /// Everything passes.
+    pub(crate) fn heals(&self) {
+        for door in &self.doors {
+            door.open();
+        }
+    }
+}
+
+/// Discovery's newest word, at first and whenever there is one.
+async fn newest_word(
+    mut found: watch::Receiver<Vec<Found>>,
+) -> Option<(Vec<Found>, watch::Receiver<Vec<Found>>)> {
+    found.changed().await.ok()?;
+    let now = found.borrow_and_update().clone();
+    Some((now, found))
 }
 
 /// Where a node will listen, and the address by which the others know it.
@@ -72,6 +109,16 @@ impl Place {
         found: Vec<Found>,
         change: impl Fn(&mut Settings),
     ) -> TestNode {
+        let discovery = stream::iter([found]).boxed();
+        self.start_following(config, discovery, change).await
+    }
+
+    async fn start_following(
+        self,
+        config: &Config,
+        discovery: BoxStream<'static, Vec<Found>>,
+        change: impl Fn(&mut Settings),
+    ) -> TestNode {
         let mut listeners = self.listeners;
         let (direct, admin) = (url(&listeners.main), url(&listeners.admin));
         let s3 = listeners.s3.as_ref().map(url).unwrap_or_default();
@@ -80,7 +127,6 @@ impl Place {
         }
         let mut settings = Settings::new(config, contact(&self.name));
         change(&mut settings);
-        let discovery = stream::iter([found]).boxed();
         TestNode {
             url: direct,
             admin,
@@ -127,6 +173,60 @@ impl Ring {
         let ring = Self::of(endpoint, flags, places, |_, _| true, |_| {}).await;
         ring.settled().await;
         (ring, door)
+    }
+
+    /// As [`Ring::start`]; the last node can be cut off from the others.
+    pub(crate) async fn start_with_a_cut(
+        endpoint: &str,
+        count: usize,
+        flags: &[&str],
+    ) -> (Self, Cut) {
+        let keys = keys();
+        let config = config(endpoint, &keys, flags);
+        let mut places = join_all((0..count).map(|_| Place::bind())).await;
+        let mut doors = Vec::new();
+        for place in &places {
+            doors.push(Door::before(place.listeners.main.local_addr().unwrap()).await);
+        }
+        let last = places.last_mut().unwrap();
+        last.name.clone_from(&doors[count - 1].url);
+        let all: Vec<Found> = places.iter().map(|place| listed(&place.name)).collect();
+        let through_doors = all.iter().zip(&doors).map(|(found, door)| Found {
+            url: door.url.clone(),
+            ..found.clone()
+        });
+        let mut through_doors = Some(through_doors.collect::<Vec<_>>());
+        let found = watch::Sender::new(all);
+        let starting = places.into_iter().enumerate().rev().map(|(at, place)| {
+            let discovery = match through_doors.take() {
+                Some(all) if at == count - 1 => stream::iter([all]).boxed(),
+                _ => {
+                    let mut found = found.subscribe();
+                    // The first word, too, is new to who starts.
+                    found.mark_changed();
+                    stream::unfold(found, newest_word).boxed()
+                }
+            };
+            place.start_following(&config, discovery, |_| {})
+        });
+        let mut nodes = join_all(starting).await;
+        nodes.reverse();
+        let ring = Self {
+            nodes,
+            config,
+            keys,
+        };
+        ring.settled().await;
+        (ring, Cut { doors, found })
+    }
+
+    /// A node that goes by the name of another one, at an address of its own. It need not be ready.
+    pub(crate) async fn namesake(&self, of: usize) -> TestNode {
+        let place = Place::bind().await;
+        let found = self.nodes.iter().map(|node| listed(node.name())).collect();
+        let name = self.nodes[of].name().to_owned();
+        let as_another = |settings: &mut Settings| settings.me.name.clone_from(&name);
+        place.start(&self.config, found, as_another).await
     }
 
     /// Nodes whose discovery names for the first the second only if `names` says so; all of them ready.

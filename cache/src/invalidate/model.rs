@@ -19,6 +19,7 @@ const TWO_WRITES: Plan = Plan {
     flights: 3,
     lost: 0,
     deaths: 0,
+    lapses: 0,
     joins: false,
     sidecar: false,
     mutant: None,
@@ -49,7 +50,7 @@ const A_NODE_JOINS_TWO_WRITES: Plan = Plan {
 /// Orders or their answers get lost; the call has promised nothing then, what is collected does.
 const LOST_ORDERS: Plan = Plan {
     flights: 2,
-    lost: 3,
+    lost: 2,
     ..MANY_FLIGHTS
 };
 
@@ -58,6 +59,13 @@ const LOST_ORDERS_AND_A_DEATH: Plan = Plan {
     flights: 2,
     lost: 2,
     deaths: 1,
+    ..MANY_FLIGHTS
+};
+
+/// A node hangs, or is cut off, for longer than its lease: the others may give it up. It serves all the while.
+const A_LEASE_RUNS_OUT: Plan = Plan {
+    flights: 2,
+    lapses: 1,
     ..MANY_FLIGHTS
 };
 
@@ -160,6 +168,31 @@ fn no_read_is_stale_at_a_sidecar_while_a_node_joins() {
 #[test]
 fn no_read_is_stale_once_nobody_remembers_a_debt_whoever_died() {
     holds("lost orders, a death", LOST_ORDERS_AND_A_DEATH);
+}
+
+#[test]
+fn no_read_is_stale_at_a_node_that_was_given_up_and_comes_back() {
+    holds("a lease runs out", A_LEASE_RUNS_OUT);
+}
+
+#[test]
+fn giving_up_a_node_before_its_lease_has_run_out_would_be_stale() {
+    fails(Mutant::GivenUpBeforeTheLapse, A_LEASE_RUNS_OUT);
+}
+
+#[test]
+fn believing_without_a_lease_would_be_stale() {
+    fails(Mutant::BelievesWithoutALease, A_LEASE_RUNS_OUT);
+}
+
+#[test]
+fn keeping_heads_when_the_lease_is_renewed_would_be_stale() {
+    fails(Mutant::KeepsItsHeads, A_LEASE_RUNS_OUT);
+}
+
+#[test]
+fn storing_a_read_from_before_the_lease_was_renewed_would_be_stale() {
+    fails(Mutant::DropsItsHeadsAlone, A_LEASE_RUNS_OUT);
 }
 
 /// Minutes in a dev build.

@@ -277,7 +277,7 @@ async fn a_node_that_is_gone_is_waited_for_no_longer() {
     let cache = cache(&["a", "b"]);
     cache.network.is_deaf("b", true);
     assert!(!cache.invalidator.invalidate(key("k")).await.complete);
-    cache.members.unanswered("b");
+    cache.members.unanswered("b", false);
     cache.members.discovered(vec![]);
     sleep(Duration::from_secs(5)).await;
     assert_eq!(cache.invalidator.pending(), 1, "it may still be alive");
@@ -430,7 +430,7 @@ async fn a_node_that_joins_hears_who_owes_what() {
     assert!(old.members.heard(&hello(false)).owing.is_empty());
     let mut welcome = old.members.heard(&hello(true));
     welcome.name = "old".to_owned();
-    new.members.answered("old", &welcome);
+    new.members.answered("old", &welcome, Instant::now());
     assert!(new.members.owes("a"));
     nothing_pends(&new.invalidator).await;
     assert_eq!(new.network.told("a"), [key("k")]);

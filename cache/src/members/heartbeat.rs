@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_millis(350);
 /// So many late answers in a row are a node that hangs: silent after a second and some.
 const LATE: u32 = 3;
 
+/// How long the answer of a node that is silent already may take: on a busy machine a late answer still renews the lease.
+const LONG_PATIENCE: Duration = Duration::from_secs(1);
+
 /// From one hello to the next for a contact that has been silent for long.
 const SLOW_PERIOD: Duration = Duration::from_secs(1);
 
@@ -73,12 +76,13 @@ async fn beat(members: Arc<Members>, caller: Arc<dyn Caller>, stop: Cancellation
         let urgent = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            Some((name, answer)) = calls.next() => {
+            Some((name, answer, said)) = calls.next() => {
                 let late = paces.get_mut::<String>(&name).map_or(LATE, |pace| pace.count(&name, &answer));
                 match answer {
-                    Answer::Welcome(welcome) => members.answered(&name, &welcome),
+                    Answer::Welcome(welcome) => members.answered(&name, &welcome, said),
                     Answer::Late if members.said_hello() && (late < LATE || is_heard(&members, &name)) => {}
-                    Answer::Late | Answer::Refused(_) => members.unanswered(&name),
+                    Answer::Late => members.unanswered(&name, false),
+                    Answer::Refused(error) => members.unanswered(&name, error.is_refused_connection()),
                 }
                 continue;
             }
@@ -103,7 +107,17 @@ async fn beat(members: Arc<Members>, caller: Arc<dyn Caller>, stop: Cancellation
             }
             pace.waiting = true;
             pace.last = Some(now);
-            calls.push(greet(Arc::clone(&caller), contact, Arc::clone(&hello)));
+            let patience = if pace.late < LATE {
+                PATIENCE
+            } else {
+                LONG_PATIENCE
+            };
+            calls.push(greet(
+                Arc::clone(&caller),
+                contact,
+                Arc::clone(&hello),
+                patience,
+            ));
         }
     }
 }
@@ -114,7 +128,7 @@ pub async fn farewell(members: &Members, caller: &Arc<dyn Caller>) {
     let greetings = members
         .contacts()
         .into_iter()
-        .map(|contact| greet(Arc::clone(caller), contact, Arc::clone(&hello)));
+        .map(|contact| greet(Arc::clone(caller), contact, Arc::clone(&hello), PATIENCE));
     join_all(greetings).await;
 }
 
@@ -134,14 +148,20 @@ enum Answer {
     Late,
 }
 
-/// One hello: the contact's name and its answer.
-async fn greet(caller: Arc<dyn Caller>, contact: Contact, hello: Arc<Hello>) -> (String, Answer) {
-    let answer = match timeout(PATIENCE, caller.hello(&contact.url, &hello)).await {
+/// One hello: the contact's name, its answer, and when it was said.
+async fn greet(
+    caller: Arc<dyn Caller>,
+    contact: Contact,
+    hello: Arc<Hello>,
+    patience: Duration,
+) -> (String, Answer, Instant) {
+    let said = Instant::now();
+    let answer = match timeout(patience, caller.hello(&contact.url, &hello)).await {
         Ok(Ok(welcome)) => Answer::Welcome(welcome),
         Ok(Err(error)) => Answer::Refused(error),
         Err(_) => Answer::Late,
     };
-    (contact.name, answer)
+    (contact.name, answer, said)
 }
 
 /// How one contact is being asked.

@@ -5,9 +5,10 @@ mod node;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Found;
+use super::{Found, lease};
 use crate::peer::{Contact, Hello, Welcome};
 use crate::ring::{Member, State};
+pub(super) use node::GONE_AFTER;
 use node::{Greeting, Listing, Node};
 
 /// The most nodes that are remembered, whoever names them: a bound, far beyond any cache.
@@ -52,7 +53,7 @@ impl Roll {
     /// The whole set, as discovery has it now. A name that stands in it twice is taken as its last line has it, but one that
     /// terminates gives way to one that does not.
     pub(super) fn discovered(&mut self, found: Vec<Found>, now: Duration) {
-        self.discovered = true;
+        let first = !std::mem::replace(&mut self.discovered, true);
         self.changed = true;
         let mut newest: BTreeMap<String, Found> = BTreeMap::new();
         for line in found {
@@ -71,11 +72,11 @@ impl Roll {
             }
         }
         for found in newest.into_values() {
-            self.list(found, now);
+            self.list(found, now, first);
         }
     }
 
-    fn list(&mut self, found: Found, now: Duration) {
+    fn list(&mut self, found: Found, now: Duration, first: bool) {
         let Some(node) = self.node(&found.name, &found.url, now, true) else {
             return;
         };
@@ -86,53 +87,92 @@ impl Roll {
         });
         // An old address that discovery merely repeats does not undo what a new incarnation said of itself.
         let moved = before.as_ref().is_none_or(|old| old.url != found.url) && node.url != found.url;
-        let revived = before.is_some_and(|old| old.terminating) && !found.terminating;
-        if moved {
-            node.url = found.url;
+        let revived = before.as_ref().is_some_and(|old| old.terminating) && !found.terminating;
+        let found_now = before.is_none();
+        let outlived = moved.then(|| node.outlived(&found.name, now)).flatten();
+        if !first && found_now || moved && node.is_over() {
+            node.comes_up(now);
         }
         if moved || revived {
             node.start_over();
         }
+        if moved {
+            node.url = found.url;
+        }
         node.joined |= found.serving;
         node.zone = found.zone;
+        self.go_on_telling(outlived, now);
     }
 
     /// A node said hello to this one. A sidecar is answered and not noted: it believes nothing that would have to be taken back.
-    pub(super) fn heard(&mut self, hello: &Hello, now: Duration) {
-        if hello.sidecar || hello.name == self.me.name {
-            return;
+    /// Neither is a second process of a name while the first one lives; then this gives the address of the first.
+    pub(super) fn heard(&mut self, hello: &Hello, now: Duration) -> Option<String> {
+        if hello.sidecar {
+            return None;
         }
-        let Some(node) = self.node(&hello.name, &hello.url, now, false) else {
-            return;
-        };
-        let Some(another) = node.incarnation(hello.boot) else {
-            return;
+        if hello.name == self.me.name {
+            return (hello.boot != self.boot).then(|| self.me.url.clone());
+        }
+        let node = self.node(&hello.name, &hello.url, now, false)?;
+        let moves = node.is_another(hello.boot) && node.url != hello.url;
+        if moves && node.lives() {
+            return Some(node.url.clone());
+        }
+        let before = moves.then(|| node.outlived(&hello.name, now)).flatten();
+        let Some(another) = node.incarnation(hello.boot, now) else {
+            return Some(node.url.clone());
         };
         if another || node.listing.is_none() {
             node.url.clone_from(&hello.url);
+        }
+        if another || node.refuses {
+            node.comes_up(now);
         }
         let leaves = hello.leaving && !node.leaving;
         node.leaving |= hello.leaving;
         node.hear(now);
         self.changed |= another || leaves;
+        self.go_on_telling(before, now);
         self.learn(&hello.members, now);
+        None
     }
 
-    /// A node answered this one's hello.
-    pub(super) fn answered(&mut self, name: &str, welcome: &Welcome, now: Duration) {
+    /// A process whose name another one has taken over, without a farewell, may still run where it listened: it is told of
+    /// invalidations, and stands in the way of them, until it is gone like any other.
+    fn go_on_telling(&mut self, before: Option<(String, Node)>, now: Duration) {
+        if let Some((name, node)) = before
+            && self.node(&name, &node.url, now, false).is_some()
+        {
+            self.nodes.insert(name, node);
+        }
+    }
+
+    /// A node answered the hello that this one said at `said`.
+    pub(super) fn answered(
+        &mut self,
+        name: &str,
+        welcome: &Welcome,
+        said: Duration,
+        now: Duration,
+    ) {
         if welcome.name != name {
             // Somebody else listens there by now.
-            return self.unanswered(name, now);
+            return self.unanswered(name, false, now);
         }
         let Some(node) = self.nodes.get_mut(name) else {
             return;
         };
-        let Some(another) = node.incarnation(welcome.boot) else {
+        let Some(another) = node.incarnation(welcome.boot, now) else {
             return;
         };
         node.hear(now);
         node.last_answer = now;
         node.greeting = Greeting::Answered;
+        node.taken.clone_from(&welcome.taken);
+        if welcome.taken.is_none() {
+            node.exchanged = node.exchanged.max(Some(said));
+        }
+        node.refuses = false;
         let back = node.silent_since.take().is_some();
         self.changed |= another || back;
         self.learn(&welcome.members, now);
@@ -151,14 +191,36 @@ impl Roll {
         Some(now.saturating_sub(node.last_answer))
     }
 
-    /// A hello to a node went unanswered.
-    pub(super) fn unanswered(&mut self, name: &str, now: Duration) {
+    /// A hello to a node went unanswered; `refused`: nothing listens there.
+    pub(super) fn unanswered(&mut self, name: &str, refused: bool, now: Duration) {
         self.suspect(name, now);
-        if let Some(node) = self.nodes.get_mut(name)
-            && node.greeting == Greeting::Unsaid
-        {
-            node.greeting = Greeting::Failed;
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.taken = None;
+            // Whatever comes to listen there later is another process, and says hello.
+            node.refuses |= refused;
+            if node.greeting == Greeting::Unsaid {
+                node.greeting = Greeting::Failed;
+            }
         }
+    }
+
+    /// Where another process listens that goes by this node's name, as a node says that answers.
+    pub(super) fn rival(&self) -> Option<&String> {
+        self.nodes.values().find_map(|node| node.taken.as_ref())
+    }
+
+    /// Until when this node may believe what it knows: not before discovery has spoken.
+    pub(super) fn lease(&self, now: Duration) -> Duration {
+        if !self.discovered || self.rival().is_some() {
+            return Duration::ZERO;
+        }
+        let others = self.nodes.values().filter(|node| node.has_a_say(now));
+        lease::until(others.map(|node| node.exchanged).collect())
+    }
+
+    /// Somebody is gone without a farewell.
+    pub(super) fn is_deserted(&self) -> bool {
+        self.nodes.values().any(|node| !node.leaving)
     }
 
     /// A request found a node refusing or silent.
@@ -212,11 +274,14 @@ impl Roll {
         self.nodes.get(name).map(|node| &*node.url)
     }
 
-    /// Whether a contact has been silent for so long that it is asked less often.
-    pub(super) fn long_silent(&self, name: &str, now: Duration) -> bool {
-        self.nodes
-            .get(name)
-            .is_some_and(|node| node.long_silent(now))
+    /// The contacts, each with whether it has been silent for so long that it is asked less often.
+    pub(super) fn to_greet(&self, now: Duration) -> Vec<(Contact, bool)> {
+        let greet = |contact: Contact| {
+            let node = self.nodes.get(&contact.name);
+            let long_silent = node.is_some_and(|node| node.long_silent(now));
+            (contact, long_silent)
+        };
+        self.contacts().into_iter().map(greet).collect()
     }
 
     /// Those whom this node can vouch for, itself included if it is a member: named by discovery, or met. What others merely
@@ -285,6 +350,7 @@ impl Roll {
             boot: self.boot,
             members: self.vouched(),
             owing: Vec::new(),
+            taken: None,
         }
     }
 

@@ -58,6 +58,9 @@ pub struct Welcome {
     /// Who owes what, for one that is joining.
     #[serde(default)]
     pub owing: Vec<Owing>,
+    /// Another process goes by the name of the one that said hello, and lives: where it listens.
+    #[serde(default)]
+    pub taken: Option<String>,
 }
 
 /// "Forget this": one round of an invalidation.

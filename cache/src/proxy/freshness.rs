@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::open::Opened;
 use super::{Error, Freshness, Hop, Proxy};
 use crate::members::random;
-use crate::object::{Head, ObjectId, Source};
+use crate::object::{Head, ObjectId, Scope, Source};
 use crate::origin;
 use crate::store::{Absent, Known, Record, Ticket};
 
@@ -16,10 +16,23 @@ use crate::store::{Absent, Known, Record, Ticket};
 const OUTAGE_MEMORY: Duration = Duration::from_secs(1);
 
 impl Proxy {
-    /// This node is told of invalidations, so what it knows holds until it expires. Nobody tells a sidecar: it believes nothing
-    /// beyond the requests that its question was asked for, and its records only say of which version blocks may be here.
-    pub(super) fn believes(&self) -> bool {
-        !self.0.members.is_sidecar()
+    /// This node is told of invalidations, so what it knows holds until it expires. Nobody tells a sidecar, nor a node whose
+    /// lease has run out: it believes nothing beyond the requests that its question was asked for, and its records only say of
+    /// which version blocks may be here.
+    pub(super) fn believes(&self, now: Instant) -> bool {
+        !self.0.members.is_sidecar() && self.0.members.holds_lease(now)
+    }
+
+    /// What was believed is forgotten before anything is believed once more after a lapse. Blocks stay: their version is in
+    /// their name.
+    pub(super) fn forget_on_lapse(&self) {
+        let own = Arc::downgrade(&self.0);
+        self.0.members.on_lapse(move || {
+            if let Some(inner) = own.upgrade() {
+                inner.store.forget_heads();
+                inner.opens.detach(&Scope::All);
+            }
+        });
     }
 
     /// True when the record answers this question, asked `now`.
@@ -30,7 +43,7 @@ impl Proxy {
         hop: Hop,
         now: Instant,
     ) -> bool {
-        if !self.believes() || record.copied && hop == Hop::Last {
+        if !self.believes(now) || record.copied && hop == Hop::Last {
             return false;
         }
         let fresh = record.fresh_until.is_none_or(|until| now < until);
@@ -163,7 +176,7 @@ impl Proxy {
     }
 
     pub(super) fn may_be_stale(&self, old: Option<&Record>) -> bool {
-        self.believes()
+        self.believes(Instant::now())
             && old.is_some_and(|record| {
                 let until = record
                     .fresh_until

@@ -1,6 +1,7 @@
 //! One question at a time per object, shared by all whom its answer is recent enough for.
 //!
-//! At a node that is any that is out: an invalidation detaches it. No invalidation reaches a sidecar, so there a question is
+//! At a node that is any that is out: an invalidation detaches it. No invalidation reaches a sidecar, and one may have passed by
+//! a node without a lease, so there a question is
 //! joined until it goes out and not after. Who comes later gathers behind it and shares the next one: a herd costs two
 //! questions, and the second brings no bytes, since the version is known by then and its first bytes are on their way.
 
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, Shared};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::open::Opened;
 use super::{Error, Freshness, Proxy};
@@ -83,13 +84,14 @@ impl Opens {
 impl Proxy {
     /// The answer to a question that others may ask too. Boxed: an answer may lead to another question.
     pub(super) fn join(&self, question: Question, first: Option<Range<u64>>) -> Open {
+        let believes = self.believes(Instant::now());
         let (open, mine) = {
             let mut running = self.0.opens.running();
             let before = running
                 .get(&question)
                 .filter(|before| !before.is_answered());
             let joined = before
-                .filter(|before| self.believes() || !before.is_out.load(Ordering::Relaxed))
+                .filter(|before| believes || !before.is_out.load(Ordering::Relaxed))
                 .map(|before| before.open.clone());
             if let Some(open) = joined {
                 (open, false)

@@ -59,6 +59,8 @@ pub(super) struct Plan {
     pub(super) lost: u8,
     /// Nodes that die.
     pub(super) deaths: u8,
+    /// Leases that run out.
+    pub(super) lapses: u8,
     /// The last node starts in the middle.
     pub(super) joins: bool,
     /// The first one is a sidecar: it asks for each read anew, stores no head, and nobody knows it. It knows one of the others.
@@ -83,6 +85,10 @@ pub(super) enum Mutant {
     AsksWhoOwes,
     TellsOfNoOtherDebt,
     JoinerHearsOfNoDebt,
+    GivenUpBeforeTheLapse,
+    BelievesWithoutALease,
+    KeepsItsHeads,
+    DropsItsHeadsAlone,
 }
 
 impl Plan {
@@ -127,6 +133,9 @@ pub(super) enum Event {
     Serves,
     Pays { call: usize, to: usize, by: usize },
     Dies { at: usize },
+    Lapses { at: usize },
+    GivesUp { by: usize, at: usize },
+    IsBack { at: usize, to: usize },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -146,6 +155,8 @@ struct Node {
     greeted: u8,
     /// Bits of the nodes that owe it each invalidation, as it remembers.
     owing: [u8; CALLS],
+    /// Its lease has run out: it believes nothing that it knows.
+    lapsed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -211,6 +222,7 @@ pub(super) struct World {
     floor: u8,
     lost: u8,
     deaths: u8,
+    lapses: u8,
     nodes: [Node; NODES],
     flights: [Option<Flight>; MAX_FLIGHTS],
     calls: [Call; CALLS],
@@ -245,12 +257,14 @@ impl World {
             knows: knows(at),
             greeted: 0,
             owing: [0; CALLS],
+            lapsed: false,
         };
         Self {
             s3: 0,
             floor: 0,
             lost: 0,
             deaths: 0,
+            lapses: 0,
             nodes: [node(0), node(1), node(2)],
             flights: [None; MAX_FLIGHTS],
             calls: [0, 1].map(|call| {
@@ -269,7 +283,7 @@ impl World {
         let hit = self
             .nodes
             .iter()
-            .filter(|node| node.serving)
+            .filter(|node| node.serving && !node.lapsed)
             .filter_map(|node| node.head)
             .any(|head| head.version < self.floor);
         let joined = self
@@ -301,6 +315,7 @@ impl World {
         self.invalidations(plan, &mut add);
         self.debts(plan, &mut add);
         self.dying(plan, &mut add);
+        self.lapsing(plan, &mut add);
         if plan.joins {
             self.joining(plan, &mut add);
         }
@@ -312,6 +327,8 @@ impl World {
                 let mut world = self.clone();
                 world.nodes[at].head = None;
                 add(Event::Evicts { at }, world);
+            }
+            if self.nodes[at].head.is_some() && !self.nodes[at].lapsed {
                 continue;
             }
             if !self.nodes[at].serving {
@@ -439,6 +456,65 @@ impl World {
         }
     }
 
+    /// A lease runs out; who holds none may be given up, one by one; it is back when one of the others has answered it, which is
+    /// as many as more than half of three need.
+    fn lapsing(&self, plan: Plan, add: &mut impl FnMut(Event, World)) {
+        for at in (0..NODES).filter(|at| self.runs(*at) && self.nodes[*at].serving) {
+            let lapsed = self.nodes[at].lapsed;
+            if !lapsed && self.lapses < plan.lapses {
+                let mut world = self.clone();
+                world.lapses += 1;
+                world.nodes[at].lapsed = plan.mutant != Some(Mutant::BelievesWithoutALease);
+                world.close(at);
+                add(Event::Lapses { at }, world);
+            }
+            for other in nodes_of(self.alive() & !bit(at)) {
+                let early = plan.mutant == Some(Mutant::GivenUpBeforeTheLapse)
+                    || plan.mutant == Some(Mutant::BelievesWithoutALease) && self.lapses > 0;
+                if (lapsed || early) && self.nodes[other].knows & bit(at) != 0 {
+                    let mut world = self.clone();
+                    world.give_up(plan, other, at);
+                    add(Event::GivesUp { by: other, at }, world);
+                }
+                if lapsed {
+                    let mut world = self.clone();
+                    world.nodes[other].knows |= bit(at);
+                    world.nodes[at].lapsed = false;
+                    if plan.mutant == Some(Mutant::DropsItsHeadsAlone) {
+                        world.nodes[at].head = None;
+                    } else if plan.mutant != Some(Mutant::KeepsItsHeads) {
+                        world.forget(plan, at);
+                    }
+                    add(Event::IsBack { at, to: other }, world);
+                }
+            }
+        }
+    }
+
+    fn give_up(&mut self, plan: Plan, by: usize, at: usize) {
+        let node = &mut self.nodes[by];
+        node.knows &= !bit(at);
+        for bits in &mut node.owing {
+            *bits &= !bit(at);
+        }
+        for call in 0..CALLS {
+            if let Call::Running { told, .. } = self.calls[call]
+                && self.coordinators[call] == by
+                && told & bit(at) != 0
+            {
+                self.hear(plan, call, at, false);
+                self.lost -= 1;
+            }
+        }
+    }
+
+    /// Who comes later joins no read of this node that is under way.
+    fn close(&mut self, at: usize) {
+        for flight in self.flights.iter_mut().flatten() {
+            flight.open &= flight.at != at;
+        }
+    }
+
     /// What it knows goes with it; what others ask of it fails.
     fn die(&mut self, plan: Plan, at: usize) {
         for call in 0..CALLS {
@@ -536,7 +612,7 @@ impl World {
         self.flights[read] = Some(Flight {
             at,
             ticket: self.nodes[at].generations.begin(KEY),
-            open: plan.joins_reads(at),
+            open: plan.joins_reads(at) && !self.nodes[at].lapsed,
             floor: self.floor,
             stage,
         });
@@ -548,6 +624,7 @@ impl World {
         let passes_on = plan.mutant == Some(Mutant::PassesOnCopies);
         if let Some(head) = self.nodes[home].head
             && (!head.copied || passes_on)
+            && !self.nodes[home].lapsed
         {
             return Some(Stage::Answered(head.version));
         }
@@ -580,9 +657,7 @@ impl World {
         if plan.mutant == Some(Mutant::NoDetach) {
             return;
         }
-        for flight in self.flights.iter_mut().flatten() {
-            flight.open &= flight.at != at;
-        }
+        self.close(at);
     }
 
     /// The order of a round names those that have not answered before.
@@ -743,7 +818,7 @@ impl World {
         }
         self.renumber();
         if !plan.joins && !plan.sidecar {
-            self.name_anew(plan.lost > 0);
+            self.name_anew(plan.lost > 0 || plan.lapses > 0);
         }
         self.line_up();
     }
@@ -882,7 +957,7 @@ impl Node {
         let head = self.head.map_or(0, |head| {
             1 + u64::from(head.version) * 2 + u64::from(head.copied)
         });
-        head << 1 | u64::from(self.serving)
+        head << 2 | u64::from(self.lapsed) << 1 | u64::from(self.serving)
     }
 }
 
@@ -909,7 +984,7 @@ impl Hash for World {
         let mut words = [0_u64; 3];
         words[0] = u64::from(self.s3) << 4 | u64::from(self.floor) << 2 | u64::from(self.lost);
         for node in &self.nodes {
-            words[0] = words[0] << 16 | node.looks();
+            words[0] = words[0] << 17 | node.looks();
         }
         for (at, flight) in self.flights.iter().enumerate() {
             let bits = flight.map_or(0, |flight| {

@@ -1,10 +1,12 @@
 use std::collections::HashSet;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::members::Found;
+use crate::members::lease::LEASE;
 use crate::ring::State;
 
 /// A network of the mind: who hangs does not answer, who is gone refuses, and how many calls each one got.
@@ -12,6 +14,7 @@ use crate::ring::State;
 struct Network {
     dead: Mutex<HashSet<String>>,
     gone: Mutex<HashSet<String>>,
+    refuses: Mutex<HashSet<String>>,
     calls: Mutex<HashMap<String, u32>>,
     last: Mutex<Option<Hello>>,
 }
@@ -46,6 +49,11 @@ impl Caller for Network {
                     after: Duration::ZERO,
                 });
             }
+            if self.refuses.lock().unwrap().contains(&name) {
+                let source = io::Error::from(io::ErrorKind::ConnectionRefused).into();
+                let url = url.to_owned();
+                return Err(Error::Unreachable { url, source });
+            }
             if self.dead.lock().unwrap().contains(&name) {
                 std::future::pending::<()>().await;
             }
@@ -54,6 +62,7 @@ impl Caller for Network {
                 boot: 1,
                 members: vec![],
                 owing: vec![],
+                taken: None,
             })
         })
     }
@@ -218,4 +227,54 @@ async fn the_heartbeat_ends_when_told_to() {
     let (_members, _network, task, stop) = start(&["a"]);
     stop.cancel();
     task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_nobody_answers_believes_nothing_after_its_lease_and_forgets_before_it_does() {
+    let (members, network, ..) = start(&["a", "b"]);
+    let forgotten = Arc::new(AtomicU32::new(0));
+    let count = forgotten.clone();
+    members.on_lapse(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    assert!(!members.holds_lease(Instant::now()), "nobody has answered");
+    assert!(members.wait_hello(Instant::now() + PATIENCE).await);
+    assert!(members.holds_lease(Instant::now()));
+    assert_eq!(forgotten.swap(0, Ordering::SeqCst), 1);
+    network.kill("a");
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert!(members.holds_lease(Instant::now()), "two of three answer");
+    network.kill("b");
+    let alone = Instant::now();
+    while members.holds_lease(Instant::now()) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let held = alone.elapsed();
+    assert!(
+        held + 2 * PERIOD > LEASE && held <= LEASE + Duration::from_millis(10),
+        "{held:?}"
+    );
+    assert_eq!(forgotten.load(Ordering::SeqCst), 0);
+    network.revive("a");
+    becomes(&members, "a", State::Serving).await;
+    assert!(members.holds_lease(Instant::now()));
+    assert_eq!(forgotten.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_process_stood_still_holds_no_lease_when_it_goes_on() {
+    let (members, ..) = start(&["a"]);
+    assert!(members.wait_hello(Instant::now() + PATIENCE).await);
+    assert!(members.holds_lease(Instant::now()));
+    let stopped_for = LEASE + Duration::from_millis(1);
+    assert!(!members.holds_lease(Instant::now() + stopped_for));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_no_process_listens_nobody_has_to_answer() {
+    let (members, network, ..) = start(&["a"]);
+    network.refuses.lock().unwrap().insert("a".to_owned());
+    assert!(members.wait_hello(Instant::now() + PATIENCE).await);
+    tokio::time::sleep(2 * LEASE).await;
+    assert!(members.holds_lease(Instant::now()));
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use crate::members::lease::LEASE;
 use crate::ring::State;
 
 /// A node that discovery no longer names is told of invalidations until it has been silent for so long.
-pub(super) const GONE_AFTER: Duration = Duration::from_secs(10);
+pub(in crate::members) const GONE_AFTER: Duration = Duration::from_secs(10);
 
 /// What came of the hellos that this node said to another's present incarnation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,10 @@ pub(super) struct Listing {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that do not follow from each other"
+)]
 pub(super) struct Node {
     pub(super) url: String,
     pub(super) zone: Option<String>,
@@ -41,6 +46,14 @@ pub(super) struct Node {
     /// It answered this node: its own hellos prove only that it can be heard.
     pub(super) last_answer: Duration,
     pub(super) greeting: Greeting,
+    /// When this node said the last hello that its present incarnation answered.
+    pub(super) exchanged: Option<Duration>,
+    /// Nothing listens at its address: no such process runs.
+    pub(super) refuses: bool,
+    /// It says that another process goes by this node's name, which listens there.
+    pub(super) taken: Option<String>,
+    /// Discovery has just found it: until then it need not have answered.
+    new_until: Duration,
 }
 
 impl Node {
@@ -58,7 +71,30 @@ impl Node {
             last_heard: now,
             last_answer: now,
             greeting: Greeting::Unsaid,
+            exchanged: None,
+            refuses: false,
+            taken: None,
+            new_until: Duration::ZERO,
         }
+    }
+
+    /// Another process comes up: what the one before answered counts no more, and this one has some time.
+    pub(super) fn comes_up(&mut self, now: Duration) {
+        self.exchanged = None;
+        self.refuses = false;
+        self.new_until = now + LEASE;
+    }
+
+    /// The process that was known runs no more, or said that it leaves.
+    pub(super) fn is_over(&self) -> bool {
+        self.refuses || self.leaving
+    }
+
+    /// It takes part in the ring, and may live: whoever holds a lease asks it.
+    pub(super) fn has_a_say(&self, now: Duration) -> bool {
+        let listed = self.listing.as_ref().is_some_and(|now| !now.terminating);
+        let known = self.exchanged.is_some() || now >= self.new_until;
+        listed && known && !self.leaving && !self.refuses
     }
 
     pub(super) fn state(&self, listing: &Listing) -> State {
@@ -78,14 +114,40 @@ impl Node {
         self.joined = self.listing.as_ref().is_some_and(|now| now.serving);
         self.leaving = false;
         self.greeting = Greeting::Unsaid;
+        self.taken = None;
     }
 
-    /// Notes the incarnation. `None`: the message comes from the one before. `Some(true)`: it is a new one.
-    pub(super) fn incarnation(&mut self, boot: u64) -> Option<bool> {
+    /// This is another process than the one that is known by this name.
+    pub(super) fn is_another(&self, boot: u64) -> bool {
+        self.boot.is_some_and(|known| known != boot)
+    }
+
+    /// It answers, and does not leave: no other process may take its name.
+    pub(super) fn lives(&self) -> bool {
+        let terminating = self.listing.as_ref().is_some_and(|now| now.terminating);
+        self.silent_since.is_none() && !self.leaving && !terminating
+    }
+
+    /// The process that was known by this name, under one that says where it listened; `None` if it does not run any more, or
+    /// has said farewell.
+    pub(super) fn outlived(&self, name: &str, now: Duration) -> Option<(String, Self)> {
+        if !self.met || self.is_over() || self.long_silent(now) {
+            return None;
+        }
+        let mut before = Self::new(self.url.clone(), now);
+        before.last_heard = self.last_heard;
+        before.silent_since = Some(self.silent_since.unwrap_or(now));
+        before.greeting = Greeting::Failed;
+        Some((format!("{name} as it was at {}", self.url), before))
+    }
+
+    /// Notes the incarnation. `None`: the message comes from the one before, and this one may still run. `Some(true)`: it is a
+    /// new one.
+    pub(super) fn incarnation(&mut self, boot: u64, now: Duration) -> Option<bool> {
         if self.boot == Some(boot) {
             return Some(false);
         }
-        if self.former == Some(boot) {
+        if self.former == Some(boot) && !self.refuses && !self.long_silent(now) {
             return None;
         }
         self.former = self.boot.replace(boot);

@@ -44,6 +44,7 @@ fn welcome(name: &str, boot: u64) -> Welcome {
         boot,
         members: vec![],
         owing: vec![],
+        taken: None,
     }
 }
 
@@ -107,11 +108,11 @@ fn a_terminating_member_leaves_and_so_does_one_that_says_so() {
 fn a_silent_member_keeps_its_place_and_is_back_on_the_first_answer() {
     let mut roll = roll();
     roll.discovered(vec![found("a", true)], NOW);
-    roll.unanswered("a", NOW);
+    roll.unanswered("a", false, NOW);
     assert_eq!(state(&roll, "a"), Some(State::Silent));
     roll.heard(&hello("a", 1), NOW);
     assert_eq!(state(&roll, "a"), Some(State::Silent));
-    roll.answered("a", &welcome("a", 1), NOW);
+    roll.answered("a", &welcome("a", 1), NOW, NOW);
     assert_eq!(state(&roll, "a"), Some(State::Serving));
     roll.suspect("a", NOW);
     assert_eq!(state(&roll, "a"), Some(State::Silent));
@@ -121,7 +122,7 @@ fn a_silent_member_keeps_its_place_and_is_back_on_the_first_answer() {
 fn an_answer_under_another_name_is_no_answer() {
     let mut roll = roll();
     roll.discovered(vec![found("a", true)], NOW);
-    roll.answered("a", &welcome("b", 1), NOW);
+    roll.answered("a", &welcome("b", 1), NOW, NOW);
     assert_eq!(state(&roll, "a"), Some(State::Silent));
 }
 
@@ -129,14 +130,14 @@ fn an_answer_under_another_name_is_no_answer() {
 fn a_node_that_is_gone_is_told_until_it_has_been_silent_for_ten_seconds() {
     let mut roll = roll();
     roll.discovered(vec![found("a", true)], NOW);
-    roll.answered("a", &welcome("a", 1), NOW);
+    roll.answered("a", &welcome("a", 1), NOW, NOW);
     roll.discovered(vec![], NOW);
     assert_eq!(state(&roll, "a"), None);
     let later = NOW + GONE_AFTER * 3;
-    roll.answered("a", &welcome("a", 1), later);
+    roll.answered("a", &welcome("a", 1), later, later);
     roll.forget_gone(later + GONE_AFTER);
     assert!(knows(&roll, "a"), "it answered all the time");
-    roll.unanswered("a", later);
+    roll.unanswered("a", false, later);
     roll.heard(&hello("a", 1), later + GONE_AFTER / 2);
     roll.forget_gone(later + GONE_AFTER);
     assert!(
@@ -151,7 +152,7 @@ fn a_node_that_is_gone_is_told_until_it_has_been_silent_for_ten_seconds() {
 fn a_silent_node_that_discovery_names_is_told_for_ever() {
     let mut roll = roll();
     roll.discovered(vec![found("a", true)], NOW);
-    roll.unanswered("a", NOW);
+    roll.unanswered("a", false, NOW);
     roll.forget_gone(NOW + GONE_AFTER * 100);
     assert!(knows(&roll, "a"));
 }
@@ -184,9 +185,9 @@ fn a_new_incarnation_replaces_the_old_one_whose_late_words_count_for_nothing() {
 fn a_new_incarnation_has_to_be_ready_before_it_joins() {
     let mut roll = roll();
     roll.discovered(vec![found("a", true)], NOW);
-    roll.answered("a", &welcome("a", 1), NOW);
+    roll.answered("a", &welcome("a", 1), NOW, NOW);
     roll.discovered(vec![found("a", false)], NOW);
-    roll.answered("a", &welcome("a", 2), NOW);
+    roll.answered("a", &welcome("a", 2), NOW, NOW);
     assert_eq!(state(&roll, "a"), Some(State::Joining));
 }
 
@@ -210,6 +211,7 @@ fn a_new_address_from_discovery_wins_but_a_repeated_old_one_does_not() {
         "http://2",
         "same incarnation, other address"
     );
+    roll.suspect("a", NOW);
     roll.heard(&third(2), NOW);
     roll.discovered(vec![at("http://2")], NOW);
     assert_eq!(roll.contacts()[0].url, "http://3");
@@ -240,14 +242,14 @@ fn hello_has_been_said_when_each_contact_answered_or_was_found_silent() {
         "nothing is known before discovery has spoken"
     );
     roll.discovered(vec![found("a", true), found("b", true)], NOW);
-    roll.answered("a", &welcome("a", 1), NOW);
+    roll.answered("a", &welcome("a", 1), NOW, NOW);
     roll.suspect("b", NOW);
     assert!(!roll.said_hello(), "a suspicion is not an attempt");
-    roll.unanswered("b", NOW);
+    roll.unanswered("b", false, NOW);
     assert!(roll.said_hello());
     roll.learn(&[contact("c")], NOW);
     assert!(!roll.said_hello(), "one more has been named");
-    roll.answered("c", &welcome("c", 1), NOW);
+    roll.answered("c", &welcome("c", 1), NOW, NOW);
     assert!(roll.said_hello());
     roll.heard(&hello("a", 2), NOW);
     assert!(
@@ -261,14 +263,14 @@ fn two_nodes_do_not_remind_each_other_of_a_dead_third() {
     let mut rolls = [roll(), Roll::new(contact("b"), None, 2)];
     for roll in &mut rolls {
         roll.heard(&hello("dead", 1), NOW);
-        roll.unanswered("dead", NOW);
+        roll.unanswered("dead", false, NOW);
     }
     for second in 0..40 {
         let now = NOW + Duration::from_secs(second);
         for (left, right) in [(0, 1), (1, 0)] {
             let names = rolls[left].vouched();
             rolls[right].learn(&names, now);
-            rolls[right].unanswered("dead", now);
+            rolls[right].unanswered("dead", false, now);
             rolls[right].forget_gone(now);
         }
     }
@@ -327,9 +329,11 @@ proptest! {
                     served.extend(lines.iter().filter(|line| line.serving).map(|line| line.name.clone()));
                     roll.discovered(lines, now);
                 }
-                Word::Heard(n, boot, leaving) => roll.heard(&Hello { leaving, ..hello(&name(n), boot) }, now),
-                Word::Answered(n, boot) => roll.answered(&name(n), &welcome(&name(n), boot), now),
-                Word::Unanswered(n) => roll.unanswered(&name(n), now),
+                Word::Heard(n, boot, leaving) => {
+                    roll.heard(&Hello { leaving, ..hello(&name(n), boot) }, now);
+                }
+                Word::Answered(n, boot) => roll.answered(&name(n), &welcome(&name(n), boot), now, now),
+                Word::Unanswered(n) => roll.unanswered(&name(n), false, now),
                 Word::Suspect(n) => {
                     roll.suspect(&name(n), now);
                     prop_assert_ne!(state(&roll, &name(n)), Some(State::Serving));
@@ -385,8 +389,8 @@ fn a_sidecar_follows_the_ring_and_is_not_in_it() {
     assert!(roll.said_hello(), "there is nobody to greet");
     roll.discovered(vec![found("a", true), found("b", true)], NOW);
     assert!(roll.knows_the_ring() && !roll.said_hello());
-    roll.answered("a", &welcome("a", 1), NOW);
-    roll.unanswered("b", NOW);
+    roll.answered("a", &welcome("a", 1), NOW, NOW);
+    roll.unanswered("b", false, NOW);
     roll.set_ready();
     assert!(roll.said_hello());
     let states: Vec<_> = ["a", "b", "sidecar@web"]
@@ -404,4 +408,135 @@ fn a_node_alone_knows_its_ring_once_discovery_has_spoken() {
     assert!(!roll.knows_the_ring());
     roll.discovered(vec![], NOW);
     assert!(roll.knows_the_ring());
+}
+
+fn contact_at(name: &str, url: &str) -> Contact {
+    Contact {
+        url: url.to_owned(),
+        ..contact(name)
+    }
+}
+
+fn elsewhere(name: &str, boot: u64) -> Hello {
+    Hello {
+        url: "http://elsewhere".to_owned(),
+        ..hello(name, boot)
+    }
+}
+
+#[test]
+fn a_second_process_of_a_name_is_not_noted_while_the_first_one_lives() {
+    let mut roll = roll();
+    roll.discovered(vec![found("a", true)], NOW);
+    roll.answered("a", &welcome("a", 1), NOW, NOW);
+    let taken = roll.heard(&elsewhere("a", 2), NOW);
+    assert_eq!(taken.as_deref(), Some("http://a"));
+    assert_eq!(roll.contacts(), [contact_at("a", "http://a")]);
+    assert_eq!(roll.heard(&hello("a", 1), NOW), None);
+    let own = roll.heard(&elsewhere("me", 7), NOW);
+    assert_eq!(own.as_deref(), Some("http://me"));
+}
+
+#[test]
+fn a_process_that_starts_again_where_it_was_is_not_hindered() {
+    let mut roll = roll();
+    roll.discovered(vec![found("a", true)], NOW);
+    roll.answered("a", &welcome("a", 1), NOW, NOW);
+    assert_eq!(roll.heard(&hello("a", 2), NOW), None);
+    assert_eq!(roll.contacts(), [contact_at("a", "http://a")]);
+}
+
+#[test]
+fn a_process_that_starts_again_elsewhere_is_not_hindered_once_the_old_one_is_gone() {
+    for way in ["leaves", "refuses", "terminates"] {
+        let mut roll = roll();
+        roll.discovered(vec![found("a", true)], NOW);
+        roll.answered("a", &welcome("a", 1), NOW, NOW);
+        let mut last = hello("a", 1);
+        last.leaving = true;
+        let gone = Found {
+            terminating: true,
+            ..found("a", false)
+        };
+        match way {
+            "leaves" => assert_eq!(roll.heard(&last, NOW), None),
+            "refuses" => roll.unanswered("a", true, NOW),
+            _ => roll.discovered(vec![gone], NOW),
+        }
+        assert_eq!(roll.heard(&elsewhere("a", 2), NOW), None, "{way}");
+        let told = roll.contacts();
+        assert_eq!(told[0], contact_at("a", "http://elsewhere"), "{way}");
+        // One that terminates has not said farewell: it may still read.
+        assert_eq!(told.len(), if way == "terminates" { 2 } else { 1 }, "{way}");
+    }
+}
+
+#[test]
+fn a_process_that_hangs_is_told_on_though_another_has_taken_its_name() {
+    let mut roll = roll();
+    roll.discovered(vec![found("a", true)], NOW);
+    roll.answered("a", &welcome("a", 1), NOW, NOW);
+    roll.unanswered("a", false, NOW);
+    assert_eq!(roll.heard(&elsewhere("a", 2), NOW), None);
+    let urls = |roll: &Roll| -> Vec<String> {
+        let contacts = roll.contacts().into_iter();
+        contacts.map(|contact| contact.url).collect()
+    };
+    assert_eq!(urls(&roll), ["http://elsewhere", "http://a"]);
+    let taken = roll.heard(&hello("a", 1), NOW);
+    assert_eq!(taken.as_deref(), Some("http://elsewhere"), "it wakes");
+    let later = NOW + GONE_AFTER;
+    roll.forget_gone(later);
+    assert_eq!(urls(&roll), ["http://elsewhere"]);
+    assert!(roll.said_hello() || roll.contacts().len() == 1);
+}
+
+#[test]
+fn a_node_whose_name_is_taken_believes_nothing() {
+    let mut roll = roll();
+    roll.discovered(vec![found("a", true), found("b", true)], NOW);
+    roll.answered("a", &welcome("a", 1), NOW, NOW);
+    assert!(roll.lease(NOW) > NOW);
+    let taken = Welcome {
+        taken: Some("http://elsewhere".to_owned()),
+        ..welcome("b", 1)
+    };
+    roll.answered("b", &taken, NOW, NOW);
+    assert_eq!(roll.rival().unwrap(), "http://elsewhere");
+    assert_eq!(roll.lease(NOW), Duration::ZERO);
+    roll.answered("b", &welcome("b", 1), NOW, NOW);
+    assert!(roll.rival().is_none() && roll.lease(NOW) > NOW);
+}
+
+#[test]
+fn who_refuses_leaves_or_has_just_been_found_need_not_answer_for_a_lease() {
+    let mut roll = roll();
+    let all = ["a", "b", "c", "d"].map(|name| found(name, true));
+    roll.discovered(all.to_vec(), NOW);
+    roll.answered("a", &welcome("a", 1), NOW, NOW);
+    assert_eq!(roll.lease(NOW), Duration::ZERO, "two of five");
+    roll.unanswered("b", true, NOW);
+    roll.unanswered("c", false, NOW);
+    assert_eq!(roll.lease(NOW), Duration::ZERO, "two of four");
+    let mut bye = hello("d", 1);
+    bye.leaving = true;
+    roll.heard(&bye, NOW);
+    assert_eq!(roll.lease(NOW), NOW + lease::LEASE, "two of three");
+    let mut more = all.to_vec();
+    more.extend(["e", "f"].map(|name| found(name, true)));
+    roll.discovered(more, NOW);
+    assert_eq!(roll.lease(NOW), NOW + lease::LEASE, "two are new");
+    let later = NOW + lease::LEASE;
+    assert_eq!(roll.lease(later), Duration::ZERO, "not any more");
+}
+
+#[test]
+fn one_that_starts_again_does_not_end_the_lease_of_the_other() {
+    let mut roll = roll();
+    roll.discovered(vec![found("a", true)], NOW);
+    roll.answered("a", &welcome("a", 1), NOW, NOW);
+    roll.unanswered("a", true, NOW);
+    assert_eq!(roll.lease(NOW), Duration::MAX, "no process is there");
+    roll.heard(&hello("a", 2), NOW);
+    assert!(roll.lease(NOW) > NOW, "it has just come up");
 }
