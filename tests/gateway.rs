@@ -9,6 +9,7 @@ mod rights;
 mod stock;
 mod suites;
 mod two_readings;
+mod writes;
 
 use crate::harness::sdk::client;
 

@@ -3,6 +3,7 @@
 
 mod access_log;
 mod admin;
+pub(crate) mod aftermath;
 pub(crate) mod answer;
 pub(crate) mod barrier;
 mod blob;
@@ -33,6 +34,7 @@ use tokio::sync::watch;
 
 pub(crate) use access_log::frame;
 pub use access_log::{Errors, Frame, Note, Op};
+pub use aftermath::Aftermath;
 pub use health::Ready;
 pub(crate) use hits::Hits;
 
@@ -75,8 +77,10 @@ pub struct Parts {
     pub proxy: Proxy,
     /// Writes and lists.
     pub origin: Origin,
-    /// The barrier after each write.
+    /// What clients invalidate.
     pub invalidator: Invalidator,
+    /// The barrier after each write.
+    pub aftermath: Aftermath,
     /// Who is known.
     pub members: Arc<Members>,
     /// What is counted.

@@ -16,6 +16,7 @@ mod copy;
 mod cors;
 mod deletion;
 mod digest;
+mod headers;
 mod operation;
 mod payload;
 mod presigned_v2;
@@ -23,6 +24,7 @@ mod read;
 mod send;
 mod signature;
 mod verdict;
+mod written;
 
 use std::sync::Arc;
 

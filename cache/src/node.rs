@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::{self, Access};
 use crate::api::peer::Peering;
-use crate::api::{self, Api, Hits, Parts, Ready};
+use crate::api::{self, Aftermath, Api, Hits, Parts, Ready};
 use crate::gateway;
 use crate::invalidate::Invalidator;
 use crate::members::heartbeat::{self, Caller};
@@ -159,6 +159,7 @@ impl Node {
             proxy: proxy.clone(),
             origin: origin.clone(),
             invalidator: invalidator.clone(),
+            aftermath: Aftermath::new(invalidator.clone()),
             members: members.clone(),
             metrics: metrics.clone(),
             access: access.clone(),

@@ -3,17 +3,22 @@
 //! What an answer says is checked here before anybody sees it: the range, the length, the version. The SDK's errors
 //! become [`Error`] here and nowhere else. Nothing is kept, decoded or decided: that is for the modules in front.
 
+mod attempts;
 mod blank;
 mod body;
 mod client;
 mod connector;
 mod credentials;
+mod envelope;
 mod error;
+mod expect;
 mod forward;
 mod head;
 mod list;
+mod outgoing;
 mod raw;
 mod read;
+mod socket;
 mod upload;
 mod write;
 
@@ -32,14 +37,16 @@ use tokio_util::task::TaskTracker;
 
 pub use body::Body;
 pub use error::Error;
-pub use forward::{Answer, Forward, Incoming, Payload};
+pub use forward::{Answer, Forward, Payload};
 pub use head::part_of;
 pub use list::{Buckets, Entry, Listed, Pages};
+pub use outgoing::Incoming;
 pub use read::Reply;
 pub use upload::Upload;
 pub use write::Headers;
 
 use crate::metrics::Metrics;
+use attempts::Attempts;
 use credentials::Files;
 
 /// Pairs of keys that one request is signed with, one after the other, while each is refused and replaced.
@@ -164,6 +171,24 @@ impl Origin {
         let code = result.as_ref().map_or_else(Error::code, |_| "ok");
         self.0.metrics.origin_answered(op, code, started.elapsed());
         result
+    }
+}
+
+impl Origin {
+    /// [`Origin::call`] for a write: an error tells whether S3 may have done it all the same.
+    async fn write<T, E, F>(
+        &self,
+        op: &'static str,
+        wait: Duration,
+        request: impl Fn(Attempts) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        let attempts = Attempts::default();
+        let answer = self.call(op, wait, || request(attempts.clone())).await;
+        answer.map_err(|error| attempts.judged(error))
     }
 }
 

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use super::error::Failure;
 use crate::invalidate::Report;
-use crate::origin;
 
 /// The reports of one request's writes, taken together.
 #[derive(Default)]
@@ -85,11 +84,6 @@ fn message<'a>(unanswered: impl Iterator<Item = &'a str>) -> String {
     )
 }
 
-/// True when the write may have happened although it failed: then the barrier is raised all the same.
-pub(crate) fn may_have_happened(error: &origin::Error) -> bool {
-    error.is_outage() || matches!(error, origin::Error::Broken(_))
-}
-
 /// Runs `write` to its end even when the client hangs up: what S3 has begun to take must be followed by its barrier.
 pub(crate) async fn to_the_end<T: Send + 'static>(
     write: impl Future<Output = T> + Send + 'static,
@@ -144,20 +138,5 @@ mod tests {
             barriers.json()["unanswered"],
             json!([{"name": "b", "error": "connection refused"}])
         );
-    }
-
-    #[test]
-    fn an_unknown_outcome_raises_the_barrier_and_a_refusal_does_not() {
-        assert!(may_have_happened(&origin::Error::Broken(
-            "half an answer".into()
-        )));
-        let refused = |status| origin::Error::Refused {
-            status,
-            code: "C".into(),
-            message: "m".into(),
-            said: None,
-        };
-        assert!(may_have_happened(&refused(500)));
-        assert!(!may_have_happened(&refused(400)));
     }
 }

@@ -9,13 +9,13 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::barrier::{Barriers, may_have_happened, to_the_end};
+use super::barrier::{Barriers, to_the_end};
 use super::error::Failure;
 use super::query::Query;
 use super::{Api, Note, permit};
 use crate::access::{Target, Verb};
 use crate::object::{ObjectId, Scope};
-use crate::origin::Pages;
+use crate::origin::{self, Pages};
 
 /// S3 lists and deletes at most so many in one request.
 const PAGE: u32 = 1000;
@@ -77,9 +77,14 @@ pub(super) async fn delete(
 async fn one(api: Arc<Api>, object: ObjectId) -> Done {
     let mut done = Done::default();
     let result = api.parts.origin.delete(&object).await;
-    if result.as_ref().err().is_none_or(may_have_happened) {
-        done.barriers
-            .add(api.parts.invalidator.invalidate(Scope::from(&object)).await);
+    let scope = Scope::from(&object);
+    if let Some(report) = api
+        .parts
+        .aftermath
+        .follow(scope, result.as_ref().err())
+        .await
+    {
+        done.barriers.add(report);
     }
     match result {
         Ok(()) => done.deleted = 1,
@@ -90,20 +95,22 @@ async fn one(api: Arc<Api>, object: ObjectId) -> Done {
 
 async fn all(api: Arc<Api>, bucket: String, prefix: String, gone: CancellationToken) -> Done {
     let mut done = Done::default();
+    let mut may_land = false;
     let mut pages = Pages::of(api.parts.origin.clone(), &bucket, &prefix, PAGE);
     while !gone.is_cancelled() {
         match page(&api, &bucket, &mut pages, &mut done).await {
             Ok(true) => {}
             Ok(false) => break,
-            Err(failure) => {
-                done.stopped = Some(failure.about(&bucket, Some(&prefix)));
+            Err(error) => {
+                may_land = error.may_land_later();
+                done.stopped = Some(Failure::from(error).about(&bucket, Some(&prefix)));
                 break;
             }
         }
     }
     let scope = Scope::Prefix { bucket, prefix };
     done.barriers
-        .add(api.parts.invalidator.invalidate(scope).await);
+        .add(api.parts.aftermath.raise(scope, may_land).await);
     done
 }
 
@@ -113,7 +120,7 @@ async fn page(
     bucket: &str,
     pages: &mut Pages,
     done: &mut Done,
-) -> Result<bool, Failure> {
+) -> Result<bool, origin::Error> {
     let Some(listed) = pages.next().await? else {
         return Ok(false);
     };

@@ -285,6 +285,13 @@ impl From<&origin::Error> for Failure {
             }
             E::Timeout { .. } | E::TooSlow { .. } => StatusCode::GATEWAY_TIMEOUT,
             E::Unreachable { .. } | E::Broken(_) => StatusCode::BAD_GATEWAY,
+            E::Unknown(last) => match &**last {
+                E::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+                E::SlowDown { .. } | E::Refused { status: 503, .. } => {
+                    return Self::later(error.code(), error);
+                }
+                _ => StatusCode::BAD_GATEWAY,
+            },
             E::Body(_) => return Self::body(error, StatusCode::BAD_REQUEST),
             // A fault of S3's is not one of this node; a refusal is the client's to know.
             E::Refused { status, .. } => match StatusCode::from_u16(*status) {

@@ -4,15 +4,23 @@
 use async_stream::try_stream;
 use axum::body::{Body, BodyDataStream};
 use bytes::{Buf, Bytes, BytesMut};
+use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 
 use crate::origin::Incoming;
+use crate::store::Charge;
 
 /// The longest line between two chunks: a length and a signature, or a trailer.
 const LINE_BYTES: usize = 4096;
+
+/// A signed chunk of up to so many bytes is part of what a connection takes anyway. SDKs send 64 KiB.
+const SMALL_CHUNK: u64 = 128 * 1024;
+
+/// A signed chunk holds at most so many bytes.
+const LARGEST_SIGNED_CHUNK: u64 = 8 * 1024 * 1024;
 
 /// Says nothing of the object.
 const TRAILER_SIGNATURE: &str = "x-amz-trailer-signature";
@@ -22,6 +30,15 @@ const TRAILER_SIGNATURE: &str = "x-amz-trailer-signature";
 pub(super) enum Malformed {
     #[error(transparent)]
     Body(#[from] axum::Error),
+    #[error(
+        "a signed chunk of {length} bytes is too large: its signature can only be verified when all of it is held; \
+         send chunks of up to {LARGEST_SIGNED_CHUNK} bytes"
+    )]
+    TooLarge { length: u64 },
+    #[error(
+        "there is no memory for a signed chunk of {length} bytes now: send smaller ones, or try again"
+    )]
+    NoMemory { length: u64 },
     #[error("the aws-chunked body ended in the middle of a chunk")]
     Short,
     #[error("the aws-chunked body has no length where a chunk begins")]
@@ -38,6 +55,67 @@ pub(super) enum Malformed {
 pub(super) fn decoded(body: Body, length: u64) -> Incoming {
     let body = StreamBody::new(frames(body.into_data_stream(), length));
     body.map_err(Into::into).boxed_unsync()
+}
+
+/// The same body in pieces that its verifier can hold: it keeps each chunk until all of it has come.
+///
+/// Chunks without a signature are made smaller. A signed one can't be; a large one takes memory of the budget, and one that
+/// is too large is refused.
+pub(super) fn bounded(
+    body: Body,
+    signed: bool,
+    reserve: impl Fn(u64) -> BoxFuture<'static, Option<Charge>> + Send + 'static,
+) -> impl Stream<Item = Result<Bytes, Malformed>> + Send + 'static {
+    try_stream! {
+        let mut reader = Reader { body: body.into_data_stream(), buffer: BytesMut::new() };
+        loop {
+            let line = reader.line().await?;
+            let length = chunk_length(&line)?;
+            let mut left = length;
+            let mut charge = None;
+            if length > SMALL_CHUNK && signed {
+                if length > LARGEST_SIGNED_CHUNK {
+                    Err(Malformed::TooLarge { length })?;
+                }
+                charge = reserve(length).await;
+                if charge.is_none() {
+                    Err(Malformed::NoMemory { length })?;
+                }
+            }
+            if signed || length == 0 {
+                yield line.freeze();
+                yield Bytes::from_static(b"\r\n");
+            }
+            while left > 0 {
+                let piece = reader.piece(left).await?;
+                left -= piece.len() as u64;
+                if signed {
+                    yield piece;
+                } else if !piece.is_empty() {
+                    yield Bytes::from(format!("{:x}\r\n", piece.len()));
+                    yield piece;
+                    yield Bytes::from_static(b"\r\n");
+                }
+            }
+            if length == 0 {
+                break;
+            }
+            if !reader.line().await?.is_empty() {
+                Err(Malformed::End)?;
+            }
+            if signed {
+                yield Bytes::from_static(b"\r\n");
+            }
+            drop(charge);
+        }
+        // Trailers, which the verifier bounds.
+        if !reader.buffer.is_empty() {
+            yield reader.buffer.split().freeze();
+        }
+        while let Some(bytes) = reader.body.next().await {
+            yield bytes?;
+        }
+    }
 }
 
 fn frames(
@@ -199,5 +277,55 @@ mod tests {
             let error = decode(encoded, length, 3).await.unwrap_err();
             assert!(error.contains(words), "{error}: {encoded:?}");
         }
+    }
+
+    /// What a verifier gets of `encoded`, with the largest chunk in it, when there is memory for nothing.
+    async fn verified(encoded: &[u8], signed: bool, size: usize) -> Result<(Vec<u8>, u64), String> {
+        let pieces: Vec<_> = encoded
+            .chunks(size)
+            .map(|piece| Ok::<_, std::io::Error>(Bytes::copy_from_slice(piece)))
+            .collect();
+        let body = Body::from_stream(stream::iter(pieces));
+        let none = |_| -> BoxFuture<'static, Option<Charge>> { Box::pin(async { None }) };
+        let pieces: Vec<_> = bounded(body, signed, none).collect().await;
+        let mut whole = Vec::new();
+        for piece in pieces {
+            whole.extend_from_slice(&piece.map_err(|error| error.to_string())?);
+        }
+        let mut largest = 0;
+        let mut rest = &whole[..];
+        while let Some(end) = rest.windows(2).position(|pair| pair == b"\r\n") {
+            let length = chunk_length(&rest[..end]).map_err(|error| error.to_string())?;
+            largest = largest.max(length);
+            let next = end + 2 + usize::try_from(length).unwrap() + 2;
+            if length == 0 || next > rest.len() {
+                break;
+            }
+            rest = &rest[next..];
+        }
+        Ok((whole, largest))
+    }
+
+    #[tokio::test]
+    async fn a_verifier_never_has_to_hold_a_large_chunk() {
+        let large = vec![b'x'; 1 << 20];
+        let mut encoded = format!("{:x}\r\n", large.len()).into_bytes();
+        encoded.extend_from_slice(&large);
+        encoded.extend_from_slice(b"\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n");
+        let (whole, chunk) = verified(&encoded, false, 10_000).await.unwrap();
+        assert!(chunk <= 10_000, "{chunk}");
+        let (bytes, trailers) = decode(&whole, 1 << 20, 7_000).await.unwrap();
+        assert!(bytes == large);
+        assert_eq!(trailers["x-amz-checksum-crc32"], "AAAAAA==");
+
+        let small = b"5;chunk-signature=aa\r\nhello\r\n0;chunk-signature=cc\r\n\r\n";
+        for size in 1..small.len() {
+            assert_eq!(verified(small, true, size).await.unwrap().0, small);
+        }
+        // Without memory no large one is taken, and the largest ones never are.
+        let error = verified(&encoded, true, 10_000).await.unwrap_err();
+        assert!(error.contains("no memory"), "{error}");
+        let error = verified(b"40000000;chunk-signature=aa\r\n", true, 99).await;
+        assert!(error.unwrap_err().contains("too large"));
     }
 }

@@ -121,7 +121,7 @@ impl Door {
             headers,
             payload: Payload::Held(Bytes::new()),
         };
-        let wait = self.parts().origin.upload_wait(0);
+        let wait = self.parts().origin.read_wait();
         self.parts().origin.forward(forward, wait).await
     }
 }

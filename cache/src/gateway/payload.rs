@@ -2,8 +2,9 @@
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, StatusCode, header};
-use http_body_util::{BodyExt, Empty};
+use futures::future;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Full};
 
 use super::chunked;
 use crate::api::error::Failure;
@@ -12,13 +13,21 @@ use crate::origin::{Incoming, Payload};
 /// Bodies of up to so many bytes are held: they are signed, and sent again where that may help.
 const HELD_BYTES: u64 = 32 * 1024;
 
-/// Trailers that S3 knows, with the length of their values.
-const TRAILERS: [(&str, u64); 5] = [
-    ("x-amz-checksum-crc32", 8),
-    ("x-amz-checksum-crc32c", 8),
-    ("x-amz-checksum-crc64nvme", 12),
-    ("x-amz-checksum-sha1", 28),
-    ("x-amz-checksum-sha256", 44),
+/// The trailers that S3 knows: checksums.
+const CHECKSUM: &str = "x-amz-checksum-";
+
+/// Algorithms, with the length of their values in base64. S3 wants the length of all before the first byte.
+const ALGORITHMS: [(&str, u64); 10] = [
+    ("crc32", 8),
+    ("crc32c", 8),
+    ("crc64nvme", 12),
+    ("md5", 24),
+    ("sha1", 28),
+    ("sha256", 44),
+    ("sha512", 88),
+    ("xxhash128", 24),
+    ("xxhash3", 12),
+    ("xxhash64", 12),
 ];
 
 /// A body whose signatures nobody verifies, without its encoding.
@@ -39,15 +48,22 @@ pub(super) fn none() -> Incoming {
 
 /// What is sent on of a body.
 pub(super) async fn of(headers: &HeaderMap, body: Incoming) -> Result<Payload, Failure> {
-    let trailers = trailers(headers)?;
+    let named = trailers(headers)?;
     let Some(length) = length(headers) else {
         if headers.contains_key(header::TRANSFER_ENCODING) {
             return Err(no_length());
         }
         return Ok(Payload::Held(Bytes::new()));
     };
-    if length <= HELD_BYTES && trailers.is_empty() {
+    if length <= HELD_BYTES && named.is_empty() {
         return Ok(Payload::Held(held(body, length).await?));
+    }
+    let mut trailers = Vec::new();
+    for (name, known) in &named {
+        let Some(known) = known else {
+            return measured(body, length, &named).await;
+        };
+        trailers.push((name.clone(), *known));
     }
     Ok(Payload::Streamed {
         body,
@@ -57,14 +73,19 @@ pub(super) async fn of(headers: &HeaderMap, body: Incoming) -> Result<Payload, F
 }
 
 /// The whole body, which holds `length` bytes.
-pub(super) async fn held(mut body: Incoming, length: u64) -> Result<Bytes, Failure> {
-    let mut whole = Vec::new();
+pub(super) async fn held(body: Incoming, length: u64) -> Result<Bytes, Failure> {
+    collected(body, length).await.map(|(bytes, _)| bytes)
+}
+
+/// The same, and its trailers.
+async fn collected(mut body: Incoming, length: u64) -> Result<(Bytes, HeaderMap), Failure> {
+    let (mut whole, mut trailers) = (Vec::new(), HeaderMap::new());
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Failure::body(&*error, StatusCode::BAD_REQUEST))?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        whole.extend_from_slice(&data);
+        match frame.into_data() {
+            Ok(data) => whole.extend_from_slice(&data),
+            Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
+        }
         if whole.len() as u64 > length {
             break;
         }
@@ -75,7 +96,7 @@ pub(super) async fn held(mut body: Incoming, length: u64) -> Result<Bytes, Failu
             format_args!("the body does not hold the {length} bytes that its head names"),
         ));
     }
-    Ok(whole.into())
+    Ok((whole.into(), trailers))
 }
 
 /// The bytes that the body holds without its encoding, where the request says so.
@@ -95,7 +116,38 @@ fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.parse().ok()
 }
 
-fn trailers(headers: &HeaderMap) -> Result<Vec<(HeaderName, u64)>, Failure> {
+/// A small body whose trailers have to come before their lengths are known.
+async fn measured(
+    body: Incoming,
+    length: u64,
+    named: &[(HeaderName, Option<u64>)],
+) -> Result<Payload, Failure> {
+    if length > HELD_BYTES {
+        let known = ALGORITHMS.map(|(name, _)| name).join(", ");
+        return Err(Failure::bad(
+            "InvalidRequest",
+            format_args!(
+                "x-amz-trailer names a checksum whose length is not known here. Known are {known}; \
+                 others go with objects of up to {HELD_BYTES} bytes"
+            ),
+        ));
+    }
+    let (whole, came) = collected(body, length).await?;
+    let trailers = named.iter().map(|(name, _)| {
+        let length = came.get(name).map_or(0, HeaderValue::len);
+        (name.clone(), length as u64)
+    });
+    let trailers = trailers.collect();
+    let body = Full::new(whole).with_trailers(future::ready(Some(Ok(came))));
+    Ok(Payload::Streamed {
+        body: body.map_err(|never| match never {}).boxed_unsync(),
+        length,
+        trailers,
+    })
+}
+
+/// The names of the trailers, and the lengths of their values where they are known.
+fn trailers(headers: &HeaderMap) -> Result<Vec<(HeaderName, Option<u64>)>, Failure> {
     if !is_chunked(headers) {
         return Ok(Vec::new());
     }
@@ -104,13 +156,20 @@ fn trailers(headers: &HeaderMap) -> Result<Vec<(HeaderName, u64)>, Failure> {
     named
         .flat_map(|value| value.split(','))
         .map(|name| {
-            let mut known = TRAILERS.into_iter();
-            let known = known.find(|(known, _)| known.eq_ignore_ascii_case(name.trim()));
-            let known = known.map(|(name, length)| (HeaderName::from_static(name), length));
-            known.ok_or_else(|| {
+            let parsed = HeaderName::try_from(name.trim()).ok();
+            let parsed = parsed.and_then(|parsed| {
+                let algorithm = parsed.as_str().strip_prefix(CHECKSUM)?;
+                let mut known = ALGORITHMS.into_iter();
+                let length = known.find(|(known, _)| *known == algorithm);
+                let length = length.map(|(_, length)| length);
+                Some((parsed, length))
+            });
+            parsed.ok_or_else(|| {
                 Failure::bad(
                     "InvalidRequest",
-                    format_args!("{name:?} in x-amz-trailer is no checksum that is known here"),
+                    format_args!(
+                        "{name:?} in x-amz-trailer is no checksum: S3 takes x-amz-checksum-ALGORITHM"
+                    ),
                 )
             })
         })
@@ -123,4 +182,61 @@ fn no_length() -> Failure {
         "MissingContentLength",
         "You must provide the Content-Length HTTP header.",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(trailer: &str) -> Result<Vec<(HeaderName, Option<u64>)>, Failure> {
+        let mut headers = HeaderMap::new();
+        let hash = HeaderValue::from_static("STREAMING-UNSIGNED-PAYLOAD-TRAILER");
+        headers.insert("x-amz-content-sha256", hash);
+        headers.insert("x-amz-trailer", trailer.parse().unwrap());
+        trailers(&headers)
+    }
+
+    #[test]
+    fn a_checksum_is_known_by_its_family_and_not_by_a_list() {
+        let one = |name: &str| named(name).map(|named| named[0].1);
+        assert_eq!(one("x-amz-checksum-sha512").unwrap(), Some(88));
+        assert_eq!(one("X-Amz-Checksum-XXHASH128").unwrap(), Some(24));
+        assert_eq!(one("x-amz-checksum-blake3").unwrap(), None);
+        assert_eq!(
+            named("x-amz-checksum-md5, x-amz-checksum-crc32")
+                .unwrap()
+                .len(),
+            2
+        );
+        assert_eq!(one("x-amz-acl").unwrap_err().code(), "InvalidRequest");
+        assert_eq!(one("a b").unwrap_err().code(), "InvalidRequest");
+    }
+
+    #[tokio::test]
+    async fn a_small_body_is_held_until_an_unknown_checksum_has_its_length() {
+        let name = HeaderName::from_static("x-amz-checksum-blake3");
+        let announced = [(name.clone(), None)];
+        let body = |text: &'static str| {
+            let mut trailers = HeaderMap::new();
+            trailers.insert(name.clone(), HeaderValue::from_static("AAAA"));
+            let body = Full::new(Bytes::from_static(text.as_bytes()));
+            let body = body.with_trailers(future::ready(Some(Ok(trailers))));
+            body.map_err(|never| match never {}).boxed_unsync()
+        };
+        let payload = measured(body("hello"), 5, &announced).await.unwrap();
+        let Payload::Streamed {
+            body: sent,
+            length,
+            trailers,
+        } = payload
+        else {
+            panic!("it has a trailer");
+        };
+        assert_eq!((length, trailers), (5, vec![(name.clone(), 4)]));
+        let sent = sent.collect().await.unwrap();
+        assert_eq!(sent.trailers().unwrap()[&name], "AAAA");
+        let long = measured(body("hello"), HELD_BYTES + 1, &announced).await;
+        assert!(long.unwrap_err().message().contains("sha512"));
+        assert!(measured(body("hello"), 4, &announced).await.is_err());
+    }
 }

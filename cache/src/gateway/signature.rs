@@ -2,14 +2,15 @@
 //! for URLs that were signed ahead.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_stream::try_stream;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, HeaderName, Method, StatusCode, Uri, header};
+use futures::FutureExt;
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use s3s::auth::{S3Auth, SecretKey};
@@ -19,35 +20,47 @@ use s3s::validation::NameValidation;
 use s3s::{S3, S3Request, S3Response, S3Result, TrailingHeaders, s3_error};
 
 use super::address::Parameters;
-use super::{Door, presigned_v2, verdict};
+use super::{Door, chunked, presigned_v2, verdict};
 use crate::access::{Access, Caller};
 use crate::api::denied;
 use crate::api::error::Failure;
 use crate::origin::Incoming;
+use crate::proxy::Proxy;
+use crate::store::Kind;
 
 /// Headers of S3's that need not be signed.
 const UNSIGNED: &[&str] = &["x-amz-content-sha256", "x-amz-user-agent"];
+
+/// For the memory of a large signed chunk.
+const CHARGE_WAIT: Duration = Duration::from_secs(5);
 
 /// A URL that is signed ahead is good for a week at most.
 const LONGEST_SECONDS: u64 = 7 * 24 * 3600;
 
 /// The verifier, before the door.
 #[derive(Clone)]
-pub(super) struct Signatures(S3Service);
+pub(super) struct Signatures {
+    service: S3Service,
+    proxy: Proxy,
+}
 
 impl Signatures {
     pub(super) fn new(door: Arc<Door>) -> Self {
+        let proxy = door.parts().proxy.clone();
         let mut service = S3ServiceBuilder::new(Nothing);
         service.set_auth(Keys(door.parts().access.clone()));
         service.set_validation(AnyName);
         service.set_route(Within(door));
-        Self(service.build())
+        Self {
+            service: service.build(),
+            proxy,
+        }
     }
 }
 
 /// Lets a request in if its signature holds.
 pub(super) async fn verified(
-    State(Signatures(service)): State<Signatures>,
+    State(Signatures { service, proxy }): State<Signatures>,
     request: Request,
 ) -> Response {
     if let Err(failure) = covers(request.method(), request.uri(), request.headers()) {
@@ -62,6 +75,7 @@ pub(super) async fn verified(
         )
         .into_response();
     }
+    let request = bounded(request, proxy);
     match service.call(request.map(s3s::Body::http_body_unsync)).await {
         Ok(response) => verdict::in_words(response.map(Body::new)).await,
         Err(_) => Failure::new(
@@ -82,6 +96,25 @@ fn is_form(request: &Request) -> bool {
             let start = value.as_bytes().trim_ascii_start().get(..form.len());
             start.is_some_and(|start| start.eq_ignore_ascii_case(form))
         })
+}
+
+/// The verifier holds a chunk until all of it has come: none is larger than can be held.
+fn bounded(request: Request, proxy: Proxy) -> Request {
+    let hash = request.headers().get("x-amz-content-sha256");
+    let hash = hash.map(HeaderValue::as_bytes).unwrap_or_default();
+    if !hash.starts_with(b"STREAMING-") {
+        return request;
+    }
+    let signed = !hash.starts_with(b"STREAMING-UNSIGNED-");
+    let reserve = move |bytes| {
+        let proxy = proxy.clone();
+        let charge = async move {
+            let store = proxy.store();
+            store.reserve(Kind::Uploads, bytes, CHARGE_WAIT).await
+        };
+        charge.boxed()
+    };
+    request.map(|body| Body::from_stream(chunked::bounded(body, signed, reserve)))
 }
 
 /// What S3 demands of a signature before it looks at it: that it covers every `x-amz-` header, and is not for ever.

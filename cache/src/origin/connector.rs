@@ -16,10 +16,17 @@ use aws_smithy_runtime_api::client::http::{
 };
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::retry::ErrorKind;
+use http::HeaderMap;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector as Tcp;
 use hyper_util::client::legacy::{Client, Error as ClientError};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tower::ServiceExt;
+use tower::util::MapResponse;
+
+use super::expect::{Expectations, Permitted};
+use super::socket::Socket;
 
 /// S3 closes connections that are idle for about as long; a request on one that is just being closed is lost.
 const POOL_IDLE: Duration = Duration::from_secs(15);
@@ -31,8 +38,14 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// library's own limit is a hundred.
 const MAX_FIELDS: usize = 1024;
 
+/// Makes connections on which S3's last words are heard.
+type Sockets = MapResponse<Tcp, fn(TokioIo<TcpStream>) -> Socket>;
+
 #[derive(Debug, Clone)]
-struct Connector(Client<HttpsConnector<Tcp>, SdkBody>);
+struct Connector {
+    client: Client<HttpsConnector<Sockets>, Permitted>,
+    expectations: Expectations,
+}
 
 /// One pool of connections. `tls`: whether the machine's certificates are needed at all.
 pub(super) fn pool(connect: Duration, max_idle: usize, tls: bool) -> SharedHttpClient {
@@ -45,14 +58,17 @@ pub(super) fn pool(connect: Duration, max_idle: usize, tls: bool) -> SharedHttpC
         .with_tls_config(tls_config(tls))
         .https_or_http()
         .enable_http1()
-        .wrap_connector(tcp);
+        .wrap_connector(tcp.map_response(Socket::new as fn(_) -> _));
     let client = Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(POOL_IDLE)
         .pool_max_idle_per_host(max_idle)
         .http1_max_headers(MAX_FIELDS)
         .build(https);
-    let shared = SharedHttpConnector::new(Connector(client));
+    let shared = SharedHttpConnector::new(Connector {
+        client,
+        expectations: Expectations::default(),
+    });
     http_client_fn(move |_, _| shared.clone())
 }
 
@@ -84,7 +100,8 @@ impl HttpConnector for Connector {
                 return HttpConnectorFuture::ready(Err(ConnectorError::user(error.into())));
             }
         };
-        let answer = self.0.request(request);
+        let request = self.expectations.hold(with_raw_headers(request));
+        let answer = self.client.request(request);
         HttpConnectorFuture::new(async move {
             let response = answer.await.map_err(classify)?;
             HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
@@ -93,14 +110,34 @@ impl HttpConnector for Connector {
     }
 }
 
+/// Headers whose values are no text: the SDK signs and holds text alone, and so they go unsigned.
+#[derive(Debug, Clone)]
+pub(super) struct RawHeaders(pub(super) HeaderMap);
+
+fn with_raw_headers(mut request: http::Request<SdkBody>) -> http::Request<SdkBody> {
+    if let Some(RawHeaders(raw)) = request.extensions_mut().remove() {
+        for (name, value) in &raw {
+            request.headers_mut().append(name, value.clone());
+        }
+    }
+    request
+}
+
+/// There was no connection: S3 has not seen a byte of the request.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(super) struct NotSent(ClientError);
+
 /// Tells the SDK's retries what may be tried again: whatever broke before an answer came.
 fn classify(error: ClientError) -> ConnectorError {
     let http = find::<hyper::Error>(&error);
     if http.is_some_and(hyper::Error::is_user) {
         return ConnectorError::user(error.into());
     }
-    let broke = error.is_connect()
-        || find::<io::Error>(&error).is_some()
+    if error.is_connect() {
+        return ConnectorError::io(Box::new(NotSent(error)));
+    }
+    let broke = find::<io::Error>(&error).is_some()
         || http.is_some_and(|e| e.is_closed() || e.is_canceled());
     if broke {
         return ConnectorError::io(error.into());

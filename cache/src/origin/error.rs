@@ -79,6 +79,9 @@ pub enum Error {
     /// The client's bytes broke off on their way to S3.
     #[error("the request's body broke off")]
     Body(#[source] Box<dyn StdError + Send + Sync>),
+    /// A write that S3 may have carried out all the same: no answer came, or none that tells.
+    #[error("whether S3 did it is not known: {0}. Read the object before you write it again")]
+    Unknown(#[source] Box<Error>),
     /// Any other refusal by S3.
     #[error("the origin answered {status}: {message} ({code})")]
     Refused {
@@ -110,6 +113,12 @@ impl Error {
             Self::Unreachable { .. } => "OriginUnreachable",
             Self::Broken(_) => "OriginBroken",
             Self::Body(_) => "IncompleteBody",
+            Self::Unknown(last) => match &**last {
+                // S3's own words for the same.
+                Self::SlowDown { code, .. } => code,
+                Self::Refused { status, code, .. } if *status >= 500 => code,
+                _ => "OutcomeUnknown",
+            },
         }
     }
 
@@ -119,10 +128,29 @@ impl Error {
             Self::SlowDown { .. }
             | Self::Timeout { .. }
             | Self::TooSlow { .. }
-            | Self::Unreachable { .. } => true,
+            | Self::Unreachable { .. }
+            | Self::Unknown(_) => true,
             Self::Refused { status, .. } => *status >= 500,
             _ => false,
         }
+    }
+
+    /// True for the error of a write that S3 may have carried out all the same.
+    ///
+    /// The bytes of a client that broke off lack at least the last one, but not every S3 minds.
+    pub fn may_have_happened(&self) -> bool {
+        matches!(self, Self::Unknown(_) | Self::Body(_) | Self::Broken(_))
+    }
+
+    /// True where S3 may still be about to carry it out. Who asks to slow down has not begun.
+    pub fn may_land_later(&self) -> bool {
+        let Self::Unknown(last) = self else {
+            return false;
+        };
+        !matches!(
+            **last,
+            Self::SlowDown { .. } | Self::Refused { status: 503, .. }
+        )
     }
 
     /// What whoever runs the node can do about it, where that is known.
@@ -411,6 +439,22 @@ mod tests {
                 "{status} {code}"
             );
         }
+    }
+
+    #[test]
+    fn an_unknown_outcome_has_a_code_of_its_own_unless_s3_said_one() {
+        let unknown = |last| Error::Unknown(Box::new(last));
+        let last = |status, code| Error::from_answer(status, Some(code), None);
+        assert_eq!(unknown(last(500, "InternalError")).code(), "InternalError");
+        assert_eq!(unknown(last(503, "SlowDown")).code(), "SlowDown");
+        // It was the second try that was refused.
+        assert_eq!(
+            unknown(last(412, "PreconditionFailed")).code(),
+            "OutcomeUnknown"
+        );
+        assert_eq!(unknown(last(404, "NoSuchUpload")).code(), "OutcomeUnknown");
+        assert!(unknown(last(404, "NoSuchUpload")).may_have_happened());
+        assert!(!last(404, "NoSuchUpload").may_have_happened());
     }
 
     #[test]

@@ -3,41 +3,42 @@
 //! The SDK's GetObject is the envelope. It knows the endpoint, the keys and the connections, and it signs; what is in it
 //! is exchanged before that. Nothing of either side is read, so whatever S3 knows goes through, in its own words.
 
-use std::error::Error as StdError;
-use std::fmt;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use std::time::Duration;
 
-use aws_runtime::auth::PayloadSigningOverride;
-use aws_runtime::content_encoding::{AwsChunkedBody, AwsChunkedBodyOptions};
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::get_object::{GetObjectError, GetObjectOutput};
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
-use http_body::Frame;
-use http_body_util::combinators::UnsyncBoxBody;
 use tokio::time::{Instant, timeout};
 
+use super::attempts::Attempts;
 use super::credentials::Files;
+use super::envelope::{Carrier, Content, Envelope};
 use super::head::headers_of;
+use super::outgoing::{BodyFailed, Flow, Incoming, streamed};
 use super::raw::{Taken, status_of};
 use super::{Error, Origin, PAIRS_TRIED, blank, error};
 
+/// Beginnings of headers that make of a request one that is sent once: conditions, in the words of several vendors, and
+/// sources that may change in between.
+const ONCE: &[&str] = &[
+    "if-",
+    "x-amz-if-",
+    "x-amz-copy-source",
+    "x-amz-rename-source",
+    "x-amz-write-offset-bytes",
+];
+
+/// From so many bytes on, S3 is asked whether it wants them: what a refusal saves is worth a round trip.
+const EXPECTING_BYTES: u64 = 1024 * 1024;
+
 /// Stands for the key while the bucket itself is meant.
 const NO_KEY: &str = "_";
-
-type BoxError = Box<dyn StdError + Send + Sync>;
-
-/// The bytes of a client's request.
-pub type Incoming = UnsyncBoxBody<Bytes, BoxError>;
 
 /// What goes to S3.
 #[derive(Debug)]
@@ -74,32 +75,61 @@ pub enum Payload {
     },
 }
 
-/// The client's bytes broke off while they were passed on.
-#[derive(Debug, thiserror::Error)]
-#[error("the request's body broke off")]
-pub(super) struct BodyFailed(#[source] BoxError);
+impl Payload {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Held(bytes) => bytes.len() as u64,
+            Self::Streamed { length, .. } => *length,
+        }
+    }
+}
 
 /// The bytes of S3's answer.
 pub type Answer = BoxStream<'static, Result<Bytes, Error>>;
 
+impl Forward {
+    /// False where doing it twice is another thing than doing it once (RFC 9110 §9.2.2), or its answer would be: the second
+    /// try of a conditional write meets what the first one wrote.
+    fn is_repeatable(&self) -> bool {
+        match self.method {
+            Method::GET | Method::HEAD | Method::OPTIONS => true,
+            Method::PUT | Method::DELETE => !self.headers.keys().any(|name| {
+                let name = name.as_str();
+                ONCE.iter().any(|prefix| name.starts_with(prefix))
+            }),
+            _ => false,
+        }
+    }
+
+    /// It changes nothing.
+    fn is_safe(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS)
+    }
+}
+
 impl Origin {
-    /// Sends a request on. Whatever S3 answers is an answer, refusals too; an error means that there was none.
+    /// Sends a request on. Whatever S3 answers is an answer, refusals too; an error means that there was none, or none that
+    /// tells what became of a write.
     ///
-    /// `wait` is to the answer's head, the time that the request's bytes take included.
+    /// `wait` is to the answer's head, from the request's last byte on; how long the client takes for its bytes does not count.
     pub async fn forward(
         &self,
         forward: Forward,
         wait: Duration,
     ) -> Result<Response<Answer>, Error> {
         let started = Instant::now();
-        let op = forward.op;
-        let sent = timeout(wait, self.send_on(forward)).await;
-        let result = match sent {
-            Ok((Ok(_), taken)) => self.accepted(&taken),
-            Ok((Err(error), _)) => self.refused(error),
-            Err(_) => Err(Error::Timeout {
+        let (op, safe) = (forward.op, forward.is_safe());
+        let (flow, attempts) = (Flow::default(), Attempts::default());
+        // S3 writes to an answer for as long as it works on the request.
+        let idle = self.0.idle_timeout.max(wait);
+        let result = tokio::select! {
+            sent = self.send_on(forward, &flow, &attempts) => match sent {
+                (Ok(_), taken) => self.accepted(&taken, idle),
+                (Err(error), _) => self.refused(error),
+            },
+            waited = flow.silence(self.write_wait(0).min(wait), wait) => Err(Error::Timeout {
                 endpoint: Arc::clone(&self.0.name),
-                waited: wait,
+                waited,
             }),
         };
         let code = match &result {
@@ -108,10 +138,26 @@ impl Origin {
             Err(error) => error.code(),
         };
         self.0.metrics.origin_answered(op, code, started.elapsed());
-        result
+        match result {
+            Ok(answer) if answer.status().is_success() => Ok(answer),
+            Ok(answer) => {
+                // It is an answer to what has come: the rest of the request changes nothing any more.
+                flow.stop();
+                let status = answer.status().as_u16();
+                // A refused attempt proves nothing of those before it.
+                if !safe && status < 500 && attempts.may_have_happened() {
+                    return Err(attempts.judged(Error::from_answer(status, None, None)));
+                }
+                Ok(answer)
+            }
+            Err(error @ Error::Body(_)) => Err(error),
+            Err(error) if safe => Err(error),
+            Err(error) => Err(attempts.judged(error)),
+        }
     }
 
-    async fn send_on(&self, forward: Forward) -> (Sent, Taken) {
+    async fn send_on(&self, forward: Forward, flow: &Flow, attempts: &Attempts) -> (Sent, Taken) {
+        let repeatable = forward.is_repeatable();
         let Forward {
             method,
             bucket,
@@ -121,6 +167,12 @@ impl Origin {
             payload,
             ..
         } = forward;
+        let expected = headers.remove(header::EXPECT).is_some();
+        let length = payload.length();
+        if matches!(payload, Payload::Held(_)) && matches!(method, Method::PUT | Method::POST) {
+            // Said even where it is nought: S3 demands it.
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
         let (held, mut streamed) = match payload {
             Payload::Held(bytes) => (bytes, None),
             Payload::Streamed {
@@ -129,43 +181,41 @@ impl Origin {
                 trailers,
             } => (
                 Bytes::new(),
-                Some(streamed(body, length, &trailers, &mut headers)),
+                Some(streamed(body, length, &trailers, &mut headers, flow)),
             ),
         };
-        let once = streamed.is_some();
+        let gone_when_sent = streamed.is_some();
+        let expects = gone_when_sent && (expected || length >= EXPECTING_BYTES);
         for attempt in 1.. {
             let (body, trailing) = streamed
                 .take()
                 .unwrap_or_else(|| (SdkBody::from(held.clone()), false));
-            let envelope = Arc::new(Envelope {
-                content: Mutex::new(Some(Content {
-                    method: method.clone(),
-                    whole_bucket: key.is_none(),
-                    query: query.clone(),
-                    headers: headers.clone(),
-                    body,
-                    trailing,
-                })),
-            });
+            let envelope = Arc::new(Envelope::new(Content {
+                method: method.clone(),
+                whole_bucket: key.is_none(),
+                query: query.clone(),
+                headers: headers.clone(),
+                body,
+                trailing,
+                expects,
+            }));
             let taken = Taken::default();
             let before = self.0.files.as_ref().map(Files::generation);
-            let mut request = self
-                .0
-                .client
-                .get_object()
-                .bucket(&bucket)
+            let mut config = aws_sdk_s3::Config::builder();
+            if gone_when_sent || !repeatable {
+                config = config.retry_config(RetryConfig::disabled());
+            }
+            let request = self.0.client.get_object().bucket(&bucket);
+            let request = request
                 .key(key.as_deref().map_or(NO_KEY.into(), blank::sendable))
                 .customize()
+                .config_override(config)
                 .interceptor(Carrier(envelope))
-                .interceptor(taken.clone());
-            if once {
-                let never = RetryConfig::disabled();
-                request =
-                    request.config_override(aws_sdk_s3::Config::builder().retry_config(never));
-            }
+                .interceptor(taken.clone())
+                .interceptor(attempts.clone());
             let sent = Box::pin(request.send()).await;
             if let (Err(refusal), Some(files), Some(before)) = (&sent, &self.0.files, before)
-                && !once
+                && !gone_when_sent
                 && attempt < PAIRS_TRIED
                 && error::refuses_keys(refusal)
                 && files.changed_since(before).await
@@ -177,20 +227,19 @@ impl Origin {
         unreachable!("the last attempt returns")
     }
 
-    fn accepted(&self, taken: &Taken) -> Result<Response<Answer>, Error> {
+    fn accepted(&self, taken: &Taken, idle: Duration) -> Result<Response<Answer>, Error> {
         let answer = taken.answer()?;
         let state = (ByteStream::new(answer.body), self.clone());
-        let body = stream::unfold(Some(state), |state| async move {
+        let body = stream::unfold(Some(state), move |state| async move {
             let (mut body, origin) = state?;
-            let item = origin.piece(&mut body).await?;
+            let item = origin.piece(&mut body, idle).await?;
             let next = item.is_ok().then_some((body, origin));
             Some((item, next))
         });
         Ok(response(answer.status, answer.headers, body.boxed()))
     }
 
-    async fn piece(&self, body: &mut ByteStream) -> Option<Result<Bytes, Error>> {
-        let idle = self.0.idle_timeout;
+    async fn piece(&self, body: &mut ByteStream, idle: Duration) -> Option<Result<Bytes, Error>> {
         match timeout(idle, body.next()).await {
             Ok(Some(Ok(bytes))) => Some(Ok(bytes)),
             Ok(Some(Err(error))) => Some(Err(Error::Broken(format!("it broke off: {error}")))),
@@ -230,163 +279,4 @@ fn response(status: StatusCode, headers: HeaderMap, body: Answer) -> Response<An
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
-}
-
-/// The body as S3 is to get it, with the headers that say so; `true`: trailers follow it.
-fn streamed(
-    body: Incoming,
-    length: u64,
-    trailers: &[(HeaderName, u64)],
-    headers: &mut HeaderMap,
-) -> (SdkBody, bool) {
-    let body = OneAtATime(Mutex::new(body));
-    if trailers.is_empty() {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        return (SdkBody::from_body_1_x(body), false);
-    }
-    let mut options = AwsChunkedBodyOptions::new(length, Vec::new());
-    for (name, value) in trailers {
-        options = options.with_trailer_len((name.as_str().len() + 1) as u64 + value);
-        headers.append("x-amz-trailer", HeaderValue::from(name.clone()));
-    }
-    headers.insert("x-amz-decoded-content-length", HeaderValue::from(length));
-    headers.insert(
-        header::CONTENT_LENGTH,
-        HeaderValue::from(options.encoded_length()),
-    );
-    // Other encodings are the object's own.
-    headers.append(
-        header::CONTENT_ENCODING,
-        HeaderValue::from_static("aws-chunked"),
-    );
-    (
-        SdkBody::from_body_1_x(AwsChunkedBody::new(body, options)),
-        true,
-    )
-}
-
-/// What is exchanged in the SDK's request.
-struct Envelope {
-    content: Mutex<Option<Content>>,
-}
-
-struct Content {
-    method: Method,
-    whole_bucket: bool,
-    query: String,
-    headers: HeaderMap,
-    body: SdkBody,
-    trailing: bool,
-}
-
-struct Carrier(Arc<Envelope>);
-
-impl fmt::Debug for Carrier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Carrier")
-    }
-}
-
-impl Intercept for Carrier {
-    fn name(&self) -> &'static str {
-        "Carrier"
-    }
-
-    /// Once, before the first try: later ones are copies of what it leaves.
-    fn modify_before_retry_loop(
-        &self,
-        context: &mut BeforeTransmitInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let letter = self
-            .0
-            .content
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let letter = letter.ok_or("an envelope is sent once")?;
-        let request = context.request_mut();
-        let path = match request.uri().split_once('?') {
-            _ if letter.whole_bucket => "/",
-            Some((path, _)) => path,
-            None => request.uri(),
-        };
-        let uri = if letter.query.is_empty() {
-            path.to_owned()
-        } else {
-            format!("{path}?{}", letter.query)
-        };
-        request.set_uri(uri)?;
-        request.set_method(letter.method.as_str())?;
-        for (name, value) in &letter.headers {
-            let value = std::str::from_utf8(value.as_bytes())?.to_owned();
-            request
-                .headers_mut()
-                .try_append(name.as_str().to_owned(), value)?;
-        }
-        *request.body_mut() = letter.body;
-        if letter.trailing {
-            let unsigned = PayloadSigningOverride::StreamingUnsignedPayloadTrailer;
-            config.interceptor_state().store_put(unsigned);
-        }
-        Ok(())
-    }
-}
-
-/// A body that the SDK, which may look at it from several threads, looks at from one at a time. Its errors are marked as the
-/// client's.
-struct OneAtATime(Mutex<Incoming>);
-
-impl http_body::Body for OneAtATime {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let body = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
-        Pin::new(body)
-            .poll_frame(context)
-            .map_err(|error| BodyFailed(error).into())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use http_body_util::{BodyExt, Full};
-
-    use super::*;
-
-    fn incoming(bytes: &'static str) -> Incoming {
-        Full::new(Bytes::from_static(bytes.as_bytes()))
-            .map_err(|never| match never {})
-            .boxed_unsync()
-    }
-
-    #[test]
-    fn a_body_with_trailers_is_announced_as_chunked_and_with_its_length() {
-        let mut headers = HeaderMap::new();
-        let crc = HeaderName::from_static("x-amz-checksum-crc32");
-        let (_, trailing) = streamed(incoming("hello"), 5, &[(crc, 8)], &mut headers);
-        assert!(trailing);
-        assert_eq!(headers["x-amz-trailer"], "x-amz-checksum-crc32");
-        assert_eq!(headers["x-amz-decoded-content-length"], "5");
-        assert_eq!(headers[header::CONTENT_ENCODING], "aws-chunked");
-        // 5 CRLF hello CRLF 0 CRLF name:value CRLF CRLF
-        assert_eq!(
-            headers[header::CONTENT_LENGTH],
-            (3 + 7 + 3 + 29 + 2 + 2).to_string().as_str()
-        );
-    }
-
-    #[test]
-    fn a_plain_body_has_its_length_and_nothing_else() {
-        let mut headers = HeaderMap::new();
-        let (_, trailing) = streamed(incoming("hello"), 5, &[], &mut headers);
-        assert!(!trailing);
-        assert_eq!(headers.len(), 1);
-        assert_eq!(headers[header::CONTENT_LENGTH], "5");
-    }
 }

@@ -46,7 +46,7 @@ impl Origin {
         headers: &Headers,
     ) -> Result<Upload, Error> {
         let answer = self
-            .call("CreateMultipartUpload", self.0.timeout, || {
+            .call("CreateMultipartUpload", self.write_wait(0), || {
                 self.0
                     .client
                     .create_multipart_upload()
@@ -82,7 +82,7 @@ impl Upload {
         let number = i32::try_from(number).unwrap_or(i32::MAX);
         let Place { origin, object, id } = &self.place;
         let answer = origin
-            .call("UploadPart", origin.upload_wait(bytes.len() as u64), || {
+            .call("UploadPart", origin.write_wait(bytes.len() as u64), || {
                 let part = origin
                     .0
                     .client
@@ -155,7 +155,7 @@ impl Place {
         let once = Config::builder().retry_config(RetryConfig::disabled());
         let answer = self
             .origin
-            .call("CompleteMultipartUpload", JOIN, || {
+            .write("CompleteMultipartUpload", JOIN, |attempts| {
                 self.origin
                     .0
                     .client
@@ -166,6 +166,7 @@ impl Place {
                     .multipart_upload(parts.clone())
                     .customize()
                     .config_override(once.clone())
+                    .interceptor(attempts)
                     .send()
             })
             .await?;
@@ -188,7 +189,7 @@ impl Place {
     }
 
     async fn abort(&self) -> Result<(), Error> {
-        let wait = self.origin.0.timeout;
+        let wait = self.origin.write_wait(0);
         self.origin
             .call("AbortMultipartUpload", wait, || {
                 self.origin

@@ -12,6 +12,12 @@ use crate::object::{ETag, ObjectId};
 /// The slowest line that an upload is still waited for on, in bytes a second.
 const SLOWEST_UPLOAD: u64 = 256 * 1024;
 
+/// A write's answer comes when it is done, and not with a first byte as a read's: it is waited for so many times as long.
+const WRITE_PATIENCE: u32 = 6;
+
+/// S3 deletes a thousand objects one after the other, and answers when the last one is gone.
+const DELETING: Duration = Duration::from_mins(5);
+
 /// S3's limit for one call.
 const DELETE_AT_ONCE: usize = 1000;
 
@@ -45,9 +51,9 @@ impl Origin {
         headers: &Headers,
         body: Bytes,
     ) -> Result<ETag, Error> {
-        let wait = self.upload_wait(body.len() as u64);
+        let wait = self.write_wait(body.len() as u64);
         let answer = self
-            .call("PutObject", wait, || {
+            .write("PutObject", wait, |attempts| {
                 let put = self
                     .0
                     .client
@@ -60,7 +66,8 @@ impl Origin {
                     .set_content_disposition(headers.content_disposition.clone())
                     .set_metadata(headers.map())
                     .body(ByteStream::from(body.clone()))
-                    .customize();
+                    .customize()
+                    .interceptor(attempts);
                 let put = if self.0.tls {
                     put.disable_payload_signing()
                 } else {
@@ -74,12 +81,14 @@ impl Origin {
 
     /// Deletes the object; one that is not there is no error.
     pub async fn delete(&self, object: &ObjectId) -> Result<(), Error> {
-        self.call("DeleteObject", self.0.timeout, || {
+        self.write("DeleteObject", self.write_wait(0), |attempts| {
             self.0
                 .client
                 .delete_object()
                 .bucket(object.bucket())
                 .key(blank::sendable(object.key()))
+                .customize()
+                .interceptor(attempts)
                 .send()
         })
         .await?;
@@ -130,12 +139,14 @@ impl Origin {
             .build()
             .expect("it has objects");
         let answer = self
-            .call("DeleteObjects", self.0.timeout, || {
+            .write("DeleteObjects", DELETING, |attempts| {
                 self.0
                     .client
                     .delete_objects()
                     .bucket(bucket)
                     .delete(delete.clone())
+                    .customize()
+                    .interceptor(attempts)
                     .send()
             })
             .await?;
@@ -155,9 +166,14 @@ impl Origin {
         Ok(stayed.collect())
     }
 
-    /// How long to wait for S3's answer to so many bytes.
-    pub fn upload_wait(&self, bytes: u64) -> Duration {
-        self.0.timeout + Duration::from_secs(bytes / SLOWEST_UPLOAD)
+    /// How long to wait for S3's answer to a question.
+    pub fn read_wait(&self) -> Duration {
+        self.0.timeout
+    }
+
+    /// How long to wait for S3's answer to a write of so many bytes, the time that it takes them included.
+    pub fn write_wait(&self, bytes: u64) -> Duration {
+        self.0.timeout * WRITE_PATIENCE + Duration::from_secs(bytes / SLOWEST_UPLOAD)
     }
 }
 

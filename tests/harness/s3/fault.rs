@@ -16,6 +16,7 @@ pub(crate) struct Fault {
     op: Option<&'static str>,
     object: Option<(String, String)>,
     left: Option<u32>,
+    spared: u32,
 }
 
 #[derive(Clone)]
@@ -30,10 +31,23 @@ pub(super) enum What {
     Header(&'static str, Option<String>),
     Unsized(i64),
     Status(u16, &'static str),
+    StatusUnread(u16, &'static str),
+    StatusAfter(u16, &'static str),
+    Land(Gate),
+    Blanks(Gate),
     IgnoreConditions,
     IgnoreRange,
     Lose,
     Late(Duration),
+}
+
+impl What {
+    pub(super) fn landing(&self) -> Option<&Gate> {
+        match self {
+            Self::Land(gate) => Some(gate),
+            _ => None,
+        }
+    }
 }
 
 impl Fault {
@@ -43,6 +57,7 @@ impl Fault {
             op: None,
             object: None,
             left: None,
+            spared: 0,
         }
     }
 
@@ -101,6 +116,26 @@ impl Fault {
         Self::new(What::Status(status, code))
     }
 
+    /// Answers with an error of S3 before it has read a byte of the request's body, and hangs up.
+    pub(crate) fn status_unread(status: u16, code: &'static str) -> Self {
+        Self::new(What::StatusUnread(status, code))
+    }
+
+    /// Does what it was asked to do, and answers with an error of S3.
+    pub(crate) fn status_after(status: u16, code: &'static str) -> Self {
+        Self::new(What::StatusAfter(status, code))
+    }
+
+    /// Takes the whole request and never answers; does what it was asked to do when the gate opens, whoever is still there.
+    pub(crate) fn land(gate: &Gate) -> Self {
+        Self::new(What::Land(gate.clone()))
+    }
+
+    /// Answers with a head at once, then with a blank now and then, and with its body when the gate opens.
+    pub(crate) fn blanks(gate: &Gate) -> Self {
+        Self::new(What::Blanks(gate.clone()))
+    }
+
     /// Answers as if no If-Match, If-None-Match or date had been sent.
     pub(crate) fn ignore_conditions() -> Self {
         Self::new(What::IgnoreConditions)
@@ -139,6 +174,12 @@ impl Fault {
         self
     }
 
+    /// Not at the next so many requests.
+    pub(crate) fn after(mut self, spared: u32) -> Self {
+        self.spared = spared;
+        self
+    }
+
     fn names(&self, call: &Call) -> bool {
         self.op.is_none_or(|op| op == call.op)
             && self
@@ -166,6 +207,10 @@ impl Faults {
         let mut faults = self.0.lock().unwrap();
         let mut hit = Vec::new();
         for fault in faults.iter_mut().filter(|fault| fault.names(call)) {
+            if fault.spared > 0 {
+                fault.spared -= 1;
+                continue;
+            }
             match &mut fault.left {
                 Some(0) => continue,
                 Some(left) => *left -= 1,

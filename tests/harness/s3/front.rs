@@ -1,5 +1,6 @@
 //! What stands before the S3 of the tests: it names and counts requests, and does wrong what a fault says.
 
+use std::convert::Infallible;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,10 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, IF_MATCH, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, IF_MATCH,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE,
 };
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, BodyStream, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -25,6 +26,13 @@ use super::loose;
 
 type Fail = Box<dyn std::error::Error + Send + Sync>;
 type Body = UnsyncBoxBody<Bytes, Fail>;
+
+const CONDITIONS: [HeaderName; 4] = [
+    IF_MATCH,
+    IF_NONE_MATCH,
+    IF_MODIFIED_SINCE,
+    IF_UNMODIFIED_SINCE,
+];
 
 /// One request, by S3's names.
 #[derive(Debug, Clone)]
@@ -109,13 +117,11 @@ pub(super) async fn serve(
                 let _body = request.into_body().collect().await;
                 return Ok(refusal(*status, code));
             }
+            What::StatusUnread(status, code) => {
+                return Ok(last_refusal(*status, code));
+            }
             What::IgnoreConditions => {
-                for name in [
-                    IF_MATCH,
-                    IF_NONE_MATCH,
-                    IF_MODIFIED_SINCE,
-                    IF_UNMODIFIED_SINCE,
-                ] {
+                for name in CONDITIONS {
                     request.headers_mut().remove(name);
                 }
             }
@@ -131,11 +137,15 @@ pub(super) async fn serve(
     if s3.0.world.lock().keys.is_none() && !streams(request.headers()) {
         request.headers_mut().remove(AUTHORIZATION);
     }
+    if let Some(gate) = faults.iter().find_map(What::landing) {
+        match land(&s3, request, gate.clone()).await {}
+    }
     let answer = carry_out(&s3, request, &faults).await?;
     for fault in &faults {
         match fault {
             What::HoldAnswer(gate) => gate.pass().await,
             What::Lose => return Err(io::Error::other("a fault loses this answer")),
+            What::StatusAfter(status, code) => return Ok(refusal(*status, code)),
             _ => {}
         }
     }
@@ -194,11 +204,32 @@ async fn carry_out_late(
     task.await.map_err(io::Error::other)
 }
 
+/// Takes the request, and carries it out when the gate opens; the connection waits for ever.
+async fn land(s3: &S3, request: Request<Incoming>, gate: Gate) -> Infallible {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.expect("the whole request").to_bytes();
+    let s3 = s3.clone();
+    tokio::spawn(async move {
+        gate.pass().await;
+        let request = Request::from_parts(head, s3s::Body::from(body));
+        drop(s3.0.service.call(request).await);
+    });
+    std::future::pending().await
+}
+
 /// True for bodies that are signed piece by piece: s3s takes them apart only when it checks them.
 fn streams(headers: &HeaderMap) -> bool {
     headers
         .get("x-amz-content-sha256")
         .is_some_and(|value| value.as_bytes().starts_with(b"STREAMING-"))
+}
+
+/// A refusal after which the connection closes.
+fn last_refusal(status: u16, code: &str) -> Response<Body> {
+    let mut answer = refusal(status, code);
+    let close = HeaderValue::from_static("close");
+    answer.headers_mut().insert(CONNECTION, close);
+    answer
 }
 
 fn refusal(status: u16, code: &str) -> Response<Body> {
@@ -254,6 +285,10 @@ fn spoil(s3: &S3, call: &Call, answer: Response<s3s::Body>, faults: Vec<What>) -
             }
             What::Header(name, None) => {
                 parts.headers.remove(name);
+            }
+            What::Blanks(gate) => {
+                parts.headers.remove(CONTENT_LENGTH);
+                body = Box::pin(blanks(gate).chain(body));
             }
             What::HoldBody(after, gate) => body = held(body, after, gate),
             What::Trickle(after, every) => body = trickling(body, after, 1, every),
@@ -353,6 +388,16 @@ fn trickling(body: Pieces, after: u64, size: usize, every: Duration) -> Pieces {
         }
         piece
     }))
+}
+
+/// Blanks until the gate is open.
+fn blanks(gate: Gate) -> impl Stream<Item = Result<Bytes, Fail>> + Send {
+    let tick = tokio::time::interval(Duration::from_millis(20));
+    stream::unfold(tick, |mut tick| async {
+        tick.tick().await;
+        Some((Ok(Bytes::from_static(b" ")), tick))
+    })
+    .take_until(async move { gate.pass().await })
 }
 
 /// Ends after `after` bytes; `broken` cuts the connection there.

@@ -10,9 +10,10 @@ use tokio::time::Instant;
 
 use super::{Fate, Means};
 use crate::api::Parts;
-use crate::api::barrier::{Barriers, may_have_happened, to_the_end};
+use crate::api::aftermath::Aftermath;
+use crate::api::barrier::{Barriers, to_the_end};
 use crate::api::error::Failure;
-use crate::invalidate::{Invalidator, Report};
+use crate::invalidate::Report;
 use crate::object::{ETag, ObjectId, Scope};
 use crate::origin::{self, Headers, Origin, Upload};
 use crate::proxy::Keeper;
@@ -155,7 +156,7 @@ impl<'a> Writer<'a> {
         }
         let mut after = After {
             object: self.object,
-            invalidator: self.parts.invalidator.clone(),
+            aftermath: self.parts.aftermath.clone(),
             keeper: self.keeper,
         };
         let (result, report) = if let Some(upload) = self.upload.take() {
@@ -209,21 +210,17 @@ async fn complete(upload: Upload, after: After) -> Written {
 /// What follows the last request to S3.
 struct After {
     object: ObjectId,
-    invalidator: Invalidator,
+    aftermath: Aftermath,
     keeper: Option<Keeper>,
 }
 
 impl After {
     /// The barrier, unless S3 said clearly that nothing has changed; then what was written is given to its owners.
     async fn written(self, result: Result<ETag, origin::Error>) -> Written {
-        let changed = match &result {
-            Ok(_) => true,
-            Err(error) => may_have_happened(error),
-        };
-        if !changed {
+        let scope = Scope::from(&self.object);
+        let Some(report) = self.aftermath.follow(scope, result.as_ref().err()).await else {
             return (result, None);
-        }
-        let report = self.invalidator.invalidate(Scope::from(&self.object)).await;
+        };
         if let (Some(keeper), Ok(etag)) = (self.keeper, &result)
             && report.complete
         {
