@@ -92,7 +92,6 @@ async fn what_a_node_owes_is_asked_of_it_although_the_coordinator_was_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "nobody asks yet whose a name is"]
 async fn a_second_process_of_one_name_serves_nothing_that_a_complete_barrier_has_ended() {
     let Some(rig) = warm("twins").await else {
         return;

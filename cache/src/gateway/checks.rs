@@ -87,7 +87,8 @@ fn beyond(name: &str) -> bool {
     BEYOND.iter().any(|start| name.starts_with(start))
 }
 
-/// Some S3 look for the words anywhere in the header.
+/// A form of a browser, which signs in its fields: the verifier would read it into memory before it knows whose it is. Some S3
+/// look for the words anywhere in the header.
 fn is_form(headers: &HeaderMap) -> bool {
     let types = headers.get_all(header::CONTENT_TYPE);
     types.iter().any(|value| {

@@ -66,15 +66,6 @@ pub(super) async fn verified(
     if let Err(failure) = covers(request.method(), request.uri(), request.headers()) {
         return failure.into_response();
     }
-    if is_form(&request) {
-        // The verifier would read it into memory before it knows whose it is.
-        return Failure::new(
-            StatusCode::NOT_IMPLEMENTED,
-            "NotImplemented",
-            "this door takes no forms (POST Object): sign the request or its URL instead",
-        )
-        .into_response();
-    }
     let request = bounded(request, proxy);
     match service.call(request.map(s3s::Body::http_body_unsync)).await {
         Ok(response) => verdict::in_words(response.map(Body::new)).await,
@@ -85,17 +76,6 @@ pub(super) async fn verified(
         )
         .into_response(),
     }
-}
-
-/// A form of a browser, which signs in its fields.
-fn is_form(request: &Request) -> bool {
-    let mut types = request.headers().get_all(header::CONTENT_TYPE).iter();
-    let form = b"multipart/form-data";
-    request.method() == Method::POST
-        && types.any(|value| {
-            let start = value.as_bytes().trim_ascii_start().get(..form.len());
-            start.is_some_and(|start| start.eq_ignore_ascii_case(form))
-        })
 }
 
 /// The verifier holds a chunk until all of it has come: none is larger than can be held.
