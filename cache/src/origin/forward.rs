@@ -138,11 +138,13 @@ impl Origin {
             Err(error) => error.code(),
         };
         self.0.metrics.origin_answered(op, code, started.elapsed());
+        if !matches!(&result, Ok(answer) if answer.status().is_success()) {
+            // The rest of the request changes nothing any more. Its connection has to know before the answer leaves.
+            flow.stop();
+        }
         match result {
             Ok(answer) if answer.status().is_success() => Ok(answer),
             Ok(answer) => {
-                // It is an answer to what has come: the rest of the request changes nothing any more.
-                flow.stop();
                 let status = answer.status().as_u16();
                 // A refused attempt proves nothing of those before it.
                 if !safe && status < 500 && attempts.may_have_happened() {
