@@ -180,10 +180,9 @@ async fn an_upload_that_cannot_be_completed_leaves_nothing() {
     let (s3, origin, _keys) = origin().await;
     s3.fault(Fault::status(500, "InternalError").of("CompleteMultipartUpload"));
     let error = started(&origin).await.complete().await.unwrap_err();
-    assert!(
-        matches!(&error, Error::Refused { status: 500, .. }),
-        "{error}"
-    );
+    // A 500 does not prove that the parts were not joined.
+    assert!(matches!(&error, Error::Unknown(_)), "{error}");
+    assert_eq!(error.code(), "InternalError");
     assert_eq!(s3.count("CompleteMultipartUpload"), 1);
     assert!(s3.unfinished().is_empty());
     assert!(s3.stored("bucket", "k").is_none());
