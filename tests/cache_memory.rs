@@ -289,8 +289,7 @@ async fn what_strangers_send_before_they_are_known_takes_no_memory() {
     const STRANGERS: u64 = 40;
     let s3 = S3::start().await;
     let file = tempfile::NamedTempFile::new().unwrap();
-    let rules =
-        "- {name: all, accessKeyId: ALL, secretAccessKey: all-secret, verbs: [read, write]}";
+    let rules = r#"- {name: all, accessKeyId: ALL, secretAccessKey: all-secret, buckets: ["*"], prefixes: ["*"], verbs: [read, write]}"#;
     std::fs::write(file.path(), rules).unwrap();
     let door = free_ports(1)[0];
     let flags = [
