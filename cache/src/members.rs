@@ -4,13 +4,13 @@
 //! invalidation; a member is a contact that discovery names; a sidecar is neither. `roll` decides, without clock or network; here are the
 //! clock, the lock and the channel on which rings are published.
 
+mod chance;
 mod debts;
 pub mod heartbeat;
 mod lease;
 mod news;
 mod roll;
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::object::Scope;
 use crate::peer::{Contact, Hello, Owing, Welcome};
 use crate::ring::{Ring, State};
+pub(crate) use chance::{jittered, random};
 pub use debts::Debt;
 use debts::Debts;
 use lease::Lease;
@@ -108,7 +109,7 @@ impl Members {
     /// Discovery's newest word: the whole set, each time.
     pub fn discovered(&self, found: Vec<Found>) {
         self.change(|roll, now| {
-            roll.discovered(found, now);
+            let ((), _) = self.meet(roll, |roll| roll.discovered(found, now));
             self.renew(roll, now);
         });
     }
@@ -116,7 +117,7 @@ impl Members {
     /// A node said hello; from now on it is told of invalidations. One that joins hears who owes what.
     pub fn heard(&self, hello: &Hello) -> Welcome {
         let mut welcome = self.change(|roll, now| {
-            let taken = roll.heard(hello, now);
+            let (taken, _) = self.meet(roll, |roll| roll.heard(hello, now));
             self.renew(roll, now);
             Welcome {
                 taken,
@@ -139,7 +140,7 @@ impl Members {
         }
         let said = said.saturating_duration_since(self.started);
         self.change(|roll, now| {
-            roll.answered(name, welcome, said, now);
+            let ((), _) = self.meet(roll, |roll| roll.answered(name, welcome, said, now));
             self.renew(roll, now);
         });
     }
@@ -186,8 +187,9 @@ impl Members {
     }
 
     /// Another node named these; they are told of invalidations from now on.
-    pub fn learn(&self, contacts: &[Contact]) {
-        self.change(|roll, now| roll.learn(contacts, now));
+    /// True if one of them owes what others do, since it was not known.
+    pub fn learn(&self, contacts: &[Contact]) -> bool {
+        self.change(|roll, now| self.meet(roll, |roll| roll.learn(contacts, now)).1)
     }
 
     /// Everyone to tell of an invalidation, this node excluded; at most 4,096.
@@ -242,13 +244,7 @@ impl Members {
         self.change(|roll, _| {
             let debts = self.debts();
             let names = debts.names_for(scope).filter(|name| *name != but);
-            let contact = |name: &String| {
-                Some(Contact {
-                    name: name.clone(),
-                    url: roll.url(name)?.to_owned(),
-                })
-            };
-            names.filter_map(contact).collect()
+            names.filter_map(|name| roll.contact(name)).collect()
         })
     }
 
@@ -278,15 +274,28 @@ impl Members {
             let debts = self.debts();
             let owing = |name: &String| {
                 Some(Owing {
-                    node: Contact {
-                        name: name.clone(),
-                        url: roll.url(name)?.to_owned(),
-                    },
+                    node: roll.contact(name)?,
                     scopes: debts.of(name),
                 })
             };
             debts.names().filter_map(owing).collect()
         })
+    }
+
+    /// Whoever becomes known while something is owed may have missed it too: nobody who was told may have known of it.
+    /// True if somebody did.
+    fn meet<T>(&self, roll: &mut Roll, meeting: impl FnOnce(&mut Roll) -> T) -> (T, bool) {
+        if self.debts().is_empty() {
+            return (meeting(roll), false);
+        }
+        let known = roll.names();
+        let met = meeting(roll);
+        let newcomers = roll.names();
+        let owe = self.debts().share(newcomers.difference(&known));
+        if owe {
+            self.owing.notify_one();
+        }
+        (met, owe)
     }
 
     /// Who is gone owes nothing.
@@ -386,15 +395,4 @@ impl Members {
         });
         answer
     }
-}
-
-/// A number that no other process and no other call is likely to draw.
-pub(crate) fn random() -> u64 {
-    RandomState::new().hash_one(0_u8)
-}
-
-/// Between four fifths of `most` and `most`, so that nodes started together don't stay in step.
-pub(crate) fn jittered(most: Duration) -> Duration {
-    let share = u32::try_from(random() % 200).expect("below 200");
-    most * (1_000 - share) / 1_000
 }

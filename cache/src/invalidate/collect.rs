@@ -62,8 +62,10 @@ async fn collect_all(inner: &Inner, name: &str) {
         };
         match ask(inner, &order, name.to_owned(), url).await.1 {
             Ok(ack) => {
-                inner.members.paid(name, &debt);
-                inner.members.learn(&ack.members);
+                // Whom it alone knew owes it too from now on, and it must hear of that.
+                if !inner.members.learn(&ack.members) {
+                    inner.members.paid(name, &debt);
+                }
                 pause = BACK_OFF.0;
             }
             Err(error) => {

@@ -224,6 +224,11 @@ fn collecting_without_a_word_of_who_else_owes_would_be_stale() {
 }
 
 #[test]
+fn a_newcomer_that_owed_nothing_would_be_stale() {
+    fails(Mutant::NewcomersOweNothing, A_NODE_JOINS_WHILE_ONE_OWES);
+}
+
+#[test]
 fn a_joiner_that_heard_of_no_debt_would_be_stale() {
     fails(Mutant::JoinerHearsOfNoDebt, A_NODE_JOINS_WHILE_ONE_OWES);
 }

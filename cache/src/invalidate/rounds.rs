@@ -117,8 +117,8 @@ impl<N: Ord + Clone> Rounds<N> {
     }
 
     #[cfg(test)]
-    pub(super) fn has_begun(&self) -> bool {
-        self.begun > 0
+    pub(super) fn begun(&self) -> u8 {
+        self.begun
     }
 
     #[cfg(test)]

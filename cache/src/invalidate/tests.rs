@@ -386,6 +386,22 @@ async fn whoever_took_part_tells_those_that_its_coordinator_could_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whom_only_the_one_that_owes_knew_is_told_too() {
+    let cache = cache(&["a"]);
+    let names = HashMap::from([("a".to_owned(), vec![contact("new"), contact("me")])]);
+    *cache.network.names.lock().unwrap() = names;
+    cache.members.owe(&[contact("a")], &key("k"));
+    nothing_pends(&cache.invalidator).await;
+    assert_eq!(cache.network.told("new"), [key("k")]);
+    assert_eq!(cache.network.told("a").len(), 2, "it hears who else owes");
+    let unanswered = cache.network.unanswered.lock().unwrap()["a"].clone();
+    assert!(unanswered.contains("new"));
+    cache.members.learn(&[contact("later")]);
+    sleep(Duration::from_secs(1)).await;
+    assert!(cache.network.told("later").is_empty(), "nothing is owed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_others_are_told_who_owes_before_the_caller_hears_of_it() {
     for flaky in [false, true] {
         let cache = cache(&["a", "b"]);

@@ -3,7 +3,7 @@
 //! Every node that took part in an incomplete invalidation keeps it, so that it outlives its coordinator. The list of one node
 //! is bounded: beyond that the node owes everything, and the others still owe nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::object::Scope;
 
@@ -54,6 +54,24 @@ impl Debts {
             };
             most.widen(self.noted);
         }
+    }
+
+    /// These owe all that anybody owes; true if there is one of them.
+    pub(super) fn share<'a>(&mut self, newcomers: impl Iterator<Item = &'a String>) -> bool {
+        let owed = self.nodes.values().flat_map(|owed| owed.by_scope.keys());
+        let scopes: HashSet<Scope> = owed.cloned().collect();
+        let mut any = false;
+        for name in newcomers {
+            any = true;
+            for scope in &scopes {
+                self.note(name, scope);
+            }
+        }
+        any
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
     }
 
     pub(super) fn owes(&self, name: &str) -> bool {

@@ -2,7 +2,7 @@
 
 mod node;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Found, lease};
@@ -267,6 +267,17 @@ impl Roll {
             url: node.url.clone(),
         };
         self.nodes.iter().map(contact).collect()
+    }
+
+    /// The contacts by name.
+    pub(super) fn names(&self) -> BTreeSet<String> {
+        self.nodes.keys().cloned().collect()
+    }
+
+    /// The contact of this name.
+    pub(super) fn contact(&self, name: &str) -> Option<Contact> {
+        let (name, url) = (name.to_owned(), self.url(name)?.to_owned());
+        Some(Contact { name, url })
     }
 
     /// Where a contact listens.

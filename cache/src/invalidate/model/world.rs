@@ -1,5 +1,6 @@
 //! The nodes, their heads, the reads under way and the invalidations, in steps that nothing can divide.
 
+use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
@@ -85,6 +86,7 @@ pub(super) enum Mutant {
     AsksWhoOwes,
     TellsOfNoOtherDebt,
     JoinerHearsOfNoDebt,
+    NewcomersOweNothing,
     GivenUpBeforeTheLapse,
     BelievesWithoutALease,
     KeepsItsHeads,
@@ -437,7 +439,11 @@ impl World {
                         world.nodes[to].owing[call] |= self.nodes[by].owing[call] & !bit(to);
                     }
                     world.forget(plan, to);
-                    world.nodes[by].owing[call] &= !bit(to);
+                    world.meet(plan, by, self.nodes[to].knows);
+                    // It hears first of those that it alone knew.
+                    if world.nodes[by].owing[call] == self.nodes[by].owing[call] {
+                        world.nodes[by].owing[call] &= !bit(to);
+                    }
                     add(Event::Pays { call, to, by }, world);
                 }
             }
@@ -478,7 +484,7 @@ impl World {
                 }
                 if lapsed {
                     let mut world = self.clone();
-                    world.nodes[other].knows |= bit(at);
+                    world.meet(plan, other, bit(at));
                     world.nodes[at].lapsed = false;
                     if plan.mutant == Some(Mutant::DropsItsHeadsAlone) {
                         world.nodes[at].head = None;
@@ -568,8 +574,8 @@ impl World {
         }
         for to in nodes_of(node.knows & !node.greeted & !bit(me)) {
             let mut world = self.clone();
-            world.nodes[to].knows |= bit(me);
-            world.nodes[me].knows |= self.nodes[to].knows;
+            world.meet(plan, to, bit(me));
+            world.meet(plan, me, self.nodes[to].knows);
             world.nodes[me].greeted |= bit(to);
             if plan.mutant != Some(Mutant::JoinerHearsOfNoDebt) {
                 for call in 0..CALLS {
@@ -660,6 +666,19 @@ impl World {
         self.close(at);
     }
 
+    /// Whoever becomes known to a node that remembers a debt owes it too.
+    fn meet(&mut self, plan: Plan, at: usize, knows: u8) {
+        let node = &mut self.nodes[at];
+        let new = knows & !node.knows;
+        node.knows |= knows;
+        if plan.mutant == Some(Mutant::NewcomersOweNothing) {
+            return;
+        }
+        for owing in node.owing.iter_mut().filter(|owing| **owing != 0) {
+            *owing |= new & !bit(at);
+        }
+    }
+
     /// The order of a round names those that have not answered before.
     fn remember(&mut self, plan: Plan, call: usize, at: usize) {
         let Call::Running { rounds, .. } = &self.calls[call] else {
@@ -717,7 +736,7 @@ impl World {
         };
         let rounds = Rc::make_mut(rounds);
         let first_only = plan.mutant == Some(Mutant::OnlyTheFirstSet);
-        let contacts = if first_only && rounds.has_begun() {
+        let contacts = if first_only && rounds.begun() > 0 {
             0
         } else {
             knows
@@ -776,7 +795,7 @@ impl World {
         // What an answer names is known from then on.
         let me = self.coordinators[call];
         if answered && !names_nobody {
-            self.nodes[me].knows |= members;
+            self.meet(plan, me, members);
         }
     }
 
@@ -982,7 +1001,11 @@ impl Flight {
 impl Hash for World {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let mut words = [0_u64; 3];
-        words[0] = u64::from(self.s3) << 4 | u64::from(self.floor) << 2 | u64::from(self.lost);
+        words[0] = u64::from(self.deaths) << 9
+            | u64::from(self.lapses) << 8
+            | u64::from(self.s3) << 5
+            | u64::from(self.floor) << 2
+            | u64::from(self.lost);
         for node in &self.nodes {
             words[0] = words[0] << 17 | node.looks();
         }
@@ -1008,8 +1031,15 @@ impl Hash for World {
                         rounds,
                         told,
                     } => {
-                        let counted = u64::from(rounds.announced().is_empty());
-                        4 | u64::from(*target) << 3 | counted << 5 | u64::from(*told) << 6
+                        let bits = |nodes: &BTreeSet<usize>| {
+                            nodes
+                                .iter()
+                                .fold(0_u64, |bits, node| bits | u64::from(bit(*node)))
+                        };
+                        let rounds = bits(rounds.missing())
+                            | bits(rounds.announced()) << 3
+                            | u64::from(rounds.begun()) << 6;
+                        4 | u64::from(*target) << 3 | u64::from(*told) << 5 | rounds << 8
                     }
                 };
         }
