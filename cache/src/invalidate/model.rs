@@ -170,6 +170,8 @@ fn no_read_is_stale_once_nobody_remembers_a_debt_whoever_died() {
     holds("lost orders, a death", LOST_ORDERS_AND_A_DEATH);
 }
 
+/// 1.2 million states: two minutes in a dev build.
+#[cfg(not(debug_assertions))]
 #[test]
 fn no_read_is_stale_at_a_node_that_was_given_up_and_comes_back() {
     holds("a lease runs out", A_LEASE_RUNS_OUT);
@@ -202,6 +204,8 @@ fn no_read_is_stale_once_two_have_paid() {
     holds("two owe", TWO_OWE);
 }
 
+/// 0.9 million states: a minute in a dev build.
+#[cfg(not(debug_assertions))]
 #[test]
 fn no_read_is_stale_when_a_node_joins_while_one_owes() {
     holds("a node joins, one owes", A_NODE_JOINS_WHILE_ONE_OWES);
