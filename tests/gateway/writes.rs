@@ -635,7 +635,11 @@ async fn what_is_left_of_a_body_after_an_early_answer_is_never_taken_for_a_reque
         let head = "PUT /bucket/key HTTP/1.1\r\nHost: falcon\r\nContent-Length: 100000000\r\n\r\n";
         let next = "GET /bucket/other HTTP/1.1\r\nHost: falcon\r\n\r\n";
         let mut sent = writing.write_all(head.as_bytes()).await;
-        while sent.is_ok() {
+        // Never all of the body: what follows its end would be requests.
+        for _ in 0..90_000_000 / next.len() {
+            if sent.is_err() {
+                return;
+            }
             sent = writing.write_all(next.as_bytes()).await;
         }
     });
