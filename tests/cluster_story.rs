@@ -168,7 +168,7 @@ async fn the_story_of_the_readme_is_true_on_a_cluster() {
     assert_eq!(
         head,
         [
-            "NAME", "READY", "STATUS", "HIT%", "USED", "AGE", "ENDPOINT", "VERSION"
+            "NAME", "READY", "STATUS", "HIT%", "USED", "AGE", "ENDPOINT", "VERSION", "OPERATOR"
         ]
     );
     assert_eq!(row.len(), head.len(), "{table}");

@@ -462,6 +462,10 @@ async fn fate(client: &Client, operator: &Operator, name: String, spec: Value) -
         .await
         .unwrap();
     let degraded = settled(client, operator, &name).await;
+    if degraded["reason"] == "DiscoveryIdTaken" {
+        // Another odd one came first with this id, and an id can't be changed.
+        return Fate::ToldByACondition;
+    }
     assert_eq!(
         degraded["status"], "False",
         "{name} heals: {spec}: {degraded}"
