@@ -177,7 +177,11 @@ async fn the_story_of_the_readme_is_true_on_a_cluster() {
         ["models", "3/3", "Ready", ratio.as_str()],
         "{table}"
     );
-    assert_eq!(&row[6..], [service.as_str(), "0.1.0"], "{table}");
+    assert_eq!(
+        &row[6..],
+        [service.as_str(), "0.1.0", "falcon-system/falcon-operator"],
+        "{table}"
+    );
 
     cluster
         .sh("kubectl delete fcache models --timeout=1m")
