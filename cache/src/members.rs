@@ -117,10 +117,14 @@ impl Members {
     /// A node said hello; from now on it is told of invalidations. One that joins hears who owes what.
     pub fn heard(&self, hello: &Hello) -> Welcome {
         let mut welcome = self.change(|roll, now| {
-            let (taken, _) = self.meet(roll, |roll| roll.heard(hello, now));
+            let (standing, _) = self.meet(roll, |roll| roll.heard(hello, now));
             self.renew(roll, now);
+            if standing.unproved {
+                self.news.notify_one();
+            }
             Welcome {
-                taken,
+                taken: standing.taken,
+                reached: standing.reached,
                 ..roll.welcome()
             }
         });

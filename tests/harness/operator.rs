@@ -279,7 +279,10 @@ fn plain(mut object: Value, kind: &str) -> Value {
         .collect();
     managers.sort();
     meta.insert("managers".to_owned(), json!(managers));
-    for owner in meta["ownerReferences"].as_array_mut().into_iter().flatten() {
+    let owners = meta
+        .get_mut("ownerReferences")
+        .and_then(Value::as_array_mut);
+    for owner in owners.into_iter().flatten() {
         owner["uid"] = "UID".into();
     }
     let object = object.as_object_mut().unwrap();

@@ -233,11 +233,6 @@ fn a_newcomer_that_owed_nothing_would_be_stale() {
 }
 
 #[test]
-fn a_joiner_that_heard_of_no_debt_would_be_stale() {
-    fails(Mutant::JoinerHearsOfNoDebt, A_NODE_JOINS_WHILE_ONE_OWES);
-}
-
-#[test]
 fn a_sidecar_that_told_only_whom_it_knew_at_first_would_make_others_stale() {
     fails(Mutant::OnlyTheFirstSet, BESIDE_WHILE_A_NODE_JOINS);
 }

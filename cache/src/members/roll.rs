@@ -14,6 +14,26 @@ use node::{Greeting, Listing, Node};
 /// The most nodes that are remembered, whoever names them: a bound, far beyond any cache.
 const MAX_CONTACTS: usize = 4096;
 
+/// What a process hears of itself when it says hello.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// Where another process listens that goes by its name, and lives.
+    pub(super) taken: Option<String>,
+    /// It has answered at the address that it gives.
+    pub(super) reached: bool,
+    /// It has yet to answer there, and has not been asked.
+    pub(super) unproved: bool,
+}
+
+impl Standing {
+    fn taken(url: &str) -> Self {
+        Self {
+            taken: Some(url.to_owned()),
+            ..Self::default()
+        }
+    }
+}
+
 /// Who is known, and what became of them. Times count from the start of this node.
 #[derive(Debug)]
 pub(super) struct Roll {
@@ -105,22 +125,33 @@ impl Roll {
     }
 
     /// A node said hello to this one. A sidecar is answered and not noted: it believes nothing that would have to be taken back.
-    /// Neither is a second process of a name while the first one lives; then this gives the address of the first.
-    pub(super) fn heard(&mut self, hello: &Hello, now: Duration) -> Option<String> {
+    /// Neither is a second process of a name while the first one lives. At one address that is for the next answer from
+    /// there to say: whoever gives it is the one that is told of invalidations.
+    pub(super) fn heard(&mut self, hello: &Hello, now: Duration) -> Standing {
         if hello.sidecar {
-            return None;
+            return Standing::default();
         }
         if hello.name == self.me.name {
-            return (hello.boot != self.boot).then(|| self.me.url.clone());
+            let taken = (hello.boot != self.boot).then(|| self.me.url.clone());
+            return Standing {
+                taken,
+                ..Standing::default()
+            };
         }
-        let node = self.node(&hello.name, &hello.url, now, false)?;
-        let moves = node.is_another(hello.boot) && node.url != hello.url;
-        if moves && node.lives() {
-            return Some(node.url.clone());
+        let Some(node) = self.node(&hello.name, &hello.url, now, false) else {
+            return Standing::default();
+        };
+        let another = node.is_another(hello.boot);
+        if another && node.lives() && node.url == hello.url {
+            return node.claimed(hello.boot, now);
         }
+        if another && node.lives() {
+            return Standing::taken(&node.url);
+        }
+        let moves = another && node.url != hello.url;
         let before = moves.then(|| node.outlived(&hello.name, now)).flatten();
-        let Some(another) = node.incarnation(hello.boot, now) else {
-            return Some(node.url.clone());
+        let Some(another) = node.incarnation(hello.boot, None, now) else {
+            return Standing::taken(&node.url);
         };
         if another || node.listing.is_none() {
             node.url.clone_from(&hello.url);
@@ -131,10 +162,15 @@ impl Roll {
         let leaves = hello.leaving && !node.leaving;
         node.leaving |= hello.leaving;
         node.hear(now);
+        let standing = Standing {
+            taken: None,
+            reached: node.greeting == Greeting::Answered,
+            unproved: node.greeting == Greeting::Unsaid,
+        };
         self.changed |= another || leaves;
         self.go_on_telling(before, now);
         self.learn(&hello.members, now);
-        None
+        standing
     }
 
     /// A process whose name another one has taken over, without a farewell, may still run where it listened: it is told of
@@ -162,14 +198,15 @@ impl Roll {
         let Some(node) = self.nodes.get_mut(name) else {
             return;
         };
-        let Some(another) = node.incarnation(welcome.boot, now) else {
+        let Some(another) = node.incarnation(welcome.boot, Some(said), now) else {
             return;
         };
         node.hear(now);
         node.last_answer = now;
         node.greeting = Greeting::Answered;
         node.taken.clone_from(&welcome.taken);
-        if welcome.taken.is_none() {
+        node.reaches = welcome.reached;
+        if welcome.reached && welcome.taken.is_none() {
             node.exchanged = node.exchanged.max(Some(said));
         }
         node.refuses = false;
@@ -337,9 +374,13 @@ impl Roll {
         self.discovered && !(self.sidecar && self.nodes.is_empty())
     }
 
-    /// Discovery has spoken, and each contact answered a hello or was found silent.
+    /// Discovery has spoken, and each contact was found silent, or answered a hello and reaches this node where it listens.
     pub(super) fn said_hello(&self) -> bool {
-        let said = |node: &Node| node.greeting != Greeting::Unsaid;
+        let said = |node: &Node| match node.greeting {
+            Greeting::Unsaid => false,
+            Greeting::Failed => true,
+            Greeting::Answered => node.reaches || self.sidecar,
+        };
         self.discovered && self.nodes.values().all(said)
     }
 
@@ -362,6 +403,7 @@ impl Roll {
             members: self.vouched(),
             owing: Vec::new(),
             taken: None,
+            reached: false,
         }
     }
 

@@ -61,6 +61,9 @@ pub struct Welcome {
     /// Another process goes by the name of the one that said hello, and lives: where it listens.
     #[serde(default)]
     pub taken: Option<String>,
+    /// The process that said hello has answered one at the address that it gives: invalidations reach it there.
+    #[serde(default)]
+    pub reached: bool,
 }
 
 /// "Forget this": one round of an invalidation.

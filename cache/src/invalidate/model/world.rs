@@ -85,7 +85,6 @@ pub(super) enum Mutant {
     OnlyTheCoordinatorRemembers,
     AsksWhoOwes,
     TellsOfNoOtherDebt,
-    JoinerHearsOfNoDebt,
     NewcomersOweNothing,
     GivenUpBeforeTheLapse,
     BelievesWithoutALease,
@@ -577,10 +576,8 @@ impl World {
             world.meet(plan, to, bit(me));
             world.meet(plan, me, self.nodes[to].knows);
             world.nodes[me].greeted |= bit(to);
-            if plan.mutant != Some(Mutant::JoinerHearsOfNoDebt) {
-                for call in 0..CALLS {
-                    world.nodes[me].owing[call] |= self.nodes[to].owing[call] & !bit(me);
-                }
+            for call in 0..CALLS {
+                world.nodes[me].owing[call] |= self.nodes[to].owing[call] & !bit(me);
             }
             add(Event::Hello { to }, world);
         }

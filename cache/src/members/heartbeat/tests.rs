@@ -63,6 +63,7 @@ impl Caller for Network {
                 members: vec![],
                 owing: vec![],
                 taken: None,
+                reached: true,
             })
         })
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Standing;
 use crate::members::lease::LEASE;
 use crate::ring::State;
 
@@ -24,6 +25,15 @@ pub(super) struct Listing {
     pub(super) terminating: bool,
 }
 
+/// A process that gives the address of one that lives. It is right if that one is gone, and the next answer is its own.
+#[derive(Debug)]
+struct Claim {
+    boot: u64,
+    since: Duration,
+    /// The one that was known has answered there since.
+    denied: bool,
+}
+
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -35,6 +45,10 @@ pub(super) struct Node {
     boot: Option<u64>,
     /// The incarnation before, whose late messages count for nothing.
     former: Option<u64>,
+    /// Since when the present one is known.
+    since: Duration,
+    /// Another process says that it listens there.
+    claim: Option<Claim>,
     pub(super) listing: Option<Listing>,
     /// Discovery has said of this incarnation that it serves.
     pub(super) joined: bool,
@@ -50,6 +64,8 @@ pub(super) struct Node {
     pub(super) exchanged: Option<Duration>,
     /// Nothing listens at its address: no such process runs.
     pub(super) refuses: bool,
+    /// It says that it has had an answer of this node, where this node listens.
+    pub(super) reaches: bool,
     /// It says that another process goes by this node's name, which listens there.
     pub(super) taken: Option<String>,
     /// Discovery has just found it: until then it need not have answered.
@@ -63,6 +79,8 @@ impl Node {
             zone: None,
             boot: None,
             former: None,
+            since: now,
+            claim: None,
             listing: None,
             joined: false,
             leaving: false,
@@ -73,6 +91,7 @@ impl Node {
             greeting: Greeting::Unsaid,
             exchanged: None,
             refuses: false,
+            reaches: false,
             taken: None,
             new_until: Duration::ZERO,
         }
@@ -115,6 +134,7 @@ impl Node {
         self.leaving = false;
         self.greeting = Greeting::Unsaid;
         self.taken = None;
+        self.reaches = false;
     }
 
     /// This is another process than the one that is known by this name.
@@ -141,15 +161,45 @@ impl Node {
         Some((format!("{name} as it was at {}", self.url), before))
     }
 
-    /// Notes the incarnation. `None`: the message comes from the one before, and this one may still run. `Some(true)`: it is a
-    /// new one.
-    pub(super) fn incarnation(&mut self, boot: u64, now: Duration) -> Option<bool> {
+    /// Another process than the known one, which lives, says that it listens at the same address.
+    pub(super) fn claimed(&mut self, boot: u64, now: Duration) -> Standing {
+        let unproved = self.claim.as_ref().is_none_or(|claim| claim.boot != boot);
+        if unproved {
+            self.claim = Some(Claim {
+                boot,
+                since: now,
+                denied: false,
+            });
+        }
+        let denied = self.claim.as_ref().is_some_and(|claim| claim.denied);
+        Standing {
+            taken: denied.then(|| self.url.clone()),
+            reached: false,
+            unproved,
+        }
+    }
+
+    /// Notes the incarnation that said hello, or that answered the hello of `asked`. `None`: the message comes from the one
+    /// before, and this one may still run. `Some(true)`: it is a new one.
+    pub(super) fn incarnation(
+        &mut self,
+        boot: u64,
+        asked: Option<Duration>,
+        now: Duration,
+    ) -> Option<bool> {
         if self.boot == Some(boot) {
+            if let (Some(claim), Some(asked)) = (&mut self.claim, asked) {
+                claim.denied |= asked >= claim.since;
+            }
             return Some(false);
         }
-        if self.former == Some(boot) && !self.refuses && !self.long_silent(now) {
+        // What answers now is what is told: it may have hung, and be back.
+        let late = asked.is_none_or(|asked| asked <= self.since);
+        if self.former == Some(boot) && late && !self.refuses && !self.long_silent(now) {
             return None;
         }
+        self.since = now;
+        self.claim = None;
         self.former = self.boot.replace(boot);
         if self.former.is_none() {
             return Some(false);

@@ -45,6 +45,7 @@ fn welcome(name: &str, boot: u64) -> Welcome {
         members: vec![],
         owing: vec![],
         taken: None,
+        reached: true,
     }
 }
 
@@ -251,6 +252,7 @@ fn hello_has_been_said_when_each_contact_answered_or_was_found_silent() {
     assert!(!roll.said_hello(), "one more has been named");
     roll.answered("c", &welcome("c", 1), NOW, NOW);
     assert!(roll.said_hello());
+    roll.unanswered("a", false, NOW);
     roll.heard(&hello("a", 2), NOW);
     assert!(
         !roll.said_hello(),
@@ -429,21 +431,82 @@ fn a_second_process_of_a_name_is_not_noted_while_the_first_one_lives() {
     let mut roll = roll();
     roll.discovered(vec![found("a", true)], NOW);
     roll.answered("a", &welcome("a", 1), NOW, NOW);
-    let taken = roll.heard(&elsewhere("a", 2), NOW);
+    let taken = roll.heard(&elsewhere("a", 2), NOW).taken;
     assert_eq!(taken.as_deref(), Some("http://a"));
     assert_eq!(roll.contacts(), [contact_at("a", "http://a")]);
-    assert_eq!(roll.heard(&hello("a", 1), NOW), None);
-    let own = roll.heard(&elsewhere("me", 7), NOW);
+    assert_eq!(roll.heard(&hello("a", 1), NOW).taken, None);
+    let own = roll.heard(&elsewhere("me", 7), NOW).taken;
     assert_eq!(own.as_deref(), Some("http://me"));
 }
 
 #[test]
-fn a_process_that_starts_again_where_it_was_is_not_hindered() {
+fn a_process_that_starts_again_where_it_was_is_known_by_its_first_answer() {
     let mut roll = roll();
+    let second = Duration::from_secs(1);
     roll.discovered(vec![found("a", true)], NOW);
     roll.answered("a", &welcome("a", 1), NOW, NOW);
-    assert_eq!(roll.heard(&hello("a", 2), NOW), None);
+    let at_first = roll.heard(&hello("a", 2), NOW);
+    assert_eq!(at_first.taken, None);
+    assert!(at_first.unproved && !at_first.reached);
+    assert!(
+        !roll.heard(&hello("a", 2), NOW).unproved,
+        "it is being asked"
+    );
+    roll.answered("a", &welcome("a", 2), NOW + second, NOW + second);
+    assert!(roll.heard(&hello("a", 2), NOW + second).reached);
     assert_eq!(roll.contacts(), [contact_at("a", "http://a")]);
+}
+
+#[test]
+fn of_two_processes_that_give_one_address_the_one_that_answers_there_is_the_node() {
+    let mut roll = roll();
+    let at = |seconds| NOW + Duration::from_secs(seconds);
+    roll.discovered(vec![found("a", true)], NOW);
+    roll.answered("a", &welcome("a", 1), NOW, NOW);
+    assert_eq!(roll.heard(&hello("a", 2), at(1)).taken, None);
+    roll.answered("a", &welcome("a", 1), NOW, at(1));
+    assert_eq!(
+        roll.heard(&hello("a", 2), at(1)).taken,
+        None,
+        "an old answer"
+    );
+    roll.answered("a", &welcome("a", 1), at(1), at(2));
+    let taken = roll.heard(&hello("a", 2), at(2)).taken;
+    assert_eq!(taken.as_deref(), Some("http://a"));
+    assert!(roll.heard(&hello("a", 1), at(2)).reached);
+}
+
+#[test]
+fn a_process_that_hung_and_answers_again_at_its_address_is_the_node_again() {
+    let mut roll = roll();
+    let at = |seconds| NOW + Duration::from_secs(seconds);
+    roll.discovered(vec![found("a", true)], NOW);
+    roll.answered("a", &welcome("a", 1), NOW, NOW);
+    roll.unanswered("a", false, at(1));
+    let standing = roll.heard(&hello("a", 2), at(2));
+    assert!(standing.taken.is_none() && !standing.reached);
+    roll.answered("a", &welcome("a", 1), at(1), at(3));
+    assert!(!roll.heard(&hello("a", 1), at(3)).reached, "a late word");
+    roll.answered("a", &welcome("a", 1), at(3), at(3));
+    assert!(roll.heard(&hello("a", 1), at(3)).reached);
+    assert!(!roll.heard(&hello("a", 2), at(3)).reached);
+}
+
+#[test]
+fn who_does_not_reach_a_node_renews_no_lease() {
+    let mut roll = roll();
+    roll.discovered(vec![found("a", true)], NOW);
+    let deaf = Welcome {
+        reached: false,
+        ..welcome("a", 1)
+    };
+    roll.answered("a", &deaf, NOW, NOW);
+    assert_eq!(
+        (roll.lease(NOW), roll.said_hello()),
+        (Duration::ZERO, false)
+    );
+    roll.answered("a", &welcome("a", 1), NOW, NOW);
+    assert!(roll.lease(NOW) > NOW && roll.said_hello());
 }
 
 #[test]
@@ -459,11 +522,11 @@ fn a_process_that_starts_again_elsewhere_is_not_hindered_once_the_old_one_is_gon
             ..found("a", false)
         };
         match way {
-            "leaves" => assert_eq!(roll.heard(&last, NOW), None),
+            "leaves" => assert_eq!(roll.heard(&last, NOW).taken, None),
             "refuses" => roll.unanswered("a", true, NOW),
             _ => roll.discovered(vec![gone], NOW),
         }
-        assert_eq!(roll.heard(&elsewhere("a", 2), NOW), None, "{way}");
+        assert_eq!(roll.heard(&elsewhere("a", 2), NOW).taken, None, "{way}");
         let told = roll.contacts();
         assert_eq!(told[0], contact_at("a", "http://elsewhere"), "{way}");
         // One that terminates has not said farewell: it may still read.
@@ -477,13 +540,13 @@ fn a_process_that_hangs_is_told_on_though_another_has_taken_its_name() {
     roll.discovered(vec![found("a", true)], NOW);
     roll.answered("a", &welcome("a", 1), NOW, NOW);
     roll.unanswered("a", false, NOW);
-    assert_eq!(roll.heard(&elsewhere("a", 2), NOW), None);
+    assert_eq!(roll.heard(&elsewhere("a", 2), NOW).taken, None);
     let urls = |roll: &Roll| -> Vec<String> {
         let contacts = roll.contacts().into_iter();
         contacts.map(|contact| contact.url).collect()
     };
     assert_eq!(urls(&roll), ["http://elsewhere", "http://a"]);
-    let taken = roll.heard(&hello("a", 1), NOW);
+    let taken = roll.heard(&hello("a", 1), NOW).taken;
     assert_eq!(taken.as_deref(), Some("http://elsewhere"), "it wakes");
     let later = NOW + GONE_AFTER;
     roll.forget_gone(later);
