@@ -197,7 +197,7 @@ impl S3 {
 
     pub(crate) fn remove(&self, bucket: &str, key: &str) {
         let name = (bucket.to_owned(), key.to_owned());
-        self.0.world.lock().remove(&name);
+        self.0.world.lock().remove(&name, true);
     }
 
     /// What is held under a key.

@@ -92,6 +92,8 @@ pub(super) struct Commit {
     pub(super) key: usize,
     pub(super) at: Time,
     pub(super) value: Value,
+    /// It was made behind Falcon's back, and is no request's work.
+    pub(super) behind: bool,
 }
 
 /// All that happened.
@@ -327,6 +329,9 @@ impl History {
 
 /// True when this change can be that request's work.
 fn may_have_made(write: &Write, commit: &Commit) -> bool {
+    if commit.behind {
+        return false;
+    }
     match write.effect {
         Effect::Store(version) => commit.value == Value::Stored(version),
         Effect::Remove => {

@@ -193,19 +193,28 @@ impl Rig {
                 }
             };
             let at = self.time(commit.at);
-            history.commits.push(Commit { key, at, value });
+            history.commits.push(Commit {
+                key,
+                at,
+                value,
+                behind: commit.behind,
+            });
         }
         history
     }
 
     /// The places of nodes by what an answer calls them.
     pub(super) fn named<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Vec<usize> {
-        let place = |name: &str| {
-            self.places
-                .iter()
-                .position(|place| place.name == name.trim())
-        };
-        names.into_iter().filter_map(place).collect()
+        let mut places = Vec::new();
+        for name in names {
+            // A node that has just started knows of nobody yet, and says so.
+            if name == "the ring (not known yet)" {
+                places.extend(0..ALL);
+            }
+            let named = |place: &Place| place.name == name.trim();
+            places.extend(self.places.iter().position(named));
+        }
+        places
     }
 
     /// Starts the process of that place, where it is not running.

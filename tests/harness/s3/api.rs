@@ -211,7 +211,7 @@ impl S3 for Api {
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
         let mut state = self.0.lock();
         check_write(&state, &req.input.bucket, &req.input.key, None, None)?;
-        state.remove(&(req.input.bucket, req.input.key));
+        state.remove(&(req.input.bucket, req.input.key), false);
         let mut answer = S3Response::new(DeleteObjectOutput::default());
         answer.status = Some(http::StatusCode::NO_CONTENT);
         Ok(answer)
@@ -230,7 +230,7 @@ impl S3 for Api {
         let quiet = input.delete.quiet == Some(true);
         let mut output = DeleteObjectsOutput::default();
         for ObjectIdentifier { key, .. } in input.delete.objects {
-            state.remove(&(input.bucket.clone(), key.clone()));
+            state.remove(&(input.bucket.clone(), key.clone()), false);
             if !quiet {
                 output.deleted.get_or_insert_default().push(DeletedObject {
                     key: Some(key),

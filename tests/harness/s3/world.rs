@@ -95,6 +95,8 @@ pub(crate) struct Commit {
     /// The tag without quotes; `None` is a deletion, also of what was not there.
     pub(crate) etag: Option<String>,
     pub(crate) at: Instant,
+    /// The test removed it, and no request did.
+    pub(crate) behind: bool,
 }
 
 /// An upload that was begun and neither completed nor aborted.
@@ -119,21 +121,22 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn store(&mut self, name: (String, String), stored: Arc<Stored>) {
-        self.note(&name, Some(stored.etag.clone()));
+        self.note(&name, Some(stored.etag.clone()), false);
         self.objects.insert(name, stored);
     }
 
-    pub(super) fn remove(&mut self, name: &(String, String)) {
-        self.note(name, None);
+    pub(super) fn remove(&mut self, name: &(String, String), behind: bool) {
+        self.note(name, None, behind);
         self.objects.remove(name);
     }
 
-    fn note(&mut self, (bucket, key): &(String, String), etag: Option<String>) {
+    fn note(&mut self, (bucket, key): &(String, String), etag: Option<String>, behind: bool) {
         self.commits.push(Commit {
             bucket: bucket.clone(),
             key: key.clone(),
             etag,
             at: Instant::now(),
+            behind,
         });
     }
 }

@@ -15,7 +15,12 @@ fn stored(sequence: u64) -> Value {
 }
 
 fn commit(at: Time, value: Value) -> Commit {
-    Commit { key: 0, at, value }
+    Commit {
+        key: 0,
+        at,
+        value,
+        behind: false,
+    }
 }
 
 fn span(start: Time, end: Time) -> Span {
@@ -103,6 +108,20 @@ fn a_change_behind_falcon_counts_from_an_invalidation_that_began_after_it() {
     assert_eq!(with(&history, read(1, 1000, 1001, stored(1))), 0);
     history.writes = vec![write(31, 40, Effect::Invalidate, DONE)];
     assert_eq!(with(&history, read(1, 41, 50, stored(1))), 1);
+}
+
+#[test]
+fn a_deletion_behind_falcon_is_no_request_s_work() {
+    let unknown = Outcome::Unknown { answered: false };
+    let mut history = History {
+        commits: vec![commit(10, stored(1)), commit(90, Value::Absent)],
+        writes: vec![write(20, 40, Effect::Remove, unknown)],
+        settled: vec![100],
+        ..History::default()
+    };
+    assert_eq!(with(&history, read(1, 101, 110, stored(1))), 1);
+    history.commits[1].behind = true;
+    assert_eq!(with(&history, read(1, 101, 110, stored(1))), 0);
 }
 
 #[test]
