@@ -211,8 +211,8 @@ impl Rig {
             if name == "the ring (not known yet)" {
                 places.extend(0..ALL);
             }
-            let named = |place: &Place| place.name == name.trim();
-            places.extend(self.places.iter().position(named));
+            let is_it = |place: &Place| place.name == name.trim();
+            places.extend(self.places.iter().position(is_it));
         }
         places
     }
