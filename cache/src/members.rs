@@ -122,11 +122,7 @@ impl Members {
             if standing.unproved {
                 self.news.notify_one();
             }
-            Welcome {
-                taken: standing.taken,
-                reached: standing.reached,
-                ..roll.welcome()
-            }
+            roll.welcome(standing)
         });
         if hello.joining {
             // After it is known: what is owed from now on, it is told by whoever coordinates.

@@ -1,6 +1,7 @@
 //! The roll of nodes, as a state machine: what is told goes in with the time, members and contacts come out. No clock, no network.
 
 mod node;
+mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,29 +11,10 @@ use crate::peer::{Contact, Hello, Welcome};
 use crate::ring::{Member, State};
 pub(super) use node::GONE_AFTER;
 use node::{Greeting, Listing, Node};
+pub(super) use standing::Standing;
 
 /// The most nodes that are remembered, whoever names them: a bound, far beyond any cache.
 const MAX_CONTACTS: usize = 4096;
-
-/// What a process hears of itself when it says hello.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Standing {
-    /// Where another process listens that goes by its name, and lives.
-    pub(super) taken: Option<String>,
-    /// It has answered at the address that it gives.
-    pub(super) reached: bool,
-    /// It has yet to answer there, and has not been asked.
-    pub(super) unproved: bool,
-}
-
-impl Standing {
-    fn taken(url: &str) -> Self {
-        Self {
-            taken: Some(url.to_owned()),
-            ..Self::default()
-        }
-    }
-}
 
 /// Who is known, and what became of them. Times count from the start of this node.
 #[derive(Debug)]
@@ -141,36 +123,13 @@ impl Roll {
         let Some(node) = self.node(&hello.name, &hello.url, now, false) else {
             return Standing::default();
         };
-        let another = node.is_another(hello.boot);
-        if another && node.lives() && node.url == hello.url {
-            return node.claimed(hello.boot, now);
+        let heard = node.heard(hello, now);
+        self.changed |= heard.changed;
+        self.go_on_telling(heard.outlived, now);
+        if heard.standing.taken.is_none() {
+            self.learn(&hello.members, now);
         }
-        if another && node.lives() {
-            return Standing::taken(&node.url);
-        }
-        let moves = another && node.url != hello.url;
-        let before = moves.then(|| node.outlived(&hello.name, now)).flatten();
-        let Some(another) = node.incarnation(hello.boot, None, now) else {
-            return Standing::taken(&node.url);
-        };
-        if another || node.listing.is_none() {
-            node.url.clone_from(&hello.url);
-        }
-        if another || node.refuses {
-            node.comes_up(now);
-        }
-        let leaves = hello.leaving && !node.leaving;
-        node.leaving |= hello.leaving;
-        node.hear(now);
-        let standing = Standing {
-            taken: None,
-            reached: node.greeting == Greeting::Answered,
-            unproved: node.greeting == Greeting::Unsaid,
-        };
-        self.changed |= another || leaves;
-        self.go_on_telling(before, now);
-        self.learn(&hello.members, now);
-        standing
+        heard.standing
     }
 
     /// A process whose name another one has taken over, without a farewell, may still run where it listened: it is told of
@@ -396,14 +355,14 @@ impl Roll {
         }
     }
 
-    pub(super) fn welcome(&self) -> Welcome {
+    pub(super) fn welcome(&self, standing: Standing) -> Welcome {
         Welcome {
             name: self.me.name.clone(),
             boot: self.boot,
             members: self.vouched(),
             owing: Vec::new(),
-            taken: None,
-            reached: false,
+            taken: standing.taken,
+            reached: standing.reached,
         }
     }
 

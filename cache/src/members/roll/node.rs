@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Standing;
 use crate::members::lease::LEASE;
+use crate::peer::Hello;
 use crate::ring::State;
 
 /// A node that discovery no longer names is told of invalidations until it has been silent for so long.
@@ -32,6 +33,26 @@ struct Claim {
     since: Duration,
     /// The one that was known has answered there since.
     denied: bool,
+}
+
+/// What comes of a hello.
+pub(super) struct Heard {
+    pub(super) standing: Standing,
+    /// What is known of the node has changed.
+    pub(super) changed: bool,
+    /// The process that was known by the name, which may still run.
+    pub(super) outlived: Option<(String, Node)>,
+}
+
+impl Heard {
+    /// It is another process than the one that is known.
+    fn strange(standing: Standing) -> Self {
+        Self {
+            standing,
+            changed: false,
+            outlived: None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -161,8 +182,43 @@ impl Node {
         Some((format!("{name} as it was at {}", self.url), before))
     }
 
+    /// A process says hello by this name.
+    pub(super) fn heard(&mut self, hello: &Hello, now: Duration) -> Heard {
+        let another = self.is_another(hello.boot);
+        let moves = another && self.url != hello.url;
+        if another && self.lives() {
+            return Heard::strange(if moves {
+                Standing::taken(&self.url)
+            } else {
+                self.claimed(hello.boot, now)
+            });
+        }
+        let outlived = moves.then(|| self.outlived(&hello.name, now)).flatten();
+        let Some(another) = self.incarnation(hello.boot, None, now) else {
+            return Heard::strange(Standing::taken(&self.url));
+        };
+        if another || self.listing.is_none() {
+            self.url.clone_from(&hello.url);
+        }
+        if another || self.refuses {
+            self.comes_up(now);
+        }
+        let leaves = hello.leaving && !self.leaving;
+        self.leaving |= hello.leaving;
+        self.hear(now);
+        Heard {
+            standing: Standing {
+                taken: None,
+                reached: self.greeting == Greeting::Answered,
+                unproved: self.greeting == Greeting::Unsaid,
+            },
+            changed: another || leaves,
+            outlived,
+        }
+    }
+
     /// Another process than the known one, which lives, says that it listens at the same address.
-    pub(super) fn claimed(&mut self, boot: u64, now: Duration) -> Standing {
+    fn claimed(&mut self, boot: u64, now: Duration) -> Standing {
         let unproved = self.claim.as_ref().is_none_or(|claim| claim.boot != boot);
         if unproved {
             self.claim = Some(Claim {

@@ -379,7 +379,10 @@ fn a_sidecar_is_answered_and_neither_noted_nor_named() {
     roll.heard(&hello, NOW);
     assert!(!roll.take_changed());
     assert!(!knows(&roll, "sidecar@web") && !knows(&roll, "z"));
-    assert_eq!(roll.welcome().members, [contact("me"), contact("a")]);
+    assert_eq!(
+        roll.welcome(Standing::default()).members,
+        [contact("me"), contact("a")]
+    );
 }
 
 #[test]
