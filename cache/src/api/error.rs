@@ -182,12 +182,22 @@ impl Failure {
         }
     }
 
-    /// S3's own document, where it gave one.
+    /// S3's own document, where it gave one. Its request ID is that of this answer's header: S3 may have said it long ago.
     fn xml_of_s3(&self, request_id: &str) -> Vec<u8> {
-        match &self.0.said {
-            Some(said) if !said.xml.is_empty() => said.xml.as_bytes().to_vec(),
-            _ => self.xml(request_id),
-        }
+        const ID: [&str; 2] = ["<RequestId>", "</RequestId>"];
+        let Some(said) = self.0.said.as_ref().filter(|said| !said.xml.is_empty()) else {
+            return self.xml(request_id);
+        };
+        let found = said.xml.split_once(ID[0]);
+        let Some((before, (_, after))) =
+            found.and_then(|(before, rest)| Some((before, rest.split_once(ID[1])?)))
+        else {
+            return said.xml.as_bytes().to_vec();
+        };
+        let mut text = before.to_owned();
+        element(&mut text, "RequestId", request_id);
+        text.push_str(after);
+        text.into_bytes()
     }
 
     /// As S3 shows an error.
@@ -365,6 +375,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::object::FieldLines;
 
     #[test]
     fn the_json_names_everything_and_is_json_for_any_key() {
@@ -417,6 +428,26 @@ mod tests {
              <Message>a &lt; b &amp; c</Message><BucketName>b</BucketName><Key>k&#10;&quot;&apos;</Key>\
              <RequestId>id-1</RequestId></Error>"
         );
+    }
+
+    #[test]
+    fn the_document_of_s3_bears_the_request_id_of_the_answer_it_comes_with() {
+        for (theirs, ours) in [
+            (
+                "<Error><RequestId>9</RequestId><HostId>h</HostId></Error>",
+                "<Error><RequestId>id-1</RequestId><HostId>h</HostId></Error>",
+            ),
+            (
+                "<Error><Code>NoSuchKey</Code></Error>",
+                "<Error><Code>NoSuchKey</Code></Error>",
+            ),
+        ] {
+            let said = Said::of(FieldLines::default(), theirs).map(Arc::new);
+            let failure =
+                Failure::new(StatusCode::NOT_FOUND, "NoSuchKey", "").saying(said.as_ref());
+            let (_, xml) = failure.render(Errors::Xml, "id-1");
+            assert_eq!(String::from_utf8(xml).unwrap(), ours);
+        }
     }
 
     #[test]
