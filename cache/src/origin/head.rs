@@ -59,6 +59,12 @@ pub(super) fn headers_of(answer: &HttpResponse) -> HeaderMap {
             headers.append(name, value);
         }
     }
+    // The SDK leaves a copy of it under this name, and takes it away where it is no date.
+    if let Some(expires) = headers.remove("expiresstring")
+        && !headers.contains_key(header::EXPIRES)
+    {
+        headers.insert(header::EXPIRES, expires);
+    }
     headers
 }
 
@@ -102,11 +108,11 @@ pub fn part_of(number: u32, headers: &HeaderMap) -> Option<(ETag, Part)> {
     etag.is_strong().then_some((etag, part))
 }
 
-/// The header fields of a refusal that are S3's own, of the object and not of the answer.
+/// The header fields of a refusal that are of the object and not of the answer: S3's own, and a delete marker's date.
 pub(super) fn fields_of_refusal(headers: &HeaderMap) -> FieldLines {
     lines(headers, |name| {
         let name = name.as_str();
-        name.starts_with("x-amz-") && !NOT_STORED.contains(&name)
+        (name.starts_with("x-amz-") || name == "last-modified") && !NOT_STORED.contains(&name)
     })
 }
 
@@ -165,6 +171,8 @@ fn number(digits: &str) -> Option<u64> {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
+    use aws_sdk_s3::primitives::SdkBody;
+
     use super::*;
 
     fn headers(fields: &[(&'static str, &[u8])]) -> HeaderMap {
@@ -173,6 +181,28 @@ mod tests {
             headers.append(*name, HeaderValue::from_bytes(value).unwrap());
         }
         headers
+    }
+
+    #[test]
+    fn the_sdk_hides_no_expiry_that_is_no_date() {
+        for (left, said) in [
+            (None, "0"),
+            (
+                Some("Thu, 01 Jan 2026 00:00:00 GMT"),
+                "Thu, 01 Jan 2026 00:00:00 GMT",
+            ),
+        ] {
+            let mut answer = HttpResponse::new(200.try_into().unwrap(), SdkBody::empty());
+            answer.headers_mut().insert("ExpiresString", said);
+            if let Some(left) = left {
+                answer.headers_mut().insert("Expires", left);
+            }
+            let headers = headers_of(&answer);
+            assert_eq!(
+                (headers.len(), &headers["expires"]),
+                (1, &HeaderValue::from_static(said))
+            );
+        }
     }
 
     #[test]
