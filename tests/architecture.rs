@@ -32,7 +32,7 @@ const CACHE: &str = "
 ";
 
 /// Library: the files that may name it. `origin*` is `origin.rs` and all in `origin/`.
-const CACHE_FENCES: &str = "
+const CACHE_OWNERS: &str = "
     anyhow             = main
     aws_config         = origin*
     aws_sdk_s3         = origin*
@@ -43,9 +43,9 @@ const CACHE_FENCES: &str = "
     hyper_util::client = peer* origin*
     k8s_openapi        = discovery*
     kube               = discovery*
-    moka               = gateway/cors proxy/dense
+    moka               = gateway/cors proxy/read_ahead
     prometheus_client  = metrics*
-    quick_xml          = gateway/deletion gateway/verdict
+    quick_xml          = gateway/deletion gateway/refusal
     s3s                = gateway* dev*
     s3s_fs             = dev*
     serde_yaml         = access*
@@ -69,7 +69,7 @@ const OPERATOR: &str = "
     lib:        *
 ";
 
-const OPERATOR_FENCES: &str = "
+const OPERATOR_OWNERS: &str = "
     anyhow             = main
     axum               = health*
     clap               = config* main
@@ -326,9 +326,9 @@ fn modules_of_the_operator_name_only_what_the_plan_allows() {
 }
 
 #[test]
-fn each_library_has_one_door() {
-    let mut mistakes = open_fences("cache/src", CACHE_FENCES);
-    mistakes.extend(open_fences("operator/src", OPERATOR_FENCES));
+fn each_library_has_one_owner() {
+    let mut mistakes = open_fences("cache/src", CACHE_OWNERS);
+    mistakes.extend(open_fences("operator/src", OPERATOR_OWNERS));
     check(&mistakes);
 }
 

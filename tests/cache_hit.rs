@@ -134,7 +134,9 @@ async fn the_fast_path_says_what_the_routes_say() {
     put_objects(&s3);
     let flags = ["--s3-port=0", "--s3-auth=none"];
     let ring = Ring::start(&s3.endpoint(), 1, &flags).await;
-    let TestNode { url, s3: door, .. } = &ring.nodes[0];
+    let TestNode {
+        url, s3: gateway, ..
+    } = &ring.nodes[0];
     let keys = ["a+b%2Bc/%C3%BC", "plain", "empty"];
     let blobs = keys.map(|key| format!("/get?bucket=bucket&key={key}"));
     let objects = ["a%20b+c/%C3%BC", "plain?x-id=GetObject", "empty"];
@@ -150,7 +152,7 @@ async fn the_fast_path_says_what_the_routes_say() {
         "x-amz-checksum-mode: ENABLED\r\nConnection: keep-alive\r\n",
     ];
     let mut compared = 0;
-    for (url, targets) in [(url, blobs), (door, objects)] {
+    for (url, targets) in [(url, blobs), (gateway, objects)] {
         let mut stream = TcpStream::connect(address(url)).await.unwrap();
         for target in targets {
             for method in ["GET", "HEAD"] {

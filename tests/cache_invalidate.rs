@@ -4,7 +4,7 @@ mod apart;
 
 use bytes::{Bytes, BytesMut};
 use falcon_cache::object::ObjectId;
-use falcon_cache::store::Known;
+use falcon_cache::store::EntryState;
 use futures::future::join_all;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -37,10 +37,10 @@ async fn all_serve(ring: &Ring, key: &str, bytes: &[u8]) {
 
 fn holds(node: &TestNode, key: &str) -> Option<String> {
     let object = ObjectId::new("bucket", key).unwrap();
-    let record = node.node.proxy().store().head(&object)?;
-    match &record.known {
-        Known::Present(head) => Some(head.etag.as_str().to_owned()),
-        Known::Absent(absent) => Some(absent.code.clone()),
+    let entry = node.node.proxy().store().head(&object)?;
+    match &entry.state {
+        EntryState::Present(head) => Some(head.etag.as_str().to_owned()),
+        EntryState::Negative(absent) => Some(absent.code.clone()),
     }
 }
 
@@ -152,7 +152,7 @@ async fn ten_readers_of_a_running_fill_finish_the_old_version_and_later_ones_get
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_joins_while_the_others_are_told_is_told_too() {
     let s3 = S3::start().await;
-    let (ring, door) = Ring::start_with_a_door(&s3.endpoint(), 3, &[]).await;
+    let (ring, proxy) = Ring::start_with_a_proxy(&s3.endpoint(), 3, &[]).await;
     let keys: Vec<String> = (0..200)
         .map(|i| format!("key-{i}"))
         .filter(|key| ring.owner(key, 0) == 2)
@@ -166,21 +166,21 @@ async fn a_node_that_joins_while_the_others_are_told_is_told_too() {
         s3.put("bucket", key, "new");
     }
     s3.put("bucket", "key-0", "new");
-    door.shut();
+    proxy.shut();
     let url = format!("{}/invalidate?prefix=key-", ring.nodes[0].url);
     let fan_out = tokio::spawn(async move { http::post(&url).await });
     until("the coordinator has begun", || async {
         holds(&ring.nodes[0], "key-0").is_none().then_some(())
     })
     .await;
-    // It asks the node behind the door, which has not been told yet, past the door.
+    // It asks the node behind the proxy, which has not been told yet, past the proxy.
     let joined = ring.join().await;
     let mut copied = 0;
     for key in &keys {
         copied += usize::from(&joined.get(key).await.body[..] == b"old");
     }
     assert!(copied > 0, "the node that joined has copied nothing old");
-    door.open();
+    proxy.open();
     let answer = fan_out.await.unwrap();
     if answer.status == 207 {
         until("the retry is through", || async {
@@ -200,12 +200,12 @@ async fn a_node_that_joins_while_the_others_are_told_is_told_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_does_not_answer_is_named_and_told_when_it_is_back() {
     let s3 = S3::start().await;
-    let (ring, door) = Ring::start_with_a_door(&s3.endpoint(), 3, &[]).await;
+    let (ring, proxy) = Ring::start_with_a_proxy(&s3.endpoint(), 3, &[]).await;
     let key = ring.key_of(2);
     s3.put("bucket", &key, "old");
     all_serve(&ring, &key, b"old").await;
     s3.put("bucket", &key, "new");
-    door.shut();
+    proxy.shut();
     let query = format!("key={key}");
     let answer = invalidate(&ring.nodes[0], &query).await;
     assert_eq!(answer.status, 207, "{}", answer.text());
@@ -224,7 +224,7 @@ async fn a_node_that_does_not_answer_is_named_and_told_when_it_is_back() {
     let unanswered = || metric(&ring.nodes[0].admin, "falcon_unanswered_nodes");
     assert!((unanswered().await - 1.0).abs() < 0.5);
     assert_eq!(&ring.nodes[2].get(&key).await.body[..], b"old");
-    door.open();
+    proxy.open();
     until("it has been told", || async {
         (unanswered().await < 0.5).then_some(())
     })
@@ -235,7 +235,7 @@ async fn a_node_that_does_not_answer_is_named_and_told_when_it_is_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_away_forgets_what_it_owes_and_the_others_nothing_more() {
     let s3 = S3::start().await;
-    let (ring, door) = Ring::start_with_a_door(&s3.endpoint(), 3, &["--ttl=0"]).await;
+    let (ring, proxy) = Ring::start_with_a_proxy(&s3.endpoint(), 3, &["--ttl=0"]).await;
     let hot: Vec<String> = (0..100).map(|i| format!("hot/{i}")).collect();
     let touched: Vec<String> = (0..400).map(|i| format!("touched/{i}")).collect();
     for key in hot.iter().chain(&touched) {
@@ -244,7 +244,7 @@ async fn a_node_that_was_away_forgets_what_it_owes_and_the_others_nothing_more()
     for key in hot.iter().chain(touched.iter().step_by(40)) {
         all_serve(&ring, key, b"old").await;
     }
-    door.shut();
+    proxy.shut();
     for key in &touched {
         s3.put("bucket", key, "new");
     }
@@ -259,7 +259,7 @@ async fn a_node_that_was_away_forgets_what_it_owes_and_the_others_nothing_more()
         }
     }
     let before: Vec<_> = hot.iter().map(|key| holds(&ring.nodes[2], key)).collect();
-    door.open();
+    proxy.open();
     for node in &ring.nodes[..2] {
         until("nothing is owed any more", || async {
             (metric(&node.admin, "falcon_unanswered_nodes").await < 0.5).then_some(())
@@ -278,7 +278,7 @@ async fn a_node_that_was_away_forgets_what_it_owes_and_the_others_nothing_more()
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalidation_under_way_does_not_answer_for_one_that_comes_after_another_write() {
     let s3 = S3::start().await;
-    let (ring, door) = Ring::start_with_a_door(&s3.endpoint(), 3, &[]).await;
+    let (ring, proxy) = Ring::start_with_a_proxy(&s3.endpoint(), 3, &[]).await;
     let key = ring.key_of(0);
     for round in 0..20 {
         let old = format!("{round} old");
@@ -287,7 +287,7 @@ async fn an_invalidation_under_way_does_not_answer_for_one_that_comes_after_anot
         all_serve(&ring, &key, old.as_bytes()).await;
         let middle = format!("{round} middle");
         s3.put("bucket", &key, middle.clone());
-        door.shut();
+        proxy.shut();
         let url = format!("{}/invalidate?key={key}", ring.nodes[0].url);
         let first = tokio::spawn(async move { http::post(&url).await });
         // Told already, and filled again while the first one still waits for the third node.
@@ -300,7 +300,7 @@ async fn an_invalidation_under_way_does_not_answer_for_one_that_comes_after_anot
         s3.put("bucket", &key, new.clone());
         let url = format!("{}/invalidate?key={key}", ring.nodes[round % 2].url);
         let second = tokio::spawn(async move { http::post(&url).await });
-        door.open();
+        proxy.open();
         let second = second.await.unwrap();
         assert_eq!(second.status, 200, "{}", second.text());
         all_serve(&ring, &key, new.as_bytes()).await;
@@ -416,7 +416,7 @@ async fn a_node_that_is_wrongly_taken_for_the_home_does_not_pass_on_its_copy() {
         s3.put("bucket", &key, bytes.clone());
         let answer = invalidate(node, &format!("key={key}")).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
-        // All are told: a hello has made known who is in nobody's list.
+        // All are told: a heartbeat has made known who is in nobody's list.
         assert_eq!(answer.json()["nodes"].as_array().unwrap().len(), 3);
         all_serve(&ring, &key, bytes.as_bytes()).await;
     }

@@ -265,9 +265,9 @@ async fn many_small_objects_stay_within_a_small_budget_with_their_heads() {
     assert!(rss <= 16 * MIB + overhead(8, 64));
 }
 
-/// A PUT or a POST at the S3 door that sends so many bytes after its head, or until it is answered.
-async fn sends(door: &str, head: &str, bytes: u64) -> TcpStream {
-    let mut stream = TcpStream::connect(door).await.unwrap();
+/// A PUT or a POST at the S3 gateway that sends so many bytes after its head, or until it is answered.
+async fn sends(gateway: &str, head: &str, bytes: u64) -> TcpStream {
+    let mut stream = TcpStream::connect(gateway).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
     let piece = vec![b'x'; 256 * 1024];
     let mut answer = [0; 1];
@@ -291,11 +291,11 @@ async fn what_strangers_send_before_they_are_known_takes_no_memory() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let rules = r#"- {name: all, accessKeyId: ALL, secretAccessKey: all-secret, buckets: ["*"], prefixes: ["*"], verbs: [read, write]}"#;
     std::fs::write(file.path(), rules).unwrap();
-    let door = free_ports(1)[0];
+    let gateway = free_ports(1)[0];
     let flags = [
         "--max-cache-size=16".to_owned(),
         "--s3-auth=keys".to_owned(),
-        format!("--s3-port={door}"),
+        format!("--s3-port={gateway}"),
         format!("--access-file={}", file.path().display()),
     ];
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
@@ -309,7 +309,7 @@ async fn what_strangers_send_before_they_are_known_takes_no_memory() {
     let head = format!(
         "POST /bucket HTTP/1.1\r\nhost: falcon\r\ncontent-type: multipart/form-data; boundary=X\r\ncontent-length: {length}\r\n\r\n{field}"
     );
-    let address = format!("localhost:{door}");
+    let address = format!("localhost:{gateway}");
     let open = join_all((0..STRANGERS).map(|_| sends(&address, &head, 18 * MIB))).await;
     let rss = node.status("VmHWM");
     println!(
@@ -324,8 +324,8 @@ async fn what_strangers_send_before_they_are_known_takes_no_memory() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chunk_of_a_streamed_upload_is_no_buffer() {
     let s3 = S3::start().await;
-    let door = free_ports(1)[0];
-    let port = format!("--s3-port={door}");
+    let gateway = free_ports(1)[0];
+    let port = format!("--s3-port={gateway}");
     let Some(node) = Node::start(&s3, &["--max-cache-size=64", "--s3-auth=none", &port]).await
     else {
         return;
@@ -337,7 +337,7 @@ async fn a_chunk_of_a_streamed_upload_is_no_buffer() {
          x-amz-decoded-content-length: {chunk}\r\ncontent-length: {}\r\n\r\n{chunk:x}\r\n",
         chunk + 17
     );
-    let open = sends(&format!("localhost:{door}"), &head, 256 * MIB).await;
+    let open = sends(&format!("localhost:{gateway}"), &head, 256 * MIB).await;
     let rss = node.status("VmHWM");
     println!("RSS {} MiB, idle {} MiB", rss / MIB, idle / MIB);
     assert!(rss <= 64 * MIB + overhead(1, 64));

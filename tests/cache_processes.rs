@@ -1,4 +1,4 @@
-//! Rings whose nodes are processes of their own: killed, stopped, told to leave, cut off from S3, strangers at their door.
+//! Rings whose nodes are processes of their own: killed, stopped, told to leave, cut off from S3, strangers at their ports.
 
 mod away;
 mod flags;
@@ -21,7 +21,7 @@ use crate::harness::node::{Process, free_ports};
 use crate::harness::s3::{S3, synthetic};
 use crate::harness::until;
 
-/// So many KiB has a block here: small, so that objects of a few MiB have many, in several runs.
+/// So many KiB has a block here: small, so that objects of a few MiB have many, in several extents.
 const BLOCK: &str = "--block-size=64";
 /// Blocks that are placed together, in bytes.
 const RUN_BYTES: u64 = 16 * 64 * 1024;
@@ -95,18 +95,18 @@ impl Cluster {
         Some(http::try_get(&url).await.ok()?.json())
     }
 
-    /// The places of the owners of the object's first runs, as the node at `at` sees them.
+    /// The places of the owners of the object's first extents, as the node at `at` sees them.
     async fn owners(&self, at: usize, key: &str) -> Vec<usize> {
         let query = format!("?key={}", http::encoded(key));
         let ring = self.ring(at, &query).await.unwrap();
-        let runs = ring["object"]["runs"].as_array().unwrap();
+        let extents = ring["object"]["extents"].as_array().unwrap();
         let place = |run: &serde_json::Value| {
             let owner = run["owners"][0].as_str().unwrap();
             let is_it = |port: &&u16| url(**port) == owner;
             let port = self.ports.iter().find(is_it).unwrap();
             self.ports.iter().position(|it| it == port).unwrap()
         };
-        runs.iter().map(place).collect()
+        extents.iter().map(place).collect()
     }
 
     /// A key `PREFIX-…` whose first run the node at that place owns.
@@ -136,7 +136,7 @@ fn url(port: u16) -> String {
 struct Objects(Arc<HashMap<String, Bytes>>);
 
 impl Objects {
-    /// Stores `small` objects of a few KiB and `large` ones of several runs.
+    /// Stores `small` objects of a few KiB and `large` ones of several extents.
     fn put(s3: &S3, small: u64, large: u64) -> Self {
         let mut objects = HashMap::new();
         for seed in 0..small + large {

@@ -65,7 +65,7 @@ impl<'a> Readers<'a> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn scaling_by_hand_and_by_an_autoscaler_costs_readers_nothing() {
+async fn scaling_by_hand_and_by_an_autoscaler_causes_no_failed_reads() {
     let Some(cluster) = Cluster::here().await else {
         return;
     };
@@ -82,7 +82,7 @@ async fn scaling_by_hand_and_by_an_autoscaler_costs_readers_nothing() {
         cluster.ring_of("elastic", count).await;
         cluster.ready("elastic").await;
     }
-    // Without figures an autoscaler still keeps to its bounds; the operator follows it, and leaves it alone.
+    // Without metrics an autoscaler still keeps to its bounds; the operator follows it, and does not revert it.
     for (least, most, count) in [(4, 6, 4), (1, 3, 3)] {
         cluster
             .sh(&format!(
@@ -97,7 +97,7 @@ async fn scaling_by_hand_and_by_an_autoscaler_costs_readers_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_autoscaler_of_the_stateful_set_is_not_fought() {
+async fn an_autoscaler_of_the_stateful_set_is_respected() {
     let Some(cluster) = Cluster::here().await else {
         return;
     };
@@ -134,7 +134,7 @@ async fn an_autoscaler_of_the_stateful_set_is_not_fought() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_roll_to_another_image_and_a_lost_pod_cost_readers_nothing() {
+async fn a_rollout_of_another_image_and_a_lost_pod_cause_no_failed_reads() {
     let Some(cluster) = Cluster::here().await else {
         return;
     };
@@ -154,7 +154,7 @@ async fn a_roll_to_another_image_and_a_lost_pod_cost_readers_nothing() {
         .status("rolling", "runs the next image", |status| {
             let settled = status["conditions"].as_array().is_some_and(|conditions| {
                 conditions.iter().any(|condition| {
-                    condition["type"] == "Progressing" && condition["reason"] == "Settled"
+                    condition["type"] == "Progressing" && condition["reason"] == "Complete"
                 })
             });
             settled && status["observedGeneration"] == 2

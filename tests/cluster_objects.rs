@@ -1,4 +1,4 @@
-//! The objects of a cache, on a real API server with the rights of the chart and no others.
+//! The objects of a cache, on a real API server with exactly the permissions of the chart.
 
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ async fn is_there(cluster: &Cluster, what: &str, wanted: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_switched_off_goes_and_comes_back() {
+async fn what_is_disabled_is_deleted_and_what_is_enabled_again_is_recreated() {
     let Some(cluster) = Cluster::here().await else {
         return;
     };
@@ -61,7 +61,7 @@ async fn what_is_switched_off_goes_and_comes_back() {
         "no pod was touched"
     );
 
-    // An account of the user's own takes the place of ours.
+    // The user's service account replaces ours.
     cluster.sh("kubectl create serviceaccount mine").await;
     cluster
         .sh("kubectl patch fcache switched --type=merge -p '{\"spec\": {\"origin\": {\"serviceAccountName\": \"mine\"}}}'")
@@ -77,7 +77,7 @@ async fn what_is_switched_off_goes_and_comes_back() {
     cluster.ready("switched").await;
 }
 
-/// Whether the form that the cache has now was seen, and nothing moves any more.
+/// Whether the current generation was observed, and the rollout is complete.
 async fn settled_at(cluster: &Cluster, name: &str) -> impl Fn(&Value) -> bool + use<> {
     let cache = cluster.get(&format!("fcache {name}")).await;
     let generation = cache["metadata"]["generation"].clone();
@@ -86,13 +86,13 @@ async fn settled_at(cluster: &Cluster, name: &str) -> impl Fn(&Value) -> bool + 
         status["observedGeneration"] == generation
             && conditions.is_some_and(|all| {
                 all.iter()
-                    .any(|one| one["type"] == "Progressing" && one["reason"] == "Settled")
+                    .any(|one| one["type"] == "Progressing" && one["reason"] == "Complete")
             })
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cant_be_changed_is_made_anew_and_pods_are_kept() {
+async fn objects_with_immutable_fields_that_differ_are_recreated_and_pods_are_kept() {
     let Some(cluster) = Cluster::here().await else {
         return;
     };
@@ -150,7 +150,7 @@ kubectl patch fcache anew --type=merge -p '{"spec": {"paused": false}}'
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn objects_of_somebody_else_are_left_alone() {
+async fn objects_of_someone_else_are_not_touched() {
     let Some(cluster) = Cluster::here().await else {
         return;
     };

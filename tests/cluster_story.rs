@@ -143,7 +143,7 @@ async fn the_story_of_the_readme_is_true_on_a_cluster() {
             - counted(
                 &cluster,
                 "models",
-                "falcon_requests_total{door=\"peer\"",
+                "falcon_requests_total{api=\"peer\"",
                 &format!("source=\"{source}\""),
             )
             .await
@@ -203,7 +203,7 @@ async fn nothing_is_left_of(cluster: &Cluster, name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn caches_go_on_without_their_operator_and_are_known_to_the_next_one() {
+async fn caches_keep_running_without_their_operator_and_are_managed_by_the_next_one() {
     let Some(cluster) = Cluster::here().await else {
         return;
     };
@@ -223,7 +223,7 @@ async fn caches_go_on_without_their_operator_and_are_known_to_the_next_one() {
     drop(operator);
 
     let _operator = operator_alone().await;
-    // It looks at every cache that it finds: a change is seen, and nothing else is touched.
+    // It reconciles every cache: a change is applied, and nothing else is touched.
     cluster
         .sh("kubectl patch fcache orphan --type=merge -p '{\"spec\": {\"service\": {\"annotations\": {\"seen\": \"yes\"}}}}'")
         .await;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::Duration;
 
-use falcon_cache::config::{Args, Config, Discovery, DiscoveryApi, LogFormat, Surroundings};
+use falcon_cache::config::{Args, Config, Discovery, DiscoveryApi, Environment, LogFormat};
 use falcon_operator::crd::FalconCache;
 use falcon_operator::plan::{Defaults, plan};
 use falcon_operator::resources::{CacheRole, CacheRoleKind, Resources, resources};
@@ -49,7 +49,7 @@ fn understood(spec: &Value, address: IpAddr) -> Config {
             .replace("$(POD_IP)", &address.to_string())
     };
     let args = container(spec).args.unwrap().into_iter().map(fill_in);
-    let nowhere = Surroundings::default();
+    let nowhere = Environment::default();
     Args::read(std::iter::once("falcon-cache".to_owned()).chain(args))
         .unwrap()
         .into_config(&nowhere)
@@ -57,7 +57,7 @@ fn understood(spec: &Value, address: IpAddr) -> Config {
 }
 
 #[test]
-fn the_cache_understands_what_the_operator_tells_it() {
+fn the_cache_accepts_the_flags_of_the_operator() {
     let plain = understood(
         &json!({"origin": {"buckets": ["photos", "films"]}}),
         Ipv4Addr::new(10, 0, 0, 7).into(),
@@ -65,7 +65,7 @@ fn the_cache_understands_what_the_operator_tells_it() {
     assert_eq!(plain.buckets.default.as_deref(), Some("photos"));
     assert!(plain.buckets.allow("films") && !plain.buckets.allow("other"));
     assert_eq!(plain.memory.limit, 1024 * MIB);
-    assert_eq!(plain.doors.s3, None);
+    assert_eq!(plain.network.s3, None);
     assert_eq!(plain.ring.host, "10.0.0.7");
     assert_eq!(plain.log.format, LogFormat::Json);
     assert_eq!(plain.warnings, Vec::<String>::new());
@@ -93,7 +93,7 @@ fn the_cache_understands_what_the_operator_tells_it() {
     assert_eq!(full.freshness.ttl, Some(Duration::from_hours(24)));
     assert_eq!(full.freshness.stale_if_error, Duration::from_mins(10));
     assert_eq!(full.freshness.negative_ttl, Duration::from_secs(3));
-    assert_eq!(full.doors.drain_timeout, Duration::from_mins(2));
+    assert_eq!(full.network.drain_timeout, Duration::from_mins(2));
     assert_eq!(
         full.ring.discovery,
         Discovery::Kubernetes {
@@ -110,13 +110,13 @@ fn the_cache_understands_what_the_operator_tells_it() {
 }
 
 #[test]
-fn the_s3_door_opens_as_the_spec_says() {
+fn the_s3_gateway_opens_as_the_spec_says() {
     let opened = |s3: Value| {
         let spec = json!({"origin": {"buckets": ["photos"]}, "s3": s3});
-        understood(&spec, Ipv4Addr::LOCALHOST.into()).doors
+        understood(&spec, Ipv4Addr::LOCALHOST.into()).network
     };
     let guarded =
-        opened(json!({"enabled": true, "auth": "Keys", "accessSecretRef": {"name": "door"}}));
+        opened(json!({"enabled": true, "auth": "Keys", "accessSecretRef": {"name": "gateway"}}));
     assert_eq!(guarded.s3.unwrap().port, 9000);
     assert_eq!(
         guarded.access_file.as_deref(),
@@ -129,30 +129,30 @@ fn the_s3_door_opens_as_the_spec_says() {
 #[test]
 fn ports_are_those_that_the_operator_opens() {
     let spec = json!({"origin": {"buckets": ["photos"]}});
-    let doors = understood(&spec, Ipv4Addr::LOCALHOST.into()).doors;
+    let network = understood(&spec, Ipv4Addr::LOCALHOST.into()).network;
     let ports = container(&spec).ports.unwrap();
     let open = |name: &str| {
         let named = ports.iter().find(|port| port.name.as_deref() == Some(name));
         named.map(|port| port.container_port)
     };
-    assert_eq!(open("http"), Some(i32::from(doors.port)));
-    assert_eq!(open("admin"), Some(i32::from(doors.admin_port)));
-    assert_eq!(open("s3"), doors.s3.map(|s3| i32::from(s3.port)));
+    assert_eq!(open("http"), Some(i32::from(network.port)));
+    assert_eq!(open("admin"), Some(i32::from(network.admin_port)));
+    assert_eq!(open("s3"), network.s3.map(|s3| i32::from(s3.port)));
 }
 
 #[test]
-fn the_sidecar_of_the_readme_finds_what_the_operator_makes() {
+fn the_sidecar_of_the_readme_matches_what_the_operator_creates() {
     let made = made("models", &json!({"origin": {"buckets": ["photos"]}}));
     let shown: Value = serde_yaml::from_str(readme::yaml("--sidecar")).unwrap();
     let pod: PodSpec = serde_json::from_value(shown["spec"].clone()).unwrap();
     let sidecar = &pod.init_containers.unwrap()[0];
     assert_eq!(sidecar.restart_policy.as_deref(), Some("Always"));
     let args = sidecar.args.clone().unwrap().into_iter();
-    let here = Surroundings {
+    let here = Environment {
         hostname: Some("train-0".to_owned()),
         namespace: Some("prod".to_owned()),
         memory_limit: Some(256 * MIB),
-        ..Surroundings::default()
+        ..Environment::default()
     };
     let config = Args::read(std::iter::once("falcon-cache".to_owned()).chain(args))
         .unwrap()
@@ -183,10 +183,10 @@ fn the_sidecar_of_the_readme_finds_what_the_operator_makes() {
         made.peer_secret.metadata.name
     );
     assert!(mounted(&config.origin.credentials_dir.unwrap()).is_some());
-    // Its main door is not for probes.
+    // Its main port is not for probes.
     let probe = sidecar.startup_probe.as_ref().unwrap();
     let port = &probe.http_get.as_ref().unwrap().port;
-    assert_eq!(*port, IntOrString::Int(config.doors.admin_port.into()));
-    assert_eq!(config.doors.admin_listen, None);
-    assert_eq!(config.doors.listen, Some(Ipv4Addr::LOCALHOST.into()));
+    assert_eq!(*port, IntOrString::Int(config.network.admin_port.into()));
+    assert_eq!(config.network.admin_listen, None);
+    assert_eq!(config.network.listen, Some(Ipv4Addr::LOCALHOST.into()));
 }

@@ -1,4 +1,4 @@
-//! The S3 door: what stock clients are told, and what nobody is told who may not know.
+//! The S3 gateway: what stock clients are told, and what nobody is told who may not know.
 
 mod closed;
 mod figures;

@@ -1,7 +1,6 @@
 //! What the tests run against: servers that count, fail on demand and hold nothing but what a test put there.
 
 pub(crate) mod cluster;
-pub(crate) mod door;
 pub(crate) mod http;
 pub(crate) mod kubernetes;
 pub(crate) mod node;
@@ -11,6 +10,7 @@ pub(crate) mod readme;
 pub(crate) mod s3;
 pub(crate) mod sdk;
 pub(crate) mod servers;
+pub(crate) mod tcp_proxy;
 pub(crate) mod weed;
 
 use std::future::Future;

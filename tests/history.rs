@@ -30,7 +30,7 @@ use rig::{ALL, KEYS, Rig};
 const WRITERS: usize = 3;
 const READERS: usize = 5;
 
-/// Seeds at a time. They wait more than they work, but more of them, and on two cores nodes take each other for silent.
+/// Seeds at a time. They wait more than they work, but more of them, and on two cores nodes take each other for unreachable.
 const AT_ONCE: usize = 3;
 
 /// From the end of all trouble until all nodes see each other, and until all reads are current.

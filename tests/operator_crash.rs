@@ -1,4 +1,4 @@
-//! The operator dies before and after each of its writes, at a real API server, and the next one brings all to the same end.
+//! The operator crashes before and after each of its writes, at a real API server, and the next one brings everything to the same state.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::harness::kubernetes::ControlPlane;
-use crate::harness::operator::{Death, Line, Operator, cache, objects};
+use crate::harness::operator::{ApiConnection, Crash, Operator, cache, objects};
 use crate::harness::until_within;
 
 const NAME: &str = "media";
@@ -102,7 +102,7 @@ impl Stage {
         serde_json::from_str(&text).unwrap()
     }
 
-    /// Lets an operator look until its process dies or all is as in the picture; true if it died.
+    /// Reconciles until the process crashes or everything is as in the picture; true if it crashed.
     async fn work(&self, operator: &Operator, picture: &Value) -> bool {
         let what = format!("{} comes to its end: {picture}", self.namespace);
         until_within(PATIENCE, &what, || async {
@@ -114,15 +114,15 @@ impl Stage {
         .await
     }
 
-    /// One look, at what a watch would have shown; false where the process died.
+    /// One reconcile, of what a watch would have shown; false if the process crashed.
     async fn look(&self, operator: &Operator) -> bool {
         match self.caches().get_opt(NAME).await.unwrap() {
-            Some(seen) => operator.look(&seen).await,
+            Some(seen) => operator.reconcile(&seen).await,
             None => true,
         }
     }
 
-    /// Lets an operator look until it has nothing more to do, and Kubernetes neither; the picture then.
+    /// Reconciles until neither the operator nor Kubernetes has anything more to do; the picture then.
     async fn settle(&self, operator: &Operator, pods: u64) -> Value {
         let what = format!("{} settles", self.namespace);
         until_within(PATIENCE, &what, || async {
@@ -142,10 +142,15 @@ impl Stage {
     }
 }
 
-/// The pictures after each step of a life without a death, and the writes of each.
+/// The pictures after each step without a crash, and the writes of each.
 async fn undisturbed(cluster: &ControlPlane) -> Vec<(Value, usize)> {
     let stage = Stage::new(cluster, "undisturbed".to_owned()).await;
-    let operator = Operator::start(&stage.config, &stage.namespace, RESYNC, Line::default());
+    let operator = Operator::start(
+        &stage.config,
+        &stage.namespace,
+        RESYNC,
+        ApiConnection::default(),
+    );
     let mut pictures = Vec::new();
     for (step, pods) in STEPS.into_iter().zip([2, 2, 3, 0]) {
         let before = operator.writes();
@@ -156,12 +161,12 @@ async fn undisturbed(cluster: &ControlPlane) -> Vec<(Value, usize)> {
     pictures
 }
 
-/// A life with a death at the n-th write of one step; whether there were so many.
+/// A run with a crash at the n-th write of one step; whether there were so many.
 async fn disturbed(
     cluster: &ControlPlane,
     pictures: &[(Value, usize)],
     place: usize,
-    death: Death,
+    death: Crash,
     number: usize,
 ) -> bool {
     let namespace = format!(
@@ -169,18 +174,28 @@ async fn disturbed(
         format!("{death:?}").to_lowercase()
     );
     let stage = Stage::new(cluster, namespace).await;
-    let first = Operator::start(&stage.config, &stage.namespace, RESYNC, Line::default());
+    let first = Operator::start(
+        &stage.config,
+        &stage.namespace,
+        RESYNC,
+        ApiConnection::default(),
+    );
     for (at, step) in STEPS.into_iter().enumerate().take(place) {
         stage.act(step).await;
         stage.work(&first, &pictures[at].0).await;
     }
-    let line = Line::that_breaks(number, death);
-    let dying = Operator::start(&stage.config, &stage.namespace, RESYNC, line);
+    let connection = ApiConnection::failing_at(number, death);
+    let dying = Operator::start(&stage.config, &stage.namespace, RESYNC, connection);
     stage.act(STEPS[place]).await;
     let died = stage.work(&dying, &pictures[place].0).await;
-    let next = Operator::start(&stage.config, &stage.namespace, RESYNC, Line::default());
+    let next = Operator::start(
+        &stage.config,
+        &stage.namespace,
+        RESYNC,
+        ApiConnection::default(),
+    );
     stage.work(&next, &pictures[place].0).await;
-    // The end is an end: another look writes nothing.
+    // The state is final: another reconcile writes nothing.
     let before = next.writes();
     stage.look(&next).await;
     assert_eq!(next.writes(), before, "{}", stage.namespace);
@@ -200,7 +215,7 @@ async fn killed_at_any_write_the_operator_brings_all_to_the_same_end() {
     );
     let mut lives = JoinSet::new();
     for (place, step) in STEPS.into_iter().enumerate() {
-        for death in [Death::Before, Death::After] {
+        for death in [Crash::Before, Crash::After] {
             let pictures = std::sync::Arc::clone(&pictures);
             lives.spawn(async move {
                 let mut number = 1;

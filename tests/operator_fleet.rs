@@ -1,4 +1,4 @@
-//! Many caches: quiet when nothing happens, quick when all come at once, and none at another's mercy.
+//! Many caches: no writes without changes, quick when all are created at once, and independent of each other.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::harness::kubernetes::ControlPlane;
 use crate::harness::node::binary_of;
-use crate::harness::operator::{Line, Operator, cache};
+use crate::harness::operator::{ApiConnection, Operator, cache};
 use crate::harness::{until, until_within};
 
 async fn create(client: &Client, namespace: &str, caches: impl IntoIterator<Item = Value>) {
@@ -36,7 +36,7 @@ async fn sets(client: &Client, namespace: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quiet_cluster_sees_no_write() {
+async fn without_changes_there_are_no_writes() {
     let Some(cluster) = ControlPlane::shared().await else {
         return;
     };
@@ -48,12 +48,12 @@ async fn a_quiet_cluster_sees_no_write() {
         (0..20).map(|number| cache(&format!("cache-{number}"), &json!({"replicas": 1}))),
     )
     .await;
-    // Twenty looks are what ten minutes bring at twice the default's pace.
+    // Twenty reconciles are those of ten minutes at twice the default rate.
     let operator = Operator::start(
         &cluster.config().await,
         "quiet",
         Duration::from_millis(250),
-        Line::default(),
+        ApiConnection::default(),
     );
     let (stop, stopped) = watch::channel(false);
     let ended = futures::FutureExt::shared(Box::pin(async move {
@@ -78,13 +78,13 @@ async fn a_quiet_cluster_sees_no_write() {
     })
     .await;
     let looks = async |wanted: u64| {
-        let begin = operator.looks();
+        let begin = operator.reconciles();
         until("so many looks", || async {
-            (operator.looks() >= begin + wanted).then_some(())
+            (operator.reconciles() >= begin + wanted).then_some(())
         })
         .await;
     };
-    // A look that began before may still report.
+    // A reconcile that began before may still write the status.
     looks(40).await;
     let before = operator.writes();
     looks(400).await;

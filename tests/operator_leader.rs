@@ -1,4 +1,4 @@
-//! Several operators, one at work.
+//! Several operators, one of them active.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::harness::kubernetes::ControlPlane;
 use crate::harness::node::binary_of;
 use crate::harness::until_within;
 
-/// A lease of 15 s is free after as long without a sign of life.
+/// A lease of 15 s is free when it was not renewed for as long.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 fn start(cluster: &ControlPlane, name: &str) -> Option<Child> {
@@ -38,7 +38,7 @@ fn start(cluster: &ControlPlane, name: &str) -> Option<Child> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_leader_is_followed_and_one_that_lost_its_lease_ends() {
+async fn a_dead_leader_is_replaced_and_one_that_lost_its_lease_exits() {
     let Some(cluster) = ControlPlane::shared().await else {
         return;
     };

@@ -1,4 +1,4 @@
-//! The operator as the chart starts it: its flags, and its rights in the namespaces that it is given and nowhere else.
+//! The operator as installed by the chart: its flags, and its permissions, which are limited to the watched namespaces.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -28,7 +28,7 @@ async fn sh(kubeconfig: &Path, script: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::too_many_lines, reason = "one story, told in its order")]
-async fn with_a_list_of_namespaces_the_operator_needs_no_right_in_the_cluster() {
+async fn with_a_list_of_namespaces_the_operator_needs_no_cluster_wide_permission() {
     let Some(cluster) = ControlPlane::shared().await else {
         return;
     };

@@ -1,4 +1,4 @@
-//! What the API server says of specs: each rule in its own words, each field explained, and nothing that it lets in unsettles the operator.
+//! Validation of specs by the API server: each rule with its message, each field documented, and no accepted spec breaks the operator.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::harness::kubernetes::ControlPlane;
-use crate::harness::operator::{Line, Operator, cache, objects};
+use crate::harness::operator::{ApiConnection, Operator, cache, objects};
 use crate::harness::until;
 
 /// The definition's schema.
@@ -117,15 +117,15 @@ fn broken() -> Vec<(&'static str, Value)> {
             wrap(json!({"origin": {"buckets": ["Bucket"]}})),
         ),
         (
-            "each bucket is named once",
+            "each bucket must be named only once",
             wrap(json!({"origin": {"buckets": ["one", "one"]}})),
         ),
         (
-            "give either configMapName or secretName",
+            "caBundleRef needs either configMapName or secretName",
             wrap(json!({"origin": {"caBundleRef": {}}})),
         ),
         (
-            "the endpoint is http:// or https://",
+            "the endpoint must be http:// or https://",
             wrap(json!({"origin": {"endpoint": "s3.example"}})),
         ),
         (
@@ -133,7 +133,7 @@ fn broken() -> Vec<(&'static str, Value)> {
             wrap(json!({"origin": {"region": "eu central"}})),
         ),
         (
-            "the labels app.kubernetes.io/... and falcon-discovery-id are the operator's",
+            "the labels app.kubernetes.io/... and falcon-discovery-id are reserved for the operator",
             wrap(json!({"pod": {"labels": {"falcon-discovery-id": "x"}}})),
         ),
         (
@@ -145,11 +145,11 @@ fn broken() -> Vec<(&'static str, Value)> {
             wrap(json!({"rollout": {"maxUnavailable": "0%"}})),
         ),
         (
-            "auth: Keys needs accessSecretRef",
+            "auth: Keys requires accessSecretRef",
             wrap(json!({"s3": {"enabled": true, "auth": "Keys"}})),
         ),
         (
-            "accessSecretRef is for auth: Keys",
+            "accessSecretRef requires auth: Keys",
             wrap(json!({"s3": {"enabled": true, "accessSecretRef": {"name": "keys"}}})),
         ),
         (
@@ -160,7 +160,7 @@ fn broken() -> Vec<(&'static str, Value)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_rule_of_the_schema_is_told_in_its_own_words() {
+async fn each_rule_of_the_schema_has_its_message() {
     let Some(cluster) = ControlPlane::shared().await else {
         return;
     };
@@ -218,7 +218,7 @@ async fn kubectl_explains_every_field() {
     let spec = &schema()["properties"]["spec"];
     walk("spec", spec, &mut |path, part| {
         let text = part["description"].as_str().unwrap_or_default();
-        // Parts of Kubernetes' own objects are explained there: with all their texts the definition were ten times as large.
+        // Kubernetes documents the parts of its own objects: with their descriptions the CRD would be ten times as large.
         if text.contains("As in `") {
             elsewhere.push(path.to_owned());
         }
@@ -255,7 +255,7 @@ async fn kubectl_explains_every_field() {
     }
 }
 
-/// Numbers that look random and are always the same.
+/// Pseudo-random numbers with a fixed seed.
 struct Dice(u64);
 
 impl Dice {
@@ -272,7 +272,7 @@ impl Dice {
         &from[self.roll(from.len())]
     }
 
-    /// A value of the type that the schema says, odd in meaning.
+    /// A value of the type in the schema, with an unusual meaning.
     #[expect(clippy::too_many_lines, reason = "a table")]
     fn value(&mut self, schema: &Value, depth: usize) -> Value {
         if let Some(words) = schema["enum"].as_array() {
@@ -371,7 +371,7 @@ enum Fate {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn five_hundred_odd_specs_are_refused_or_applied_or_told_and_all_heal() {
+async fn five_hundred_random_specs_are_rejected_or_applied_or_reported_and_all_recover() {
     let Some(cluster) = ControlPlane::shared().await else {
         return;
     };
@@ -382,7 +382,7 @@ async fn five_hundred_odd_specs_are_refused_or_applied_or_told_and_all_heal() {
         &config,
         "odd",
         std::time::Duration::from_mins(1),
-        Line::default(),
+        ApiConnection::default(),
     );
     let fields = schema()["properties"]["spec"]["properties"].clone();
     let names: Vec<&String> = fields.as_object().unwrap().keys().collect();
@@ -411,17 +411,17 @@ async fn five_hundred_odd_specs_are_refused_or_applied_or_told_and_all_heal() {
     assert_eq!(counts.len(), 3, "each of the three is met: {counts:?}");
 }
 
-/// Looks until nothing more is written; the cache's condition `Degraded`.
+/// Reconciles until nothing more is written; returns the cache's condition `Degraded`.
 async fn settled(client: &Client, operator: &Operator, name: &str) -> Value {
     let caches: Api<Watched> = Api::namespaced(client.clone(), "odd");
     let caches_as_they_are = api(client, "odd");
     until(&format!("{name} settles"), || async {
         let seen = caches.get(name).await.unwrap();
-        let lived = operator.look(&seen).await;
+        let lived = operator.reconcile(&seen).await;
         assert!(lived);
         let cache = caches_as_they_are.get(name).await.unwrap();
         let status = &cache.data["status"];
-        // Whether the newest form was judged; what Kubernetes makes of it takes its own time.
+        // Whether the newest generation was observed; Kubernetes takes its own time.
         (status["observedGeneration"] == json!(cache.metadata.generation)).then(|| {
             let conditions = status["conditions"].as_array().unwrap();
             let degraded = conditions.iter().find(|one| one["type"] == "Degraded");
@@ -451,7 +451,7 @@ async fn fate(client: &Client, operator: &Operator, name: String, spec: Value) -
     } else {
         Fate::Applied
     };
-    // Back to a good one: all but what can't be changed.
+    // Back to a valid spec, except for what is immutable.
     let mut good = cache(&name, &json!({"replicas": 0}));
     if spec["discovery"]["id"].is_string() {
         good["spec"]["discovery"]["id"] = spec["discovery"]["id"].clone();
@@ -463,7 +463,7 @@ async fn fate(client: &Client, operator: &Operator, name: String, spec: Value) -
         .unwrap();
     let degraded = settled(client, operator, &name).await;
     if degraded["reason"] == "DiscoveryIdTaken" {
-        // Another odd one came first with this id, and an id can't be changed.
+        // Another random spec used this id first, and the id is immutable.
         return Fate::ToldByACondition;
     }
     assert_eq!(

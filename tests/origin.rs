@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use falcon_cache::object::{Head, ObjectId};
-use falcon_cache::origin::{Body, Error, Origin, Settings};
+use falcon_cache::origin::{Error, Origin, OriginBody, OriginSettings};
 use tempfile::TempDir;
 
 use crate::harness::s3::{KEY_ID, S3, SECRET};
@@ -59,8 +59,8 @@ fn write_secret(folder: &TempDir, key_id: &str, secret: &str) {
     std::fs::write(folder.path().join("secret-access-key"), secret).unwrap();
 }
 
-fn settings(endpoint: String, keys: &TempDir) -> Settings {
-    Settings {
+fn settings(endpoint: String, keys: &TempDir) -> OriginSettings {
+    OriginSettings {
         endpoint: Some(endpoint),
         region: None,
         force_path_style: None,
@@ -79,7 +79,7 @@ async fn origin() -> (S3, Origin, TempDir) {
     (s3, origin, keys)
 }
 
-async fn made(settings: Settings) -> Origin {
+async fn made(settings: OriginSettings) -> Origin {
     Origin::new(settings, Arc::default()).await.unwrap()
 }
 
@@ -100,7 +100,7 @@ fn owned((name, value): (&str, &str)) -> (String, String) {
     (name.to_owned(), value.to_owned())
 }
 
-async fn all(mut body: Body) -> Result<Bytes, Arc<Error>> {
+async fn all(mut body: OriginBody) -> Result<Bytes, Arc<Error>> {
     let mut all = BytesMut::new();
     while let Some(piece) = body.next().await {
         all.extend_from_slice(&piece?);

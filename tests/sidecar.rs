@@ -99,7 +99,7 @@ async fn the_binary_beside_three_processes_reads_from_their_memory_on_its_own_ho
     flags.push("--sidecar".to_owned());
     let sidecar = Process::start(ports[3], &flags).await.unwrap();
     assert_eq!(nodes[0].get("key").await.text(), "hello");
-    // Who answers the first hello late is passed over for a moment.
+    // Who answers the first heartbeat late is passed over for a moment.
     until("an answer of the ring", || async {
         (sidecar.get("key").await.source() == "memory").then_some(())
     })

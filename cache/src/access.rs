@@ -1,4 +1,4 @@
-//! Who may do what: the principals of the access file, and the one function that decides, the same for both doors,
+//! Who may do what: the principals of the access file, and the one function that decides, the same for both APIs,
 //! before every look-up, warm or cold.
 //!
 //! A refusal is the same whether or not what was named exists. Nothing is allowed by being left out: an entry says its buckets,
@@ -47,7 +47,7 @@ pub enum Target<'a> {
 pub struct Principal {
     /// How logs call it; no other entry has the same.
     pub name: String,
-    /// Its access key at the S3 door.
+    /// Its access key at the S3 gateway.
     access_key_id: Option<String>,
     secret_access_key: Option<String>,
     /// What it shows at the blob API, as `Authorization: Bearer`.
@@ -110,7 +110,7 @@ fn has_dot_segment(name: &str) -> bool {
 /// Who asks.
 #[derive(Debug, Clone)]
 pub enum Caller {
-    /// The doors are open.
+    /// There is no access file.
     Anybody,
     /// A principal, known by key or token.
     Known(Arc<Principal>),
@@ -150,13 +150,13 @@ pub struct Access(Option<Arc<Inner>>);
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    rules: RwLock<Rules>,
+    rules: RwLock<AccessRules>,
     /// What the file said when it was last read, and is not in force yet.
     unsettled: Mutex<Option<String>>,
 }
 
 #[derive(Debug, Default)]
-struct Rules {
+struct AccessRules {
     text: String,
     principals: Vec<Arc<Principal>>,
 }
@@ -168,14 +168,14 @@ impl Access {
     }
 
     /// The rules of a file, which [`Access::reload`] reads again; without one, none.
-    pub fn of(file: Option<PathBuf>) -> Result<Self, Error> {
+    pub fn load(file: Option<PathBuf>) -> Result<Self, Error> {
         file.map_or_else(|| Ok(Self::open()), Self::of_file)
     }
 
     fn of_file(path: PathBuf) -> Result<Self, Error> {
         let text = file::read(&path)?;
         let principals = file::parse(&path, &text)?;
-        let rules = RwLock::new(Rules { text, principals });
+        let rules = RwLock::new(AccessRules { text, principals });
         Ok(Self(Some(Arc::new(Inner {
             path,
             rules,
@@ -193,7 +193,7 @@ impl Access {
         self.find(|principal| principal.access_key_id.as_deref() == Some(id))
     }
 
-    /// Who shows this token; `None`: nobody. Where the doors are open, anybody.
+    /// Who shows this token; `None`: nobody. Without an access file, anybody.
     pub fn by_token(&self, shown: Option<&[u8]>) -> Option<Caller> {
         if self.0.is_none() {
             return Some(Caller::Anybody);
@@ -224,7 +224,8 @@ impl Access {
         }
         drop(unsettled);
         let principals = file::parse(&inner.path, &text)?;
-        *inner.rules.write().unwrap_or_else(PoisonError::into_inner) = Rules { text, principals };
+        *inner.rules.write().unwrap_or_else(PoisonError::into_inner) =
+            AccessRules { text, principals };
         Ok(true)
     }
 
@@ -235,7 +236,7 @@ impl Access {
 }
 
 impl Inner {
-    fn rules(&self) -> std::sync::RwLockReadGuard<'_, Rules> {
+    fn rules(&self) -> std::sync::RwLockReadGuard<'_, AccessRules> {
         self.rules.read().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,20 +1,20 @@
 //! The blob API: all routes in one table, and what they work with. Handlers live in the files beside; a failure becomes
 //! a status in `error`. No route follows a URL that a client gave.
 
-mod access_log;
 mod admin;
 pub(crate) mod aftermath;
 pub(crate) mod answer;
 pub(crate) mod barrier;
 mod blob;
+pub(crate) mod body_buffer;
 mod conditions;
 mod delete;
 pub mod error;
 pub mod health;
-pub(crate) mod held;
 mod hits;
 mod list;
-pub mod peer;
+mod middleware;
+pub mod peer_routes;
 mod prewarm;
 mod query;
 mod range;
@@ -32,11 +32,11 @@ use axum::routing::{MethodRouter, delete as on_delete, get, post};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::sync::watch;
 
-pub(crate) use access_log::frame;
-pub use access_log::{Errors, Frame, Note, Op};
 pub use aftermath::Aftermath;
 pub use health::Ready;
 pub(crate) use hits::Hits;
+pub(crate) use middleware::handle;
+pub use middleware::{Dialect, Middleware, Op, ResponseContext};
 
 use crate::access::{Access, Caller, Target, Verb};
 use crate::invalidate::Invalidator;
@@ -53,7 +53,7 @@ const BEARER: &[u8] = b"Bearer ";
 
 /// What the routes may do.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct ApiSettings {
     /// This node's name, as answers tell it.
     pub node: String,
     /// The bucket where a request names none.
@@ -67,12 +67,12 @@ pub struct Settings {
     pub cache_on_write: bool,
     /// Uploads that may run at one time.
     pub uploads: usize,
-    /// How long an upload may wait for its turn and its buffer.
+    /// How long an upload may wait for its slot and its buffer.
     pub upload_wait: Duration,
 }
 
 /// The parts of the node that the routes use.
-pub struct Parts {
+pub struct ApiParts {
     /// Reads.
     pub proxy: Proxy,
     /// Writes and lists.
@@ -90,14 +90,14 @@ pub struct Parts {
     /// Whether this node may be sent requests.
     pub ready: watch::Receiver<Ready>,
     /// What the routes may do.
-    pub settings: Settings,
+    pub settings: ApiSettings,
 }
 
 /// The state of all routes.
 pub struct Api {
-    parts: Parts,
-    uploads: upload::Turns,
-    prewarms: prewarm::Board,
+    parts: ApiParts,
+    uploads: upload::UploadSlots,
+    prewarms: prewarm::JobRegistry,
 }
 
 /// One line of [`ROUTES`].
@@ -196,31 +196,31 @@ const ADMIN_ROUTES: &[Route] = &[
 
 /// The main port: the blob API and the routes of `peers`, which check their callers themselves.
 pub fn router(api: &Arc<Api>, peers: Router) -> Router {
-    let frame = Frame::new(
+    let middleware = Middleware::new(
         "blob",
-        Errors::Json,
+        Dialect::Blob,
         &api.parts.settings.node,
         &api.parts.metrics,
     );
     framed(
         routes(ROUTES).with_state(Arc::clone(api)).merge(peers),
         ROUTES,
-        frame,
+        middleware,
     )
 }
 
 /// The admin port: metrics and health.
 pub fn admin_router(api: &Arc<Api>) -> Router {
-    let frame = Frame::new(
+    let middleware = Middleware::new(
         "admin",
-        Errors::Json,
+        Dialect::Blob,
         &api.parts.settings.node,
         &api.parts.metrics,
     );
     framed(
         routes(ADMIN_ROUTES).with_state(Arc::clone(api)),
         ADMIN_ROUTES,
-        frame,
+        middleware,
     )
 }
 
@@ -233,10 +233,10 @@ fn routes(table: &'static [Route]) -> Router<Arc<Api>> {
 }
 
 /// What all answers have in common: an id, the node's name, a body for each failure, a line in the log, their metrics.
-fn framed(router: Router, table: &'static [Route], frame: Frame) -> Router {
+fn framed(router: Router, table: &'static [Route], middleware: Middleware) -> Router {
     router
         .fallback(move || async move { unknown_route(table) })
-        .layer(from_fn_with_state(Arc::new(frame), access_log::frame))
+        .layer(from_fn_with_state(Arc::new(middleware), handle))
 }
 
 fn unknown_route(table: &[Route]) -> Failure {
@@ -253,16 +253,16 @@ fn unknown_route(table: &[Route]) -> Failure {
 
 impl Api {
     /// The state for [`router`] and [`admin_router`].
-    pub fn new(parts: Parts) -> Arc<Self> {
+    pub fn new(parts: ApiParts) -> Arc<Self> {
         Arc::new(Self {
-            uploads: upload::Turns::new(parts.settings.uploads),
-            prewarms: prewarm::Board::default(),
+            uploads: upload::UploadSlots::new(parts.settings.uploads),
+            prewarms: prewarm::JobRegistry::default(),
             parts,
         })
     }
 
     /// What the routes work with.
-    pub(crate) fn parts(&self) -> &Parts {
+    pub(crate) fn parts(&self) -> &ApiParts {
         &self.parts
     }
 
@@ -338,7 +338,7 @@ pub(crate) fn denied(bucket: &str) -> Failure {
     failure.about(bucket, None)
 }
 
-impl Settings {
+impl ApiSettings {
     /// The bucket that a request means.
     fn named(&self, named: Option<String>) -> Result<String, Failure> {
         match named {
@@ -382,8 +382,8 @@ mod tests {
 
     use super::*;
 
-    fn settings(default: Option<&str>, allowed: Option<&[&str]>) -> Settings {
-        Settings {
+    fn settings(default: Option<&str>, allowed: Option<&[&str]>) -> ApiSettings {
+        ApiSettings {
             node: "n".into(),
             default_bucket: default.map(str::to_owned),
             allowed_buckets: allowed
@@ -397,7 +397,7 @@ mod tests {
 
     #[test]
     fn only_allowed_buckets_can_be_named() {
-        let named = |settings: Settings, name: Option<&str>| {
+        let named = |settings: ApiSettings, name: Option<&str>| {
             settings
                 .named(name.map(str::to_owned))
                 .and_then(|bucket| settings.serves(&bucket).map(|()| bucket))
@@ -434,7 +434,7 @@ mod tests {
         let router = framed(
             row,
             ROUTES,
-            Frame::new("blob", Errors::Json, "node-1", &metrics),
+            Middleware::new("blob", Dialect::Blob, "node-1", &metrics),
         );
         let request = Request::builder()
             .method(method)

@@ -1,7 +1,7 @@
-//! Flags and environment: `Args` as typed → `Config` as meant. No other module reads either.
+//! Flags and environment: raw `Args` → resolved `Config`. No other module reads either.
 //!
 //! The second step is pure and refuses what contradicts itself, with the flag's name and the fix. What it needs to know
-//! of the machine comes in as [`Surroundings`].
+//! of the machine comes in as [`Environment`].
 
 use std::ffi::OsString;
 use std::fmt;
@@ -13,11 +13,11 @@ use std::time::Duration;
 use clap::FromArgMatches;
 use clap::error::ErrorKind;
 
-pub use self::args::{Args, Command, Dev, DiscoveryApi, LogFormat, S3Auth, Serve};
+pub use self::args::{Args, CommandArgs, DevArgs, DiscoveryApi, LogFormat, S3Auth, ServeArgs};
 
 mod args;
 mod check;
-mod doors;
+mod network;
 mod ring;
 mod size;
 
@@ -42,11 +42,11 @@ const SAFE_SHARE_PERCENT: u64 = 80;
 
 /// What the binary was asked to do.
 #[derive(Debug)]
-pub enum Job {
+pub enum Command {
     /// Run a node.
     Serve(Box<Config>),
     /// Run a ring with an S3 of its own on this machine.
-    Dev(Dev),
+    Dev(DevArgs),
 }
 
 /// Why there is nothing to run.
@@ -77,35 +77,35 @@ impl Error {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// What may be asked for.
-    pub buckets: Buckets,
+    pub buckets: BucketConfig,
     /// The S3 behind.
-    pub origin: Origin,
+    pub origin: OriginConfig,
     /// What may be kept.
-    pub memory: Memory,
+    pub memory: MemoryConfig,
     /// For how long.
-    pub freshness: Freshness,
+    pub freshness: FreshnessConfig,
     /// What becomes of uploads.
-    pub writes: Writes,
+    pub writes: WriteConfig,
     /// Which ring this node is in.
-    pub ring: Ring,
+    pub ring: RingConfig,
     /// Where it listens.
-    pub doors: Doors,
+    pub network: NetworkConfig,
     /// What it logs.
-    pub log: Log,
+    pub log: LogConfig,
     /// What is allowed and probably not meant; for the log.
     pub warnings: Vec<String>,
 }
 
 /// The buckets that a request may name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Buckets {
+pub struct BucketConfig {
     /// The one that is meant where none is named: `--bucket`, or the only one.
     pub default: Option<String>,
     /// All of them; `None` allows any.
     pub allowed: Option<Vec<String>>,
 }
 
-impl Buckets {
+impl BucketConfig {
     /// True when requests may name this bucket.
     pub fn allow(&self, bucket: &str) -> bool {
         self.allowed
@@ -116,7 +116,7 @@ impl Buckets {
 
 /// The S3 behind, and how it is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
+pub struct OriginConfig {
     /// `http(s)://HOST[:PORT]`; `None` is AWS.
     pub endpoint: Option<String>,
     /// `None` is what the SDK finds.
@@ -133,11 +133,11 @@ pub struct Origin {
 
 /// Bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Memory {
+pub struct MemoryConfig {
     /// For everything that is kept or in flight.
     pub limit: u64,
-    /// The part of it that is kept for hot copies.
-    pub hot: u64,
+    /// The part of it that is kept for replicas.
+    pub replicas: u64,
     /// Of a block; a power of two.
     pub block: u64,
     /// Larger objects are served and not kept.
@@ -146,7 +146,7 @@ pub struct Memory {
 
 /// How long what is known stays true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Freshness {
+pub struct FreshnessConfig {
     /// Of a head; `None` is for ever.
     pub ttl: Option<Duration>,
     /// After that, while the origin is out of reach; zero is never.
@@ -157,7 +157,7 @@ pub struct Freshness {
 
 /// What becomes of uploads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Writes {
+pub struct WriteConfig {
     /// They are refused.
     pub read_only: bool,
     /// They are kept too.
@@ -166,7 +166,7 @@ pub struct Writes {
 
 /// Which ring this node is in, or beside, and as whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ring {
+pub struct RingConfig {
     /// How peers reach this node: a name or an address.
     pub host: String,
     /// This node is beside the ring and not in it: it owns nothing, and nobody is to reach it but its own host.
@@ -179,7 +179,7 @@ pub struct Ring {
     pub peer_token_file: Option<PathBuf>,
 }
 
-impl Ring {
+impl RingConfig {
     /// True for a node without any others.
     pub fn is_alone(&self) -> bool {
         !self.sidecar && matches!(&self.discovery, Discovery::Fixed { peers } if peers.len() < 2)
@@ -189,7 +189,7 @@ impl Ring {
 /// Where the other nodes come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Discovery {
-    /// A list, as typed; an empty one is a node alone.
+    /// A list, as given; an empty one is a node alone.
     Fixed {
         /// The nodes, this one included unless it is a sidecar.
         peers: Vec<String>,
@@ -209,7 +209,7 @@ pub enum Discovery {
 
 /// Where the node listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Doors {
+pub struct NetworkConfig {
     /// For clients and peers; `None` is all addresses, of both families.
     pub listen: Option<IpAddr>,
     /// For metrics and health; `None` is all.
@@ -217,7 +217,7 @@ pub struct Doors {
     /// Of the HTTP API and the peers; 0 is any.
     pub port: u16,
     /// The S3 API; `None` is off.
-    pub s3: Option<S3>,
+    pub s3: Option<S3Config>,
     /// The file that says who may do what; `None`: everybody may do everything.
     pub access_file: Option<PathBuf>,
     /// Of metrics and health; 0 is any.
@@ -230,7 +230,7 @@ pub struct Doors {
 
 /// The S3 API.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct S3 {
+pub struct S3Config {
     /// Its port; 0 is any.
     pub port: u16,
     /// Host names below which a name is a bucket's.
@@ -239,14 +239,14 @@ pub struct S3 {
 
 /// What is logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Log {
+pub struct LogConfig {
     /// How a line looks.
     pub format: LogFormat,
     /// Levels by module, in the words of `tracing_subscriber`.
     pub filter: String,
 }
 
-impl Log {
+impl LogConfig {
     /// For a ring to play with: what goes wrong, and nothing else between the story's lines.
     pub fn for_dev() -> Self {
         Self {
@@ -258,7 +258,7 @@ impl Log {
 
 /// What the flags' meaning depends on beside the flags.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Surroundings {
+pub struct Environment {
     /// Bytes that the process may use.
     pub memory_limit: Option<u64>,
     /// The machine's name, or the pod's.
@@ -269,7 +269,7 @@ pub struct Surroundings {
     pub namespace: Option<String>,
 }
 
-impl Surroundings {
+impl Environment {
     /// As they are on this machine.
     pub fn read() -> Self {
         let read = |path: &Path| std::fs::read_to_string(path).ok();
@@ -290,48 +290,50 @@ impl Surroundings {
     }
 }
 
-impl Job {
+impl Command {
     /// What this command line asks for, here; its first word is the program's name.
     pub fn from_args(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Self, Error> {
-        Args::read(argv)?.into_job(&Surroundings::read())
+        Args::read(argv)?.into_command(&Environment::read())
     }
 }
 
 impl Config {
-    /// As [`Job::from_args`], for a command line that is known to run a node.
+    /// As [`Command::from_args`], for a command line that is known to run a node.
     pub fn from_args(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Self, Error> {
-        Args::read(argv)?.into_config(&Surroundings::read())
+        Args::read(argv)?.into_config(&Environment::read())
     }
 }
 
 impl Args {
-    /// The command line as typed; the original's single dash is understood.
+    /// The command line as given; the original's single dash is understood.
     pub fn read(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Self, Error> {
         let matches = args::command().try_get_matches_from(args::two_dashes(argv))?;
         Ok(Self::from_arg_matches(&matches)?)
     }
 
     /// What is meant, here.
-    pub fn into_job(self, here: &Surroundings) -> Result<Job, Error> {
+    pub fn into_command(self, env: &Environment) -> Result<Command, Error> {
         match self.command {
-            Some(Command::Dev(dev)) => {
+            Some(CommandArgs::Dev(dev)) => {
                 if dev.port.checked_add(dev.nodes).is_none() {
                     return Err(check::refused(
                         "--port leaves no room for the other nodes' ports: take a lower one",
                     ));
                 }
-                Ok(Job::Dev(dev))
+                Ok(Command::Dev(dev))
             }
-            Some(Command::Serve(serve)) => Ok(Job::Serve(Box::new(serve.into_config(here)?))),
-            None => Ok(Job::Serve(Box::new(self.serve.into_config(here)?))),
+            Some(CommandArgs::Serve(serve)) => {
+                Ok(Command::Serve(Box::new(serve.into_config(env)?)))
+            }
+            None => Ok(Command::Serve(Box::new(self.serve.into_config(env)?))),
         }
     }
 
     /// What is meant for a node, here.
-    pub fn into_config(self, here: &Surroundings) -> Result<Config, Error> {
-        match self.into_job(here)? {
-            Job::Serve(config) => Ok(*config),
-            Job::Dev(_) => Err(check::refused("dev has no configuration of a node")),
+    pub fn into_config(self, env: &Environment) -> Result<Config, Error> {
+        match self.into_command(env)? {
+            Command::Serve(config) => Ok(*config),
+            Command::Dev(_) => Err(check::refused("dev has no configuration of a node")),
         }
     }
 }
@@ -359,26 +361,29 @@ impl fmt::Display for Config {
                 ..
             } => write!(f, "discovery={namespace}/{id} node={node}")?,
         }
-        let Memory {
-            limit, hot, block, ..
+        let MemoryConfig {
+            limit,
+            replicas,
+            block,
+            ..
         } = self.memory;
-        match &self.doors.s3 {
+        match &self.network.s3 {
             None => write!(f, " s3=off")?,
             Some(s3) => write!(f, " s3_port={}", s3.port)?,
         }
-        let access = self.doors.access_file.as_ref();
+        let access = self.network.access_file.as_ref();
         match access {
             None => write!(f, " access=everybody")?,
             Some(file) => write!(f, " access={}", file.display())?,
         }
         write!(
             f,
-            " host={} port={} admin_port={} cache_mb={} hot_mb={} block_kib={} max_blob_mb={} ttl={} timeout={:?} read_only={}",
+            " host={} port={} admin_port={} cache_mb={} replica_mb={} block_kib={} max_blob_mb={} ttl={} timeout={:?} read_only={}",
             self.ring.host,
-            self.doors.port,
-            self.doors.admin_port,
+            self.network.port,
+            self.network.admin_port,
             limit / MB,
-            hot / MB,
+            replicas / MB,
             block / KIB,
             self.memory.max_object / MB,
             self.freshness.ttl.map_or_else(

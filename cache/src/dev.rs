@@ -20,11 +20,11 @@ use tokio_util::sync::CancellationToken;
 use crate::api::Ready;
 use crate::config::{self, Config};
 use crate::metrics::Metrics;
-use crate::node::{self, Listeners, Node, Settings};
+use crate::node::{self, Listeners, Node, NodeSettings};
 use crate::object::ObjectId;
 use crate::origin::{self, Headers, Origin};
 use crate::peer::Contact;
-use crate::{config::Dev as Asked, members::Found};
+use crate::{config::DevArgs, members::DiscoveredNode};
 use embedded::Embedded;
 use story::{Place, Story};
 
@@ -34,7 +34,7 @@ const BUCKET: &str = "falcon";
 const SAMPLE: &str = "sample.txt";
 /// Where the S3 listens, if that is free.
 const S3_PORT: u16 = 9100;
-/// Where the nodes' own S3 doors listen, from the first on: the port that S3 servers usually have.
+/// Where the nodes' own S3 gateways listen, from the first on: the port that S3 servers usually have.
 const S3_DOOR: u16 = 9000;
 
 /// Why there is no ring to play with.
@@ -67,8 +67,8 @@ pub struct Dev {
 
 impl Dev {
     /// Starts it and tells its story on the standard output.
-    pub async fn start(asked: &Asked) -> Result<Self, Error> {
-        let s3 = Embedded::open(asked.data.as_deref())?;
+    pub async fn start(args: &DevArgs) -> Result<Self, Error> {
+        let s3 = Embedded::open(args.data.as_deref())?;
         s3.create_bucket(BUCKET)?;
         let s3_port = port::bind(S3_PORT).await?;
         let endpoint = embedded::endpoint(&s3_port.listener)?;
@@ -76,12 +76,12 @@ impl Dev {
         let stop = CancellationToken::new();
         let s3 = tokio::spawn(s3.serve(s3_port.listener, stop.clone()));
 
-        let seats = seats(asked).await?;
+        let seats = seats(args).await?;
         let keys = keys()?;
         let config = config(&endpoint, keys.path())?;
         put_sample(&config).await?;
 
-        let found: Vec<Found> = seats.iter().map(|seat| listed(&seat.me)).collect();
+        let found: Vec<DiscoveredNode> = seats.iter().map(|seat| listed(&seat.me)).collect();
         let moved = seats.iter().any(|seat| seat.moved);
         let (mut nodes, mut places) = (Vec::new(), Vec::new());
         for seat in seats {
@@ -91,7 +91,7 @@ impl Dev {
                 s3: format!("http://localhost:{}", seat.s3_port),
                 metrics: format!("http://localhost:{}/metrics", seat.admin_port),
             });
-            let settings = Settings::new(&config, seat.me);
+            let settings = NodeSettings::new(&config, seat.me);
             nodes.push(Node::start(settings, seat.listeners, discovery).await?);
         }
         for node in &nodes {
@@ -140,9 +140,9 @@ struct Seat {
     moved: bool,
 }
 
-async fn seats(asked: &Asked) -> io::Result<Vec<Seat>> {
-    let (mut seats, mut wanted) = (Vec::new(), asked.port);
-    for _ in 0..asked.nodes {
+async fn seats(args: &DevArgs) -> io::Result<Vec<Seat>> {
+    let (mut seats, mut wanted) = (Vec::new(), args.port);
+    for _ in 0..args.nodes {
         let (main, admin) = (port::bind(wanted).await?, port::bind(0).await?);
         let s3 = port::bind(S3_DOOR).await?;
         wanted = main.port.saturating_add(1);
@@ -165,8 +165,8 @@ async fn seats(asked: &Asked) -> io::Result<Vec<Seat>> {
     Ok(seats)
 }
 
-fn listed(contact: &Contact) -> Found {
-    Found {
+fn listed(contact: &Contact) -> DiscoveredNode {
+    DiscoveredNode {
         name: contact.name.clone(),
         url: contact.url.clone(),
         zone: None,
@@ -210,7 +210,7 @@ async fn put_sample(config: &Config) -> Result<(), Error> {
         name: String::new(),
         url: String::new(),
     };
-    let origin = Origin::new(Settings::new(config, me).origin, Metrics::new().into())
+    let origin = Origin::new(NodeSettings::new(config, me).origin, Metrics::new().into())
         .await
         .map_err(node::Error::from)?;
     let headers = Headers {

@@ -16,7 +16,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 pub use self::fixed::{beside, fixed};
 use self::follow::follow;
-use crate::members::Found;
+use crate::members::DiscoveredNode;
 use crate::peer::Contact;
 
 mod endpoints;
@@ -37,7 +37,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Which objects of Kubernetes are watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Api {
+pub enum WatchedApi {
     /// `discovery.k8s.io/v1` EndpointSlice.
     EndpointSlices,
     /// `v1` Endpoints, deprecated since Kubernetes 1.33: no zones, and nodes that terminate are just gone.
@@ -116,16 +116,16 @@ pub fn watch(
     client: kube::Client,
     namespace: &str,
     id: &str,
-    api: Api,
+    api: WatchedApi,
     port: u16,
-) -> impl Stream<Item = Vec<Found>> + Send + Unpin + use<> {
+) -> impl Stream<Item = Vec<DiscoveredNode>> + Send + Unpin + use<> {
     match api {
-        Api::EndpointSlices => follow(
+        WatchedApi::EndpointSlices => follow(
             kube::Api::<EndpointSlice>::namespaced(client, namespace),
             id,
             move |slices| slices::merge(slices, port),
         ),
-        Api::Endpoints => follow(
+        WatchedApi::Endpoints => follow(
             kube::Api::<Endpoints>::namespaced(client, namespace),
             id,
             move |endpoints| endpoints::merge(endpoints, port),
@@ -143,7 +143,7 @@ struct Candidate {
 }
 
 /// One address family, one entry a node; sorted by name. The later of two equals holds.
-fn settle(mut candidates: Vec<Candidate>) -> Vec<Found> {
+fn settle(mut candidates: Vec<Candidate>) -> Vec<DiscoveredNode> {
     // A dual-stack Service names each pod twice. Both families lead to it; one must be chosen, the same on all nodes.
     if candidates.iter().any(|candidate| candidate.at.is_ipv4()) {
         candidates.retain(|candidate| candidate.at.is_ipv4());
@@ -158,9 +158,9 @@ fn settle(mut candidates: Vec<Candidate>) -> Vec<Found> {
             best.insert(candidate.name.clone(), candidate);
         }
     }
-    let mut found: Vec<Found> = best
+    let mut found: Vec<DiscoveredNode> = best
         .into_values()
-        .map(|candidate| Found {
+        .map(|candidate| DiscoveredNode {
             url: format!("http://{}", candidate.at),
             name: candidate.name,
             zone: candidate.zone,

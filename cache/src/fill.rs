@@ -49,7 +49,7 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Fill {
     id: BlockId,
-    way: Way,
+    from: FillSource,
     progress: watch::Sender<Progress>,
     ahead: Arc<AtomicU64>,
     /// An invalidation has overtaken it: nobody will join it, and nothing of it is stored.
@@ -85,10 +85,10 @@ impl Progress {
 }
 
 impl Fill {
-    fn new(id: BlockId, way: Way, ahead: &Arc<AtomicU64>) -> Arc<Self> {
+    fn new(id: BlockId, from: FillSource, ahead: &Arc<AtomicU64>) -> Arc<Self> {
         Arc::new(Self {
             id,
-            way,
+            from,
             progress: watch::Sender::new(Progress::default()),
             ahead: Arc::clone(ahead),
             detached: AtomicBool::new(false),
@@ -174,16 +174,16 @@ impl Fill {
 /// that itself waits for a peer, or two nodes that disagree about the ring could wait for each other for ever.
 #[derive(Debug, Default)]
 pub struct Fills {
-    running: Mutex<HashMap<(BlockId, Way), Arc<Fill>>>,
+    running: Mutex<HashMap<(BlockId, FillSource), Arc<Fill>>>,
     ahead: Arc<AtomicU64>,
 }
 
 /// How a fill gets its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Way {
+pub enum FillSource {
     /// From S3.
     Origin,
-    /// From the run's owner, else its stand-ins, and only then from S3.
+    /// From the extent's owner, else its stand-ins, and only then from S3.
     Peers,
 }
 
@@ -197,8 +197,14 @@ pub struct Claim {
 }
 
 impl Fills {
-    /// Claims `blocks` of one version. What is neither in `store` nor on its way becomes the caller's to fill, that `way`.
-    pub fn claim(&self, store: &Store, version: &Version, blocks: Range<u32>, way: Way) -> Claim {
+    /// Claims `blocks` of one version. What is neither in `store` nor on its way becomes the caller's to fill, `from` there.
+    pub fn claim(
+        &self,
+        store: &Store,
+        version: &Version,
+        blocks: Range<u32>,
+        from: FillSource,
+    ) -> Claim {
         let mut claim = Claim::default();
         let mut group: Vec<Arc<Fill>> = Vec::new();
         // The store is asked under this lock: a fill is stored before it leaves the table, so a block that is in
@@ -206,16 +212,16 @@ impl Fills {
         let mut running = self.running();
         for index in blocks {
             let id = version.block(index);
-            let mut key = (id.clone(), Way::Origin);
+            let mut key = (id.clone(), FillSource::Origin);
             let mut found = running.get(&key);
-            if found.is_none() && way == Way::Peers {
-                key.1 = way;
+            if found.is_none() && from == FillSource::Peers {
+                key.1 = from;
                 found = running.get(&key);
             }
             if let Some(fill) = found {
                 claim.follow.push(fill.clone());
             } else if !store.holds(&id) {
-                let fill = Fill::new(id, way, &self.ahead);
+                let fill = Fill::new(id, from, &self.ahead);
                 running.insert(key, fill.clone());
                 claim.follow.push(fill.clone());
                 group.push(fill);
@@ -233,7 +239,7 @@ impl Fills {
 
     /// The fill has ended and its block is stored, if it is to be: later readers look elsewhere.
     pub fn remove(&self, fill: &Arc<Fill>) {
-        let key = (fill.id.clone(), fill.way);
+        let key = (fill.id.clone(), fill.from);
         let mut running = self.running();
         if running
             .get(&key)
@@ -275,7 +281,7 @@ impl Fills {
             .sum()
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<(BlockId, Way), Arc<Fill>>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<(BlockId, FillSource), Arc<Fill>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -290,7 +296,7 @@ pub struct Version {
     /// Bytes of the whole object.
     pub size: u64,
     /// Its blocks may be stored: it is not too large, and S3 did not say `no-store`.
-    pub kept: bool,
+    pub cacheable: bool,
 }
 
 impl Version {
@@ -317,9 +323,9 @@ mod tests {
             object: ObjectId::new("b", "k").unwrap(),
             etag: ETag::from("\"1\"".to_owned()),
             size: 3 << 20,
-            kept: true,
+            cacheable: true,
         };
-        let claim = fills.claim(&store, &version, 0..3, Way::Origin);
+        let claim = fills.claim(&store, &version, 0..3, FillSource::Origin);
         assert_eq!(fills.ahead(), 0);
         let mut followers: Vec<Follower> = claim.follow.iter().map(Fill::follow).collect();
         assert_eq!(fills.ahead(), 3);

@@ -1,4 +1,4 @@
-//! The S3 door: stock SDKs, only the endpoint changed.
+//! The S3 gateway: stock SDKs, only the endpoint changed.
 //!
 //! ```text
 //! request ─► who ─► operation ─► read   (through the cache)
@@ -21,9 +21,9 @@ mod operation;
 mod payload;
 mod presigned_v2;
 mod read;
+mod refusal;
 mod send;
 mod signature;
-mod verdict;
 mod written;
 
 use std::sync::Arc;
@@ -37,34 +37,34 @@ use http::{Method, StatusCode, Uri, header};
 
 use crate::access::{Caller, Target, Verb};
 use crate::api::error::Failure;
-use crate::api::{self, Api, Errors, Frame, Hits, Op, denied, frame, permit};
+use crate::api::{self, Api, Dialect, Hits, Middleware, Op, denied, handle, permit};
 use crate::metrics::READ;
 use crate::object::ObjectId;
 use crate::origin::Incoming;
-use crate::server::Plain;
+use crate::server::PlainRequest;
 use address::{Address, Parameters};
 use checks::Fit;
 use copy::{COPY_SOURCE, CopySource};
-use cors::Rules;
-use operation::{Level, Operation, Way};
+use cors::CorsRules;
+use operation::{Handling, Level, Operation};
 use signature::Signatures;
 
-/// What the door is told at start.
+/// What the gateway is told at start.
 #[derive(Debug, Clone, Default)]
-pub struct Settings {
+pub struct GatewaySettings {
     /// Host names below which a name is a bucket's: `bucket.DOMAIN`.
     pub domains: Vec<String>,
 }
 
-/// The state of the door: what the other door works with, too.
-struct Door {
+/// The state of the gateway: what the other API works with, too.
+struct Gateway {
     api: Arc<Api>,
-    settings: Settings,
-    rules: Rules,
+    settings: GatewaySettings,
+    rules: CorsRules,
 }
 
 /// A request that was let in, and what it is.
-struct Asked {
+struct GatewayRequest {
     who: Caller,
     operation: &'static Operation,
     bucket: String,
@@ -75,46 +75,46 @@ struct Asked {
 }
 
 /// The S3 port.
-pub fn router(api: &Arc<Api>, settings: Settings) -> Router {
+pub fn router(api: &Arc<Api>, settings: GatewaySettings) -> Router {
     let parts = api.parts();
-    let shown = Frame::new("s3", Errors::Xml, &parts.settings.node, &parts.metrics);
-    let door = Arc::new(Door {
+    let shown = Middleware::new("s3", Dialect::S3, &parts.settings.node, &parts.metrics);
+    let gateway = Arc::new(Gateway {
         api: Arc::clone(api),
         settings,
-        rules: Rules::default(),
+        rules: CorsRules::default(),
     });
-    let entrance: Router = if door.parts().access.is_guarded() {
-        let signatures = Signatures::new(Arc::clone(&door));
+    let entrance: Router = if gateway.parts().access.is_guarded() {
+        let signatures = Signatures::new(Arc::clone(&gateway));
         Router::new()
             .fallback(signature::verified)
             .with_state(signatures)
     } else {
         Router::new()
             .fallback(unsigned)
-            .with_state(Arc::clone(&door))
+            .with_state(Arc::clone(&gateway))
     };
     entrance
-        .layer(from_fn_with_state(door, ahead))
-        .layer(from_fn_with_state(Arc::new(shown), frame))
+        .layer(from_fn_with_state(gateway, ahead))
+        .layer(from_fn_with_state(Arc::new(shown), handle))
 }
 
-/// Hits of this door, where nobody has to say who he is: a signature has to be verified first, and that is the routes' work.
-pub(crate) fn hits(api: &Arc<Api>, settings: Settings) -> Option<Hits> {
+/// Hits of this gateway, where nobody has to say who he is: a signature has to be verified first, and that is the routes' work.
+pub(crate) fn hits(api: &Arc<Api>, settings: GatewaySettings) -> Option<Hits> {
     if api.parts().access.is_guarded() {
         return None;
     }
-    let door = Door {
+    let gateway = Gateway {
         api: Arc::clone(api),
         settings,
-        rules: Rules::default(),
+        rules: CorsRules::default(),
     };
-    let locate = move |request: &Plain<'_>| door.object_of(request);
-    Some(Hits::new(api, "s3", Errors::Xml, locate))
+    let locate = move |request: &PlainRequest<'_>| gateway.object_of(request);
+    Some(Hits::new(api, "s3", Dialect::S3, locate))
 }
 
 /// What is decided before anybody looks for a signature: no caller may say what two servers could read in two ways, and what a
 /// browser asks before a request is not signed.
-async fn ahead(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+async fn ahead(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
     if let Err(failure) = checks::request(request.method(), request.headers()) {
         return failure.into_response();
     }
@@ -122,22 +122,22 @@ async fn ahead(State(door): State<Arc<Door>>, request: Request, next: Next) -> R
         return next.run(request).await;
     }
     let (head, _) = request.into_parts();
-    door.preflight(&head).await.into_response()
+    gateway.preflight(&head).await.into_response()
 }
 
 /// The way in where nobody has to say who he is: whatever signature there is, it is not looked at.
-async fn unsigned(State(door): State<Arc<Door>>, request: Request) -> Response {
+async fn unsigned(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = payload::plain(&head.headers, body);
     let answered = match body {
-        Ok(body) => door.answer(Caller::Anybody, head, body).await,
+        Ok(body) => gateway.answer(Caller::Anybody, head, body).await,
         Err(failure) => Err(failure),
     };
     answered.into_response()
 }
 
-impl Door {
-    fn parts(&self) -> &api::Parts {
+impl Gateway {
+    fn parts(&self) -> &api::ApiParts {
         self.api.parts()
     }
 
@@ -149,9 +149,9 @@ impl Door {
         body: Incoming,
     ) -> Result<Response, Failure> {
         let host = Address::host(&head.uri, &head.headers);
-        let address = Address::of(&head.uri, host, &self.settings.domains)?;
-        let parameters = Parameters::of(head.uri.query().unwrap_or_default())?;
-        let Some(operation) = Operation::of(&head.method, &address, &parameters) else {
+        let address = Address::parse(&head.uri, host, &self.settings.domains)?;
+        let parameters = Parameters::parse(head.uri.query().unwrap_or_default())?;
+        let Some(operation) = Operation::find(&head.method, &address, &parameters) else {
             return Err(not_implemented(&head.method, &address));
         };
         let fit = checks::parameters(operation, &parameters);
@@ -160,8 +160,8 @@ impl Door {
             address.key.unwrap_or_default(),
         );
         self.admit(&who, operation, &bucket, &key, &parameters)?;
-        let way = way(&who, operation, &bucket, fit?)?;
-        if let Some(source) = CopySource::of(&head.headers)? {
+        let handling = handling(&who, operation, &bucket, fit?)?;
+        if let Some(source) = CopySource::parse(&head.headers)? {
             if !matches!(operation.name, "PutObject" | "UploadPart") {
                 return Err(Failure::bad(
                     "InvalidArgument",
@@ -175,7 +175,7 @@ impl Door {
             self.permit(&who, Verb::Read, &source.bucket, Target::Key(&source.key))?;
             head.headers.insert(COPY_SOURCE, source.header());
         }
-        let asked = Asked {
+        let request = GatewayRequest {
             who,
             operation,
             bucket,
@@ -184,16 +184,18 @@ impl Door {
             head,
             body,
         };
-        let answered = match way {
-            Way::Cached => self.read_for_page(asked).await,
-            Way::Forwarded if operation.way == Way::Cached => self.past_the_cache(asked).await,
-            Way::Forwarded => self.forwarded(asked).await,
-            Way::Written => self.written(asked).await,
-            Way::DeletedMany => self.deleted_many(asked).await,
-            Way::Buckets => self.buckets(&asked.who, &asked.parameters).await,
+        let answered = match handling {
+            Handling::Cached => self.read_for_page(request).await,
+            Handling::Forwarded if operation.handling == Handling::Cached => {
+                self.past_the_cache(request).await
+            }
+            Handling::Forwarded => self.forwarded(request).await,
+            Handling::Written => self.written(request).await,
+            Handling::DeletedMany => self.deleted_many(request).await,
+            Handling::Buckets => self.buckets(&request.who, &request.parameters).await,
         };
-        let op = match operation.way {
-            Way::Cached => READ,
+        let op = match operation.handling {
+            Handling::Cached => READ,
             _ => operation.name,
         };
         let mut response = answered.into_response();
@@ -202,12 +204,12 @@ impl Door {
     }
 
     /// Read through the cache; a page of another origin gets S3's rule with it.
-    async fn read_for_page(&self, asked: Asked) -> Result<Response, Failure> {
-        let Some(page) = asked.head.headers.get(header::ORIGIN).cloned() else {
-            return self.read(asked).await;
+    async fn read_for_page(&self, request: GatewayRequest) -> Result<Response, Failure> {
+        let Some(page) = request.head.headers.get(header::ORIGIN).cloned() else {
+            return self.read(request).await;
         };
-        let (bucket, method) = (asked.bucket.clone(), asked.head.method.clone());
-        let mut response = self.read(asked).await.into_response();
+        let (bucket, method) = (request.bucket.clone(), request.head.method.clone());
+        let mut response = self.read(request).await.into_response();
         let told = response.headers_mut();
         if !told.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
             told.extend(self.rule(&bucket, &page, &method).await);
@@ -216,12 +218,12 @@ impl Door {
     }
 
     /// The object that anybody's plain request is for, if it is for one.
-    fn object_of(&self, request: &Plain<'_>) -> Option<ObjectId> {
+    fn object_of(&self, request: &PlainRequest<'_>) -> Option<ObjectId> {
         let uri: Uri = request.target.parse().ok()?;
         // Every parameter is for the routes to judge: what is left out here is none of S3's.
         let usual = match uri.query() {
             None => true,
-            Some(query) => Parameters::of(query).ok()?.is_empty(),
+            Some(query) => Parameters::parse(query).ok()?.is_empty(),
         };
         let hash = request.header("x-amz-content-sha256");
         let streamed = hash.is_some_and(|hash| hash.starts_with(b"STREAMING"));
@@ -233,7 +235,7 @@ impl Door {
         let host = request
             .header("host")
             .and_then(|host| std::str::from_utf8(host).ok());
-        let address = Address::of(&uri, host, &self.settings.domains).ok()?;
+        let address = Address::parse(&uri, host, &self.settings.domains).ok()?;
         let (bucket, key) = (address.bucket?, address.key?);
         self.permit(&Caller::Anybody, Verb::Read, &bucket, Target::Key(&key))
             .ok()?;
@@ -290,14 +292,20 @@ impl Door {
 
 /// What becomes of an operation with these parameters. One that is not known may be anything: it is no read from the cache, and
 /// goes to S3 as a read only for who may read all that it could tell.
-fn way(who: &Caller, operation: &Operation, bucket: &str, fit: Fit<'_>) -> Result<Way, Failure> {
+fn handling(
+    who: &Caller,
+    operation: &Operation,
+    bucket: &str,
+    fit: Fit<'_>,
+) -> Result<Handling, Failure> {
     match fit {
-        Fit::AskS3 if operation.way == Way::Cached => Ok(Way::Forwarded),
-        Fit::Usual | Fit::AskS3 => Ok(operation.way),
+        Fit::AskS3 if operation.handling == Handling::Cached => Ok(Handling::Forwarded),
+        Fit::Usual | Fit::AskS3 => Ok(operation.handling),
         Fit::Unknown(_)
-            if operation.way == Way::Cached && who.may(Verb::Read, bucket, Target::Prefix("")) =>
+            if operation.handling == Handling::Cached
+                && who.may(Verb::Read, bucket, Target::Prefix("")) =>
         {
-            Ok(Way::Forwarded)
+            Ok(Handling::Forwarded)
         }
         Fit::Unknown(name) => Err(checks::not_done(format_args!(
             "{} with the parameter {name:?} is not among what this gateway does: leave it out, or ask S3 itself",
@@ -308,7 +316,7 @@ fn way(who: &Caller, operation: &Operation, bucket: &str, fit: Fit<'_>) -> Resul
 
 fn not_implemented(method: &Method, address: &Address) -> Failure {
     let failure = checks::not_done(format_args!(
-        "this door reads and writes objects; {method} of this is not among what it does: ask S3 itself"
+        "this gateway reads and writes objects; {method} of this is not among what it does: ask S3 itself"
     ));
     match &address.bucket {
         Some(bucket) => failure.about(bucket, address.key.as_deref()),

@@ -1,11 +1,11 @@
 //! The barrier: once it is complete, no read that starts at any node gets what S3 held before it was called.
 //!
-//! `rounds` says who is told when, and why twice; `model` tries it in every order; `course` carries one invalidation out;
+//! `rounds` says who is told when, and why twice; `model` tries it in every order; `coordinator` carries one invalidation out;
 //! `collect` goes after those that did not answer; here are the callers and the answers to other coordinators.
 //! An invalidation is never merged with one that has been sent already.
 
 mod collect;
-mod course;
+mod coordinator;
 #[cfg(test)]
 mod model;
 mod rounds;
@@ -23,30 +23,30 @@ use tokio_util::sync::CancellationToken;
 use crate::members::Members;
 use crate::metrics::Metrics;
 use crate::object::Scope;
-use crate::peer::{self, Ack, Order, Peers};
+use crate::peer::{self, InvalidateAck, InvalidateRequest, Peers};
 use crate::store::Dropped;
-use course::Course;
+use coordinator::Coordinator;
 
 /// Makes this node forget; it has happened when the call returns.
 pub type Apply = Arc<dyn Fn(&Scope) -> Dropped + Send + Sync>;
 
-/// Gives orders over the network.
-pub trait Teller: Send + Sync {
-    /// Gives `order` to the node at `url`. The caller bounds the time.
-    fn tell<'a>(
+/// Sends invalidations over the network.
+pub trait InvalidateClient: Send + Sync {
+    /// Sends `request` to the node at `url`. The caller bounds the time.
+    fn send<'a>(
         &'a self,
         url: &'a str,
-        order: &'a Order,
-    ) -> BoxFuture<'a, Result<Ack, peer::Error>>;
+        request: &'a InvalidateRequest,
+    ) -> BoxFuture<'a, Result<InvalidateAck, peer::Error>>;
 }
 
-impl Teller for Peers {
-    fn tell<'a>(
+impl InvalidateClient for Peers {
+    fn send<'a>(
         &'a self,
         url: &'a str,
-        order: &'a Order,
-    ) -> BoxFuture<'a, Result<Ack, peer::Error>> {
-        Box::pin(self.invalidate(url, order))
+        request: &'a InvalidateRequest,
+    ) -> BoxFuture<'a, Result<InvalidateAck, peer::Error>> {
+        Box::pin(self.invalidate(url, request))
     }
 }
 
@@ -80,18 +80,18 @@ pub struct Invalidator(Arc<Inner>);
 
 struct Inner {
     members: Arc<Members>,
-    teller: Arc<dyn Teller>,
+    client: Arc<dyn InvalidateClient>,
     apply: Apply,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
     /// The nodes that are being asked for what they owe.
     asked: Mutex<HashSet<String>>,
-    early: Mutex<Early>,
+    early: Mutex<EarlyInvalidations>,
 }
 
 /// Invalidations from before discovery has named anybody.
 #[derive(Debug, Default)]
-struct Early {
+struct EarlyInvalidations {
     scopes: HashSet<Scope>,
     /// Somebody waits for the ring.
     waits: bool,
@@ -118,14 +118,14 @@ impl Invalidator {
     /// `apply` is this node's part; those that owe something are asked for it until `stop`.
     pub fn new(
         members: Arc<Members>,
-        teller: Arc<dyn Teller>,
+        client: Arc<dyn InvalidateClient>,
         apply: Apply,
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) -> Self {
         let inner = Arc::new(Inner {
             members,
-            teller,
+            client,
             apply,
             metrics,
             stop,
@@ -141,13 +141,13 @@ impl Invalidator {
     pub async fn invalidate(&self, scope: Scope) -> Report {
         let this = self.clone();
         let task = tokio::spawn(async move {
-            let mut course = Course::new(Arc::clone(&this.0), scope);
-            let complete = course.run().await;
+            let mut coordinator = Coordinator::new(Arc::clone(&this.0), scope);
+            let complete = coordinator.run().await;
             this.0.metrics.invalidation(complete);
-            if let Some(scope) = course.missed_the_ring() {
+            if let Some(scope) = coordinator.missed_the_ring() {
                 this.again_when_the_ring_is_known(scope);
             }
-            course.report(complete)
+            coordinator.report(complete)
         });
         // Lost only to a panic in `apply`, or to the end of the process.
         task.await.unwrap_or_else(|lost| Report {
@@ -162,12 +162,12 @@ impl Invalidator {
         })
     }
 
-    /// Another node's order: this one forgets, and names those it knows. It remembers who has not answered: first, so that
+    /// Another node's request: this one forgets, and names those it knows. It remembers who has not answered: first, so that
     /// nothing that they know is copied after the forgetting.
-    pub fn ordered(&self, order: &Order) -> Ack {
-        self.0.members.owe(&order.unanswered, &order.scope);
-        let dropped = (self.0.apply)(&order.scope);
-        Ack {
+    pub fn apply_request(&self, request: &InvalidateRequest) -> InvalidateAck {
+        self.0.members.owe(&request.unanswered, &request.scope);
+        let dropped = (self.0.apply)(&request.scope);
+        InvalidateAck {
             name: self.0.members.name().to_owned(),
             dropped_heads: dropped.heads,
             dropped_blocks: dropped.blocks,
@@ -185,7 +185,7 @@ impl Invalidator {
     /// Waits until all have paid that can be reached, but no longer than `most`: whoever leaves may be the only one who knows.
     pub async fn collected(&self, most: Duration) {
         let members = &self.0.members;
-        let reached = |name: &String| members.quiet_for(name).is_some_and(|quiet| quiet < REACHED);
+        let reached = |name: &String| members.idle_for(name).is_some_and(|idle| idle < REACHED);
         let collected = async {
             while members.owing().iter().any(reached) {
                 sleep(LOOK).await;
@@ -233,7 +233,7 @@ impl Inner {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn early(&self) -> MutexGuard<'_, Early> {
+    fn early(&self) -> MutexGuard<'_, EarlyInvalidations> {
         self.early.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

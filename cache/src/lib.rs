@@ -9,7 +9,7 @@ pub mod config;
 pub mod object;
 pub mod ring;
 
-// Doors.
+// APIs and listeners.
 pub mod access;
 pub mod api;
 pub mod gateway;

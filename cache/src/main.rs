@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use falcon_cache::config::{Config, Discovery, DiscoveryApi, Job, Log, LogFormat};
-use falcon_cache::members::Found;
-use falcon_cache::node::{Listeners, Node, Settings};
+use falcon_cache::config::{Command, Config, Discovery, DiscoveryApi, LogConfig, LogFormat};
+use falcon_cache::members::DiscoveredNode;
+use falcon_cache::node::{Listeners, Node, NodeSettings};
 use falcon_cache::peer::Contact;
 use falcon_cache::{dev, discovery};
 use futures::StreamExt;
@@ -33,8 +33,8 @@ const TURNS: u32 = 8;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let job = match Job::from_args(std::env::args_os()) {
-        Ok(job) => job,
+    let command = match Command::from_args(std::env::args_os()) {
+        Ok(command) => command,
         Err(error) => return error.report(),
     };
     let built = tokio::runtime::Builder::new_multi_thread()
@@ -46,10 +46,10 @@ fn main() -> ExitCode {
         Err(error) => return failed(&anyhow::Error::new(error).context("no threads to run on")),
     };
     let done = runtime.block_on(async {
-        match job {
-            Job::Serve(config) => serve(*config).await,
-            Job::Dev(asked) => {
-                let _lines = log(&Log::for_dev());
+        match command {
+            Command::Serve(config) => serve(*config).await,
+            Command::Dev(asked) => {
+                let _lines = log(&LogConfig::for_dev());
                 until_signal(Box::pin(dev::Dev::start(&asked)), dev::Dev::leave).await
             }
         }
@@ -74,13 +74,15 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let doors = &config.doors;
-    let main = listen(doors.listen, doors.port).await.context("--port")?;
-    let admin = listen(doors.admin_listen, doors.admin_port)
+    let network = &config.network;
+    let main = listen(network.listen, network.port)
+        .await
+        .context("--port")?;
+    let admin = listen(network.admin_listen, network.admin_port)
         .await
         .context("--admin-port")?;
-    let s3 = match &doors.s3 {
-        Some(s3) => Some(listen(doors.listen, s3.port).await.context("--s3-port")?),
+    let s3 = match &network.s3 {
+        Some(s3) => Some(listen(network.listen, s3.port).await.context("--s3-port")?),
         None => None,
     };
     let port = main.local_addr()?.port();
@@ -91,7 +93,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     );
     let listeners = Listeners { main, admin, s3 };
     let start = Box::pin(async {
-        let node = Node::start(Settings::new(&config, me), listeners, found).await?;
+        let node = Node::start(NodeSettings::new(&config, me), listeners, found).await?;
         node.check_origin(config.buckets.default.as_deref());
         anyhow::Ok(node)
     });
@@ -147,7 +149,7 @@ async fn listen(address: Option<IpAddr>, port: u16) -> anyhow::Result<TcpListene
 async fn discover(
     config: &Config,
     port: u16,
-) -> anyhow::Result<(Contact, BoxStream<'static, Vec<Found>>)> {
+) -> anyhow::Result<(Contact, BoxStream<'static, Vec<DiscoveredNode>>)> {
     let host = &config.ring.host;
     match &config.ring.discovery {
         Discovery::Fixed { peers } => {
@@ -165,8 +167,8 @@ async fn discover(
             node,
         } => {
             let api = match api {
-                DiscoveryApi::EndpointSlices => discovery::Api::EndpointSlices,
-                DiscoveryApi::Endpoints => discovery::Api::Endpoints,
+                DiscoveryApi::EndpointSlices => discovery::WatchedApi::EndpointSlices,
+                DiscoveryApi::Endpoints => discovery::WatchedApi::Endpoints,
             };
             let client = discovery::client().await?;
             let found = discovery::watch(client, namespace, id, api, port);
@@ -177,7 +179,7 @@ async fn discover(
 
 /// Lines go to stderr from a thread of their own until what this returns is dropped: whoever takes them too slowly
 /// loses some, and holds up no reader.
-fn log(log: &Log) -> WorkerGuard {
+fn log(log: &LogConfig) -> WorkerGuard {
     let (stderr, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(LOG_LINES)
         .thread_name("log")

@@ -1,15 +1,15 @@
-//! Who is known, and what became of them: discovery, hellos and requests go in, the [`Ring`] comes out.
+//! Who is known, and what became of them: discovery, heartbeats and requests go in, the [`Ring`] comes out.
 //!
-//! *Ready once to join; out only when terminating, gone or silent.* A contact is anybody who has to be told of an
-//! invalidation; a member is a contact that discovery names; a sidecar is neither. `roll` decides, without clock or network; here are the
+//! *Ready once to join; out only when terminating, gone or unreachable.* A contact is anybody who has to be told of an
+//! invalidation; a member is a contact that discovery names; a sidecar is neither. `table` decides, without clock or network; here are the
 //! clock, the lock and the channel on which rings are published.
 
-mod chance;
+mod change_log;
 mod debts;
 pub mod heartbeat;
+mod jitter;
 mod lease;
-mod news;
-mod roll;
+mod table;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,17 +18,17 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::object::Scope;
-use crate::peer::{Contact, Hello, Owing, Welcome};
-use crate::ring::{Ring, State};
-pub(crate) use chance::{jittered, random};
+use crate::peer::{Contact, Heartbeat, HeartbeatAck, Owing};
+use crate::ring::{MemberState, Ring};
 pub use debts::Debt;
 use debts::Debts;
-use lease::Lease;
-use roll::Roll;
+pub(crate) use jitter::{jittered, random};
+use lease::MembershipLease;
+use table::Table;
 
 /// One line of discovery.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct DiscoveredNode {
     /// What places it: the pod's name, or the URL of a static peer.
     pub name: String,
     /// Where it listens, as `http://HOST:PORT`.
@@ -47,47 +47,47 @@ pub struct Members {
     name: String,
     sidecar: bool,
     started: Instant,
-    roll: Mutex<Roll>,
+    table: Mutex<Table>,
     ring: watch::Sender<Arc<Ring>>,
-    said_hello: watch::Sender<bool>,
+    is_announced: watch::Sender<bool>,
     /// Where another process listens that goes by this node's name.
     rival: watch::Sender<Option<String>>,
-    lease: Lease,
+    lease: MembershipLease,
     debts: Mutex<Debts>,
     /// Somebody owes an invalidation.
     owing: Notify,
     /// There is something to tell that should not wait for the next heartbeat.
-    news: Notify,
+    heartbeat_due: Notify,
 }
 
 impl Members {
     /// This node alone. It is [`Joining`](crate::ring::State::Joining) until [`Members::set_ready`].
     pub fn new(me: Contact, zone: Option<String>) -> Arc<Self> {
         let name = me.name.clone();
-        Self::of(name, false, Roll::new(me, zone, random()))
+        Self::with_table(name, false, Table::new(me, zone, random()))
     }
 
     /// A sidecar: it follows the ring and is not in it. Its name must be no member's.
     pub fn beside(me: Contact) -> Arc<Self> {
         let name = me.name.clone();
-        Self::of(name, true, Roll::beside(me, random()))
+        Self::with_table(name, true, Table::beside(me, random()))
     }
 
-    fn of(name: String, sidecar: bool, mut roll: Roll) -> Arc<Self> {
-        roll.take_changed();
-        let ring = Arc::new(Ring::new(&name, roll.members(), 1));
+    fn with_table(name: String, sidecar: bool, mut table: Table) -> Arc<Self> {
+        table.take_changed();
+        let ring = Arc::new(Ring::new(&name, table.members(), 1));
         Arc::new(Self {
             name,
             sidecar,
             started: Instant::now(),
-            roll: Mutex::new(roll),
+            table: Mutex::new(table),
             ring: watch::Sender::new(ring),
-            said_hello: watch::Sender::new(false),
+            is_announced: watch::Sender::new(false),
             rival: watch::Sender::new(None),
-            lease: Lease::new(),
+            lease: MembershipLease::new(),
             debts: Mutex::default(),
             owing: Notify::new(),
-            news: Notify::new(),
+            heartbeat_due: Notify::new(),
         })
     }
 
@@ -107,49 +107,49 @@ impl Members {
     }
 
     /// Discovery's newest word: the whole set, each time.
-    pub fn discovered(&self, found: Vec<Found>) {
-        self.change(|roll, now| {
-            let ((), _) = self.meet(roll, |roll| roll.discovered(found, now));
-            self.renew(roll, now);
+    pub fn apply_discovery(&self, found: Vec<DiscoveredNode>) {
+        self.change(|table, now| {
+            let ((), _) = self.meet(table, |table| table.apply_discovery(found, now));
+            self.renew(table, now);
         });
     }
 
-    /// A node said hello; from now on it is told of invalidations. One that joins hears who owes what.
-    pub fn heard(&self, hello: &Hello) -> Welcome {
-        let mut welcome = self.change(|roll, now| {
-            let (standing, _) = self.meet(roll, |roll| roll.heard(hello, now));
-            self.renew(roll, now);
-            if standing.unproved {
-                self.news.notify_one();
+    /// A node sent a heartbeat; from now on it is told of invalidations. One that joins hears who owes what.
+    pub fn record_heartbeat(&self, heartbeat: &Heartbeat) -> HeartbeatAck {
+        let mut ack = self.change(|table, now| {
+            let (status, _) = self.meet(table, |table| table.record_heartbeat(heartbeat, now));
+            self.renew(table, now);
+            if status.unproved {
+                self.heartbeat_due.notify_one();
             }
-            roll.welcome(standing)
+            table.ack(status)
         });
-        if hello.joining {
+        if heartbeat.joining {
             // After it is known: what is owed from now on, it is told by whoever coordinates.
-            welcome.owing = self.who_owes_what();
+            ack.owing = self.who_owes_what();
         }
-        welcome
+        ack
     }
 
-    /// A contact answered the hello that was said at `said`.
-    pub fn answered(&self, name: &str, welcome: &Welcome, said: Instant) {
-        for Owing { node, scopes } in &welcome.owing {
+    /// A contact answered the heartbeat that was sent at `sent`.
+    pub fn record_ack(&self, name: &str, ack: &HeartbeatAck, sent: Instant) {
+        for Owing { node, scopes } in &ack.owing {
             for scope in scopes {
                 self.owe(std::slice::from_ref(node), scope);
             }
         }
-        let said = said.saturating_duration_since(self.started);
-        self.change(|roll, now| {
-            let ((), _) = self.meet(roll, |roll| roll.answered(name, welcome, said, now));
-            self.renew(roll, now);
+        let sent = sent.saturating_duration_since(self.started);
+        self.change(|table, now| {
+            let ((), _) = self.meet(table, |table| table.record_ack(name, ack, sent, now));
+            self.renew(table, now);
         });
     }
 
-    /// A hello to a contact failed or was not answered in time; `refused`: no process listens there.
-    pub fn unanswered(&self, name: &str, refused: bool) {
-        self.change(|roll, now| {
-            roll.unanswered(name, refused, now);
-            self.renew(roll, now);
+    /// A heartbeat to a contact failed or was not answered in time; `refused`: no process listens there.
+    pub fn record_missed(&self, name: &str, refused: bool) {
+        self.change(|table, now| {
+            table.record_missed(name, refused, now);
+            self.renew(table, now);
         });
     }
 
@@ -159,10 +159,10 @@ impl Members {
             .holds(now.saturating_duration_since(self.started))
     }
 
-    fn renew(&self, roll: &Roll, now: Duration) {
+    fn renew(&self, table: &Table, now: Duration) {
         // A sidecar believes nothing anyhow.
         if !self.sidecar {
-            self.lease.renew(roll.lease(now), roll.is_deserted(), now);
+            self.lease.renew(table.lease(now), table.is_deserted(), now);
         }
     }
 
@@ -171,32 +171,32 @@ impl Members {
         self.lease.on_lapse(forget);
     }
 
-    /// A request found it refusing, reset or silent: it is asked for nothing until it answers a heartbeat.
+    /// A request found it refusing, reset or unreachable: it is asked for nothing until it answers a heartbeat.
     pub fn suspect(&self, name: &str) {
-        self.change(|roll, now| roll.suspect(name, now));
+        self.change(|table, now| table.suspect(name, now));
     }
 
     /// A node answered a request, or a piece of the answer came: it lives.
-    pub fn heard_from(&self, name: &str) {
-        self.change(|roll, now| roll.heard_from(name, now));
+    pub fn record_activity(&self, name: &str) {
+        self.change(|table, now| table.record_activity(name, now));
     }
 
     /// For how long a node has answered nothing; `None` for one that is not known.
-    pub fn quiet_for(&self, name: &str) -> Option<Duration> {
-        self.change(|roll, now| roll.quiet_for(name, now))
+    pub fn idle_for(&self, name: &str) -> Option<Duration> {
+        self.change(|table, now| table.idle_for(name, now))
     }
 
     /// Another node named these; they are told of invalidations from now on.
     /// True if one of them owes what others do, since it was not known.
     pub fn learn(&self, contacts: &[Contact]) -> bool {
-        self.change(|roll, now| self.meet(roll, |roll| roll.learn(contacts, now)).1)
+        self.change(|table, now| self.meet(table, |table| table.learn(contacts, now)).1)
     }
 
     /// Everyone to tell of an invalidation, this node excluded; at most 4,096.
     pub fn contacts(&self) -> Vec<Contact> {
-        self.change(|roll, now| {
-            self.forget_gone(roll, now);
-            roll.contacts()
+        self.change(|table, now| {
+            self.forget_gone(table, now);
+            table.contacts()
         })
     }
 
@@ -205,10 +205,10 @@ impl Members {
         if nodes.is_empty() {
             return;
         }
-        self.change(|roll, now| {
-            roll.learn(nodes, now);
+        self.change(|table, now| {
+            table.learn(nodes, now);
             let mut debts = self.debts();
-            for node in nodes.iter().filter(|node| roll.url(&node.name).is_some()) {
+            for node in nodes.iter().filter(|node| table.url(&node.name).is_some()) {
                 debts.note(&node.name, scope);
             }
         });
@@ -232,19 +232,19 @@ impl Members {
 
     /// The oldest that a node owes, and where it listens; `None` when it owes nothing, or is gone.
     pub fn debt(&self, name: &str) -> Option<(String, Debt)> {
-        self.change(|roll, now| {
-            self.forget_gone(roll, now);
-            let url = roll.url(name)?.to_owned();
+        self.change(|table, now| {
+            self.forget_gone(table, now);
+            let url = table.url(name)?.to_owned();
             Some((url, self.debts().oldest(name)?))
         })
     }
 
     /// The others that owe this too.
     pub fn also_owing(&self, scope: &Scope, but: &str) -> Vec<Contact> {
-        self.change(|roll, _| {
+        self.change(|table, _| {
             let debts = self.debts();
             let names = debts.names_for(scope).filter(|name| *name != but);
-            names.filter_map(|name| roll.contact(name)).collect()
+            names.filter_map(|name| table.contact(name)).collect()
         })
     }
 
@@ -253,14 +253,14 @@ impl Members {
         self.debts().strike(name, debt);
     }
 
-    /// Waits until a member that is silent serves again; for ever where it is not silent now.
+    /// Waits until a member that is unreachable serves again; for ever where it is not unreachable now.
     pub async fn until_back(&self, name: &str) {
         let mut ring = self.ring();
         let state = |ring: &Ring| ring.member(name).map(|member| member.state);
-        let silent = state(&ring.borrow()) == Some(State::Silent);
-        if silent
+        let unreachable = state(&ring.borrow()) == Some(MemberState::Unreachable);
+        if unreachable
             && ring
-                .wait_for(|ring| state(ring) == Some(State::Serving))
+                .wait_for(|ring| state(ring) == Some(MemberState::Serving))
                 .await
                 .is_ok()
         {
@@ -270,11 +270,11 @@ impl Members {
     }
 
     fn who_owes_what(&self) -> Vec<Owing> {
-        self.change(|roll, _| {
+        self.change(|table, _| {
             let debts = self.debts();
             let owing = |name: &String| {
                 Some(Owing {
-                    node: roll.contact(name)?,
+                    node: table.contact(name)?,
                     scopes: debts.of(name),
                 })
             };
@@ -284,13 +284,13 @@ impl Members {
 
     /// Whoever becomes known while something is owed may have missed it too: nobody who was told may have known of it.
     /// True if somebody did.
-    fn meet<T>(&self, roll: &mut Roll, meeting: impl FnOnce(&mut Roll) -> T) -> (T, bool) {
+    fn meet<T>(&self, table: &mut Table, meeting: impl FnOnce(&mut Table) -> T) -> (T, bool) {
         if self.debts().is_empty() {
-            return (meeting(roll), false);
+            return (meeting(table), false);
         }
-        let known = roll.names();
-        let met = meeting(roll);
-        let newcomers = roll.names();
+        let known = table.names();
+        let met = meeting(table);
+        let newcomers = table.names();
         let owe = self.debts().share(newcomers.difference(&known));
         if owe {
             self.owing.notify_one();
@@ -299,42 +299,42 @@ impl Members {
     }
 
     /// Who is gone owes nothing.
-    fn forget_gone(&self, roll: &mut Roll, now: Duration) {
-        roll.forget_gone(now);
-        self.debts().retain(|name| roll.url(name).is_some());
+    fn forget_gone(&self, table: &mut Table, now: Duration) {
+        table.forget_gone(now);
+        self.debts().retain(|name| table.url(name).is_some());
     }
 
-    /// Always after the roll, where both are locked.
+    /// Always after the table, where both are locked.
     fn debts(&self) -> MutexGuard<'_, Debts> {
         self.debts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// True once discovery has said who is there. Until then nobody can be told that all have been told.
     pub fn know_the_ring(&self) -> bool {
-        self.change(|roll, _| roll.knows_the_ring())
+        self.change(|table, _| table.knows_the_ring())
     }
 
     /// Those whom this node names to others, itself included if it is a member.
     pub fn vouched(&self) -> Vec<Contact> {
-        self.change(|roll, _| roll.vouched())
+        self.change(|table, _| table.vouched())
     }
 
     /// This node takes its share from now on.
     pub fn set_ready(&self) {
-        self.change(|roll, _| roll.set_ready());
-        self.news.notify_one();
+        self.change(|table, _| table.set_ready());
+        self.heartbeat_due.notify_one();
     }
 
     /// This node gives up its share and says so.
     pub fn leave(&self) {
-        self.change(|roll, _| roll.leave());
-        self.news.notify_one();
+        self.change(|table, _| table.leave());
+        self.heartbeat_due.notify_one();
     }
 
-    /// True once every contact answered a hello of this node or was found silent: then every coordinator knows of it, and it may
+    /// True once every contact answered a heartbeat of this node or was found unreachable: then every coordinator knows of it, and it may
     /// report ready. False until discovery has spoken for the first time.
-    pub fn said_hello(&self) -> bool {
-        *self.said_hello.borrow()
+    pub fn is_announced(&self) -> bool {
+        *self.is_announced.borrow()
     }
 
     /// Where another process listens that goes by this node's name, as long as others say so: they tell this one nothing then.
@@ -342,55 +342,55 @@ impl Members {
         self.rival.subscribe()
     }
 
-    /// Waits for [`Members::said_hello`]; false when it did not come about by `deadline`.
-    pub async fn wait_hello(&self, deadline: Instant) -> bool {
-        let mut said = self.said_hello.subscribe();
-        timeout_at(deadline, said.wait_for(|said| *said))
+    /// Waits for [`Members::is_announced`]; false when it did not come about by `deadline`.
+    pub async fn wait_announced(&self, deadline: Instant) -> bool {
+        let mut sent = self.is_announced.subscribe();
+        timeout_at(deadline, sent.wait_for(|sent| *sent))
             .await
             .is_ok()
     }
 
     /// What this node says to the others now.
-    fn hello(&self) -> Hello {
-        self.change(|roll, _| roll.hello())
+    fn heartbeat(&self) -> Heartbeat {
+        self.change(|table, _| table.heartbeat())
     }
 
-    /// The contacts, each with whether it has been silent for long.
-    fn to_greet(&self) -> Vec<(Contact, bool)> {
-        self.change(|roll, now| {
-            self.forget_gone(roll, now);
-            self.lease.tell(now);
-            roll.to_greet(now)
+    /// The contacts, each with whether it has been unreachable for long.
+    fn heartbeat_targets(&self) -> Vec<(Contact, bool)> {
+        self.change(|table, now| {
+            self.forget_gone(table, now);
+            self.lease.log_lapse(now);
+            table.heartbeat_targets(now)
         })
     }
 
-    /// The only door to the roll. What follows from a change is published before the next one can happen.
-    fn change<T>(&self, change: impl FnOnce(&mut Roll, Duration) -> T) -> T {
-        let mut roll = self.roll.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = change(&mut roll, self.started.elapsed());
-        if roll.take_changed() {
-            let members = roll.members();
+    /// All access to the table goes through here. What follows from a change is published before the next one can happen.
+    fn change<T>(&self, change: impl FnOnce(&mut Table, Duration) -> T) -> T {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = change(&mut table, self.started.elapsed());
+        if table.take_changed() {
+            let members = table.members();
             self.ring.send_if_modified(|ring| {
                 let changed = ring.members() != members;
                 if changed {
                     let now = Ring::new(&self.name, members, ring.version() + 1);
-                    news::tell(ring, &now);
+                    change_log::log_changes(ring, &now);
                     *ring = Arc::new(now);
                 }
                 changed
             });
         }
         self.rival.send_if_modified(|before| {
-            let changed = before.as_ref() != roll.rival();
+            let changed = before.as_ref() != table.rival();
             if changed {
-                *before = roll.rival().cloned();
+                *before = table.rival().cloned();
             }
             changed
         });
-        let said = roll.said_hello();
-        self.said_hello.send_if_modified(|before| {
-            let changed = *before != said;
-            *before = said;
+        let sent = table.is_announced();
+        self.is_announced.send_if_modified(|before| {
+            let changed = *before != sent;
+            *before = sent;
             changed
         });
         answer

@@ -2,9 +2,9 @@
 //!
 //! Counted here: what happens. Read from elsewhere at each scrape: how things stand ([`Snapshot`]).
 
-mod answers;
 mod exposition;
 mod names;
+mod response_counters;
 mod snapshot;
 
 use std::sync::{Arc, OnceLock};
@@ -18,25 +18,25 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
-pub use answers::Answers;
 pub use names::{METRICS, table};
+pub use response_counters::ResponseCounters;
 pub use snapshot::Snapshot;
 
 use names::{SECONDS, code_label, listed, status_label};
-use snapshot::{Source, Standing};
+use snapshot::{SnapshotCollector, SnapshotSource};
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 type Counters<const N: usize> = Family<Labels<N>, Counter>;
 type Gauges<const N: usize> = Family<Labels<N>, Gauge>;
 type Histograms<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
 
-/// The operation of whoever reads an object through the cache, by `GET` or `HEAD`, at either door: what hits are counted among.
+/// The operation of whoever reads an object through the cache, by `GET` or `HEAD`, through either API: what hits are counted among.
 pub const READ: &str = "read";
 
 /// All counters of a process.
 pub struct Metrics {
     registry: Registry,
-    source: Arc<OnceLock<Source>>,
+    source: Arc<OnceLock<SnapshotSource>>,
     requests: Counters<4>,
     first_byte: Histograms<2>,
     whole: Histograms<2>,
@@ -72,7 +72,7 @@ impl Metrics {
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         let (name, help) = listed("falcon_build_info");
         registry.register(name, help, version);
-        registry.register_collector(Box::new(Standing(Arc::clone(&source))));
+        registry.register_collector(Box::new(SnapshotCollector(Arc::clone(&source))));
         Self {
             source,
             requests: add(&mut registry, "falcon_requests_total", Counters::default()),
@@ -126,14 +126,14 @@ impl Metrics {
 
     /// Where the figures of [`Snapshot`] come from at each scrape. Only the first call counts.
     pub fn observe(&self, source: impl Fn() -> Snapshot + Send + Sync + 'static) {
-        self.source.set(Source(Box::new(source))).ok();
+        self.source.set(SnapshotSource(Box::new(source))).ok();
     }
 
     /// A request's answer begins: `took` is the time to its first byte. `source` is the word of `x-falcon-cache`, or `none`.
     /// `op` is [`READ`], or what else was asked for.
     pub fn request(
         &self,
-        door: &'static str,
+        api: &'static str,
         op: &'static str,
         source: &'static str,
         status: u16,
@@ -142,51 +142,51 @@ impl Metrics {
         let status = status_label(status);
         self.requests
             .get_or_create(&[
-                ("door", door),
+                ("api", api),
                 ("op", op),
                 ("source", source),
                 ("status", status),
             ])
             .inc();
         self.first_byte
-            .get_or_create(&[("door", door), ("source", source)])
+            .get_or_create(&[("api", api), ("source", source)])
             .observe(took.as_secs_f64());
     }
 
     /// The same request's answer has ended; `whole` is false when it was cut.
     pub fn request_ended(
         &self,
-        door: &'static str,
+        api: &'static str,
         source: &'static str,
         took: Duration,
         whole: bool,
     ) {
         self.whole
-            .get_or_create(&[("door", door), ("source", source)])
+            .get_or_create(&[("api", api), ("source", source)])
             .observe(took.as_secs_f64());
         if !whole {
-            self.cut.get_or_create(&[("door", door)]).inc();
+            self.cut.get_or_create(&[("api", api)]).inc();
         }
     }
 
-    /// Where the answers to reads of a door from one source are counted, found once for many.
-    pub fn answers(&self, door: &'static str, source: &'static str) -> Answers {
+    /// Where the answers to reads of an API from one source are counted, found once for many.
+    pub fn response_counters(&self, api: &'static str, source: &'static str) -> ResponseCounters {
         let status = |status| {
             let labels = [
-                ("door", door),
+                ("api", api),
                 ("op", READ),
                 ("source", source),
                 ("status", status),
             ];
             self.requests.get_or_create_owned(&labels)
         };
-        let labels = [("door", door), ("source", source)];
-        Answers {
+        let labels = [("api", api), ("source", source)];
+        ResponseCounters {
             whole_objects: status("200"),
             parts: status("206"),
             first_byte: self.first_byte.get_or_create_owned(&labels),
             ended: self.whole.get_or_create_owned(&labels),
-            cut: self.cut.get_or_create_owned(&[("door", door)]),
+            cut: self.cut.get_or_create_owned(&[("api", api)]),
             sent: self.sent.get_or_create_owned(&[("source", source)]),
         }
     }
@@ -231,18 +231,18 @@ impl Metrics {
     }
 
     /// A client has connected.
-    pub fn connection_opened(&self, door: &'static str) {
-        self.connections.get_or_create(&[("door", door)]).inc();
+    pub fn connection_opened(&self, api: &'static str) {
+        self.connections.get_or_create(&[("api", api)]).inc();
     }
 
     /// A connection has ended.
-    pub fn connection_closed(&self, door: &'static str) {
-        self.connections.get_or_create(&[("door", door)]).dec();
+    pub fn connection_closed(&self, api: &'static str) {
+        self.connections.get_or_create(&[("api", api)]).dec();
     }
 
     /// A connection was refused for want of a place.
-    pub fn connection_refused(&self, door: &'static str) {
-        self.refused.get_or_create(&[("door", door)]).inc();
+    pub fn connection_refused(&self, api: &'static str) {
+        self.refused.get_or_create(&[("api", api)]).inc();
     }
 
     /// Everything in the text format of OpenMetrics 1.0.

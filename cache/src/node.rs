@@ -1,4 +1,4 @@
-//! One node: its parts wired together, its doors opened, and its way out. `main` runs one of them, `dev` several.
+//! One node: its parts wired together, its listeners opened, and its way out. `main` runs one of them, `dev` several.
 
 mod observe;
 mod readiness;
@@ -18,24 +18,24 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::access::{self, Access};
-use crate::api::peer::Peering;
-use crate::api::{self, Aftermath, Api, Hits, Parts, Ready};
+use crate::api::peer_routes::PeerApi;
+use crate::api::{self, Aftermath, Api, ApiParts, Hits, Ready};
 use crate::gateway;
 use crate::invalidate::Invalidator;
-use crate::members::heartbeat::{self, Caller};
-use crate::members::{Found, Members};
+use crate::members::heartbeat::{self, HeartbeatClient};
+use crate::members::{DiscoveredNode, Members};
 use crate::metrics::Metrics;
 use crate::origin::{self, Origin};
 use crate::peer::{Contact, Peers, Token};
 use crate::proxy::{self, Proxy};
-use crate::server::{self, Door, FastPath, Limits, Turns};
+use crate::server::{self, FastPath, Limits, Listener, WriteScheduler};
 use crate::store::Store;
 use observe::observe;
 use readiness::{leaving, ready_while_its_name_is_its_own};
 
-/// How long a node waits at start for the answers to its hellos. A member that is silent by then is told of
+/// How long a node waits at start for the answers to its heartbeats. A member that is unreachable by then is told of
 /// nothing that this node does, and this node is told of nothing by it: it may start.
-const HELLO_WAIT: Duration = Duration::from_secs(3);
+const ANNOUNCE_WAIT: Duration = Duration::from_secs(3);
 /// How long a node that leaves waits for those that owe it the answer to an invalidation.
 const COLLECT: Duration = Duration::from_secs(3);
 /// Between two looks at files that may have been changed under the node.
@@ -45,7 +45,7 @@ const ASK_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_
 
 /// What one node is made of.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct NodeSettings {
     /// Its own name and address.
     pub me: Contact,
     /// Its zone, where it has one.
@@ -55,15 +55,15 @@ pub struct Settings {
     /// Bytes of memory for objects.
     pub cache_bytes: u64,
     /// How many of them may hold copies of what other nodes own.
-    pub hot_bytes: u64,
+    pub replica_bytes: u64,
     /// How it reads.
-    pub proxy: proxy::Settings,
+    pub proxy: proxy::ProxySettings,
     /// Where S3 is.
-    pub origin: origin::Settings,
+    pub origin: origin::OriginSettings,
     /// What the routes may do.
-    pub api: api::Settings,
-    /// What the S3 door does.
-    pub gateway: gateway::Settings,
+    pub api: api::ApiSettings,
+    /// What the S3 gateway does.
+    pub gateway: gateway::GatewaySettings,
     /// Who may do what; `None`: everybody everything.
     pub access_file: Option<PathBuf>,
     /// What connections may cost.
@@ -79,7 +79,7 @@ pub struct Listeners {
     pub main: TcpListener,
     /// For probes and metrics.
     pub admin: TcpListener,
-    /// For S3's clients, where that door is open.
+    /// For S3's clients, where that gateway is on.
     pub s3: Option<TcpListener>,
 }
 
@@ -106,8 +106,8 @@ pub enum Error {
     },
 }
 
-/// The doors, being served. Each gives the connections that it had to cut.
-struct Doors {
+/// The listeners, being served. Each gives the connections that it had to cut.
+struct Servers {
     main: JoinHandle<usize>,
     s3: Option<JoinHandle<usize>>,
     admin: JoinHandle<usize>,
@@ -122,8 +122,8 @@ pub struct Node {
     ready: watch::Sender<Ready>,
     stop_main: CancellationToken,
     stop_all: CancellationToken,
-    doors: Doors,
-    caller: Arc<dyn Caller>,
+    servers: Servers,
+    heartbeat_client: Arc<dyn HeartbeatClient>,
     invalidator: Invalidator,
     tasks: TaskTracker,
     /// A node that is dropped ends too: its heartbeat does not end with the runtime.
@@ -133,15 +133,15 @@ pub struct Node {
 impl Node {
     /// Starts a node whose fellow nodes `discovery` tells: the whole set, each time that it changes.
     pub async fn start(
-        settings: Settings,
+        settings: NodeSettings,
         listeners: Listeners,
-        discovery: BoxStream<'static, Vec<Found>>,
+        discovery: BoxStream<'static, Vec<DiscoveredNode>>,
     ) -> Result<Self, Error> {
         let token = token(settings.peer_token_file)?;
-        let access = Access::of(settings.access_file)?;
+        let access = Access::load(settings.access_file)?;
         let metrics = Arc::new(Metrics::new());
         let origin = Origin::new(settings.origin, metrics.clone()).await?;
-        let store = Arc::new(Store::new(settings.cache_bytes, settings.hot_bytes));
+        let store = Arc::new(Store::new(settings.cache_bytes, settings.replica_bytes));
         let members = members(settings.me, settings.zone, settings.sidecar);
         let peers = Peers::new(token.clone());
         let proxy = Proxy::new(
@@ -155,7 +155,7 @@ impl Node {
         let (stop_main, stop_all) = (CancellationToken::new(), CancellationToken::new());
         let invalidator = barrier(&proxy, &members, &peers, &metrics, &stop_all);
         let (ready, is_ready) = watch::channel(Ready::No("the ring is not known yet".into()));
-        let api = Api::new(Parts {
+        let api = Api::new(ApiParts {
             proxy: proxy.clone(),
             origin: origin.clone(),
             invalidator: invalidator.clone(),
@@ -167,17 +167,17 @@ impl Node {
             settings: settings.api.clone(),
         });
         observe(&metrics, &proxy, &members, &invalidator);
-        let peering = Peering {
+        let peer_api = PeerApi {
             proxy: proxy.clone(),
             members: members.clone(),
             invalidator: invalidator.clone(),
             token: token.clone(),
             settings: Arc::new(settings.api.clone()),
         };
-        let doors = Doors::open(
+        let servers = Servers::open(
             listeners,
             &api,
-            peering,
+            peer_api,
             settings.gateway,
             &settings.limits,
             (&stop_main, &stop_all),
@@ -191,8 +191,8 @@ impl Node {
             api,
             ready,
             stop_main,
-            doors,
-            caller: Arc::new(peers),
+            servers,
+            heartbeat_client: Arc::new(peers),
             invalidator,
             tasks: TaskTracker::new(),
             _end: stop_all.clone().drop_guard(),
@@ -234,29 +234,34 @@ impl Node {
         });
     }
 
-    /// Leaves in order: not ready, out of the ring, then what runs is finished, then the doors close. Returns the
+    /// Leaves in order: not ready, out of the ring, then what runs is finished, then the listeners close. Returns the
     /// connections that had to be cut.
     pub async fn leave(self) -> usize {
         self.ready.send_replace(leaving());
-        // Peers hear of it with the next hello and ask others from then on; what they asked already is finished.
+        // Peers hear of it with the next heartbeat and ask others from then on; what they asked already is finished.
         self.members.leave();
-        heartbeat::farewell(&self.members, &self.caller).await;
+        heartbeat::send_leave(&self.members, &self.heartbeat_client).await;
         self.invalidator.collected(COLLECT).await;
         self.stop_main.cancel();
-        let mut cut = self.doors.main.await.unwrap_or_default();
-        if let Some(s3) = self.doors.s3 {
+        let mut cut = self.servers.main.await.unwrap_or_default();
+        if let Some(s3) = self.servers.s3 {
             cut += s3.await.unwrap_or_default();
         }
         self.origin.settled().await;
         self.stop_all.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        let _admin_cut = self.doors.admin.await;
+        let _admin_cut = self.servers.admin.await;
         cut
     }
 
     /// The tasks that keep the node's picture of the others true.
-    fn follow(&self, mut discovery: BoxStream<'static, Vec<Found>>, token: Token, access: Access) {
+    fn follow(
+        &self,
+        mut discovery: BoxStream<'static, Vec<DiscoveredNode>>,
+        token: Token,
+        access: Access,
+    ) {
         let spawn = |task: futures::future::BoxFuture<'static, ()>| {
             let stop = self.stop_all.clone();
             self.tasks.spawn(async move {
@@ -267,7 +272,7 @@ impl Node {
         let (known, mut is_known) = watch::channel(false);
         spawn(Box::pin(async move {
             while let Some(found) = discovery.next().await {
-                members.discovered(found);
+                members.apply_discovery(found);
                 known.send_replace(true);
             }
             // A static list is told once and holds.
@@ -276,8 +281,10 @@ impl Node {
         let (members, ready) = (self.members.clone(), self.ready.clone());
         spawn(Box::pin(async move {
             if is_known.wait_for(|known| *known).await.is_ok() {
-                ready.send_replace(Ready::No("hello is not said to all members yet".into()));
-                members.wait_hello(Instant::now() + HELLO_WAIT).await;
+                ready.send_replace(Ready::No(
+                    "heartbeats are not sent to all members yet".into(),
+                ));
+                members.wait_announced(Instant::now() + ANNOUNCE_WAIT).await;
                 if !members.know_the_ring() {
                     tracing::warn!("nobody is in the ring yet: until then S3 is asked, each time");
                 }
@@ -321,33 +328,33 @@ async fn until_it_answers(origin: &Origin, bucket: &str) {
     tracing::info!(bucket, "S3 answers");
 }
 
-impl Doors {
-    /// `stop_main` ends the doors for clients, `stop_all` the one for probes.
+impl Servers {
+    /// `stop_main` ends the listeners for clients, `stop_all` the one for probes.
     fn open(
         listeners: Listeners,
         api: &Arc<Api>,
-        peering: Peering,
-        settings: gateway::Settings,
+        peer_api: PeerApi,
+        settings: gateway::GatewaySettings,
         limits: &Limits,
         (stop_main, stop_all): (&CancellationToken, &CancellationToken),
     ) -> Self {
-        let turns = Arc::<Turns>::default();
-        let door = |name, hits: Option<Hits>, stop: &CancellationToken| Door {
+        let scheduler = Arc::<WriteScheduler>::default();
+        let listener = |name, hits: Option<Hits>, stop: &CancellationToken| Listener {
             name,
             limits: limits.clone(),
             fast: hits.map(|hits| Arc::new(hits) as Arc<dyn FastPath>),
-            turns: Arc::clone(&turns),
+            scheduler: Arc::clone(&scheduler),
             metrics: Arc::clone(&api.parts().metrics),
             stop: stop.clone(),
         };
-        let peers = api::peer::router(peering, api.parts().access.is_guarded());
+        let peers = api::peer_routes::router(peer_api, api.parts().access.is_guarded());
         let routes = api::router(api, peers);
-        let main = door("blob", Some(Hits::of_blobs(api)), stop_main);
-        let s3 = listeners.s3.map(|listener| {
-            let s3 = door("s3", gateway::hits(api, settings.clone()), stop_main);
-            tokio::spawn(server::serve(listener, gateway::router(api, settings), s3))
+        let main = listener("blob", Some(Hits::of_blobs(api)), stop_main);
+        let s3 = listeners.s3.map(|socket| {
+            let s3 = listener("s3", gateway::hits(api, settings.clone()), stop_main);
+            tokio::spawn(server::serve(socket, gateway::router(api, settings), s3))
         });
-        let (probes, admin) = (api::admin_router(api), door("admin", None, stop_all));
+        let (probes, admin) = (api::admin_router(api), listener("admin", None, stop_all));
         Self {
             main: tokio::spawn(server::serve(listeners.main, routes, main)),
             s3,

@@ -25,7 +25,7 @@ pub use said::Said;
 pub use version::{ETag, Head};
 
 /// Consecutive blocks that are placed together: the unit of ownership.
-pub const RUN_BLOCKS: u32 = 16;
+pub const EXTENT_BLOCKS: u32 = 16;
 
 /// The longest key that S3 takes, in bytes of UTF-8.
 const MAX_KEY_BYTES: usize = 1024;
@@ -265,7 +265,7 @@ pub struct Blocks {
 
 impl Blocks {
     /// The blocks that hold `bytes`; an empty range has none.
-    pub fn of(self, bytes: &Range<u64>) -> Range<u32> {
+    pub fn covering(self, bytes: &Range<u64>) -> Range<u32> {
         if bytes.is_empty() {
             return 0..0;
         }
@@ -290,9 +290,9 @@ impl Blocks {
     }
 }
 
-/// The run that block `index` belongs to.
-pub fn run_of(index: u32) -> u32 {
-    index / RUN_BLOCKS
+/// The extent that block `index` belongs to.
+pub fn extent_of(index: u32) -> u32 {
+    index / EXTENT_BLOCKS
 }
 
 #[cfg(test)]
@@ -341,12 +341,12 @@ mod tests {
     #[test]
     fn blocks_cover_a_range_and_nothing_else() {
         let blocks = Blocks { size: 4 };
-        assert_eq!(blocks.of(&(0..0)), 0..0);
-        assert_eq!(blocks.of(&(0..4)), 0..1);
-        assert_eq!(blocks.of(&(3..5)), 0..2);
+        assert_eq!(blocks.covering(&(0..0)), 0..0);
+        assert_eq!(blocks.covering(&(0..4)), 0..1);
+        assert_eq!(blocks.covering(&(3..5)), 0..2);
         assert_eq!(blocks.bytes(2, 10), 8..10);
         assert_eq!(blocks.span(&(1..3), 10), 4..10);
-        assert_eq!((run_of(15), run_of(16)), (0, 1));
+        assert_eq!((extent_of(15), extent_of(16)), (0, 1));
     }
 
     #[test]

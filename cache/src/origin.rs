@@ -35,11 +35,11 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
-pub use body::Body;
+pub use body::OriginBody;
 pub use error::Error;
-pub use forward::{Answer, Forward, Payload};
+pub use forward::{Forward, ForwardedBody, Payload};
 pub use head::part_of;
-pub use list::{Buckets, Entry, Listed, Pages};
+pub use list::{Buckets, ListPage, ListedObject, Pages};
 pub use outgoing::Incoming;
 pub use read::Reply;
 pub use upload::Upload;
@@ -54,7 +54,7 @@ const PAIRS_TRIED: usize = 4;
 
 /// Where the origin is and how long to wait for it.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct OriginSettings {
     /// `http://` or `https://` and a host; `None` is AWS in `region`.
     pub endpoint: Option<String>,
     /// `None`: what the environment says, else `us-east-1`.
@@ -102,7 +102,10 @@ impl Origin {
     /// Makes ready to ask the origin. S3 itself is not asked: it may be away.
     ///
     /// Without region and endpoint, the environment is asked for the region, for at most some seconds.
-    pub async fn new(settings: Settings, metrics: Arc<Metrics>) -> Result<Self, InvalidEndpoint> {
+    pub async fn new(
+        settings: OriginSettings,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, InvalidEndpoint> {
         let made = client::build(&settings).await?;
         Ok(Self(Arc::new(Inner {
             client: made.client,

@@ -20,17 +20,20 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use message::{Ack, Contact, Found, Hello, Order, Owing, Refusal, RefusalKind, Want, Welcome};
+pub use message::{
+    Contact, Heartbeat, HeartbeatAck, InvalidateAck, InvalidateRequest, Owing, ReadRequest,
+    ReadResponse, Refusal, RefusalKind,
+};
 pub use token::Token;
 
 /// Carries the shared token.
 pub const TOKEN: HeaderName = HeaderName::from_static("x-falcon-peer-token");
-/// Carries [`Found`], as JSON.
-pub const FOUND: HeaderName = HeaderName::from_static("x-falcon-found");
+/// Carries [`ReadResponse`], as JSON.
+pub const READ_RESPONSE: HeaderName = HeaderName::from_static("x-falcon-read-response");
 
 /// How long a connection to a node of the same cluster may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
-/// Small answers (hello, invalidate) are a few KiB; a cache of 4,096 nodes still fits, and what they may owe.
+/// Small answers (heartbeat, invalidate) are a few KiB; a cache of 4,096 nodes still fits, and what they may owe.
 const MAX_JSON_BYTES: usize = 2 << 20;
 
 /// Why another node did not answer.
@@ -94,13 +97,13 @@ pub struct Peers {
 
 /// The bytes of a node's answer.
 #[derive(Debug)]
-pub struct Body {
+pub struct PeerBody {
     url: String,
     frames: Incoming,
     left: u64,
 }
 
-impl Body {
+impl PeerBody {
     /// The next bytes; an error if there are fewer than promised. More than promised are never read.
     pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
         while self.left > 0 {
@@ -149,41 +152,54 @@ impl Peers {
         Self { client, token }
     }
 
-    /// Says hello. The caller bounds the time.
-    pub async fn hello(&self, url: &str, hello: &Hello) -> Result<Welcome, Error> {
-        let answer = self.send(url, "/_falcon/hello", json(hello)).await?;
+    /// Sends a heartbeat. The caller bounds the time.
+    pub async fn heartbeat(&self, url: &str, heartbeat: &Heartbeat) -> Result<HeartbeatAck, Error> {
+        let answer = self
+            .send(url, "/_falcon/heartbeat", json(heartbeat))
+            .await?;
         decode(url, answer).await
     }
 
     /// Gives one round of an invalidation to a node. The caller bounds the time.
-    pub async fn invalidate(&self, url: &str, order: &Order) -> Result<Ack, Error> {
-        let answer = self.send(url, "/_falcon/invalidate", json(order)).await?;
+    pub async fn invalidate(
+        &self,
+        url: &str,
+        request: &InvalidateRequest,
+    ) -> Result<InvalidateAck, Error> {
+        let answer = self.send(url, "/_falcon/invalidate", json(request)).await?;
         decode(url, answer).await
     }
 
     /// Asks for an object's current version, or for bytes of a version. There is no deadline here: the asked node
     /// has its own for S3, and whether the node still lives is the heartbeat's to know.
-    pub async fn read(&self, url: &str, want: &Want) -> Result<(Found, Body), Error> {
-        let response = self.send(url, "/_falcon/read", json(want)).await?;
+    pub async fn read(
+        &self,
+        url: &str,
+        request: &ReadRequest,
+    ) -> Result<(ReadResponse, PeerBody), Error> {
+        let response = self.send(url, "/_falcon/read", json(request)).await?;
         let broken = |what: &str| Error::Broken {
             url: url.to_owned(),
             what: what.to_owned(),
         };
-        let found: Found = response
+        let read_response: ReadResponse = response
             .headers()
-            .get(FOUND)
+            .get(READ_RESPONSE)
             .and_then(|value| serde_json::from_slice(value.as_bytes()).ok())
             .ok_or_else(|| broken("no description of what follows"))?;
-        if let Some(asked) = &want.bytes
-            && (found.bytes.start != asked.start || found.bytes.end > asked.end)
-            && !found.bytes.is_empty()
+        if let Some(asked) = &request.bytes
+            && (read_response.bytes.start != asked.start || read_response.bytes.end > asked.end)
+            && !read_response.bytes.is_empty()
         {
             return Err(broken("other bytes than were asked for"));
         }
-        let left = found.bytes.end.saturating_sub(found.bytes.start);
+        let left = read_response
+            .bytes
+            .end
+            .saturating_sub(read_response.bytes.start);
         Ok((
-            found,
-            Body {
+            read_response,
+            PeerBody {
                 url: url.to_owned(),
                 frames: response.into_body(),
                 left,
@@ -191,21 +207,26 @@ impl Peers {
         ))
     }
 
-    /// Asks the owner of a run to hold it; the answer comes when it does.
-    pub async fn warm(&self, url: &str, want: &Want) -> Result<u64, Error> {
-        let response = self.send(url, "/_falcon/warm", json(want)).await?;
+    /// Asks the owner of an extent to hold it; the answer comes when it does.
+    pub async fn warm(&self, url: &str, request: &ReadRequest) -> Result<u64, Error> {
+        let response = self.send(url, "/_falcon/warm", json(request)).await?;
         decode(url, response).await
     }
 
-    /// Gives a block that was just written to S3 to its owner. `want` names the version and the bytes.
-    pub async fn keep(&self, url: &str, want: &Want, block: Bytes) -> Result<(), Error> {
-        let want = utf8_percent_encode(
-            &serde_json::to_string(want).unwrap_or_default(),
+    /// Gives a block that was just written to S3 to its owner. `request` names the version and the bytes.
+    pub async fn write_through(
+        &self,
+        url: &str,
+        request: &ReadRequest,
+        block: Bytes,
+    ) -> Result<(), Error> {
+        let request = utf8_percent_encode(
+            &serde_json::to_string(request).unwrap_or_default(),
             NON_ALPHANUMERIC,
         )
         .to_string();
         let response = self
-            .send(url, &format!("/_falcon/keep?{want}"), block)
+            .send(url, &format!("/_falcon/write-through?{request}"), block)
             .await?;
         decode(url, response).await
     }

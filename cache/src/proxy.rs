@@ -1,25 +1,25 @@
 //! The decision: this node's memory, else the owner's, else S3. It knows no HTTP, no SDK and no Kubernetes.
 //!
-//! `open` finds out which version is current (`question`: for all who ask at once), `reader` reads the bytes of that version block by block, `part` fetches
-//! the blocks that are missing, `warm` fetches without a reader.
+//! `lookup` finds out which version is current (`single_flight`: for all who ask at once), `reader` reads the bytes of that version block by block, `part` fetches
+//! the blocks that are missing (`fetch_task`), `warm` fetches without a reader.
 
-mod ask;
+mod ask_peers;
 mod body;
-mod dense;
 mod error;
-mod feeder;
+mod fetch_task;
 mod freshness;
-mod keep;
-mod open;
-mod pace;
+mod lookup;
 mod part;
-mod parts;
 mod permits;
-mod question;
+mod read_ahead;
 mod reader;
+mod single_flight;
 mod stream;
 mod through;
+mod throughput;
+mod upload_parts;
 mod warm;
+mod write_through;
 
 use std::fmt;
 use std::ops::Range;
@@ -37,17 +37,17 @@ use crate::object::{Blocks, ByteRange, ETag, Head, ObjectId, Scope, Source};
 use crate::origin::Origin;
 use crate::peer::Peers;
 use crate::ring::Ring;
-use crate::store::{Dropped, Known, Record, Store};
+use crate::store::{Dropped, Entry, EntryState, Store};
 
-use dense::Dense;
+use read_ahead::ReadAhead;
 
-pub use body::Body;
+pub use body::ReadBody;
 pub use error::Error;
-pub use keep::Keeper;
-use open::Opened;
-pub use parts::PartQuestion;
+use lookup::Lookup;
 use permits::Permits;
-use question::Opens;
+use single_flight::Lookups;
+pub use upload_parts::PartLookup;
+pub use write_through::WriteThrough;
 
 /// How often a read begins anew because the object was overwritten under it.
 const ATTEMPTS: usize = 4;
@@ -56,7 +56,7 @@ const RELAY_GRACE: Duration = Duration::from_secs(2);
 
 /// What the proxy is told at start.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct ProxySettings {
     /// How objects are cut.
     pub blocks: Blocks,
     /// The largest single read from S3 or a peer, in bytes; a multiple of the block size.
@@ -79,11 +79,11 @@ pub struct Settings {
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Hop {
+pub enum Requester {
     /// A client: the owner may be asked.
-    First,
+    Client,
     /// A peer: answered from memory or S3, never sent on.
-    Last,
+    Peer,
 }
 
 /// How current the answer must be.
@@ -99,7 +99,7 @@ pub enum Freshness {
 
 /// A read.
 #[derive(Debug, Clone)]
-pub struct Ask {
+pub struct ReadOptions {
     /// The object.
     pub object: ObjectId,
     /// The bytes; `None` is all.
@@ -107,14 +107,14 @@ pub struct Ask {
     /// How current.
     pub freshness: Freshness,
     /// Who asks.
-    pub hop: Hop,
+    pub by: Requester,
     /// `false`: the head alone.
     pub body: bool,
 }
 
 /// The answer to a read.
 #[derive(Debug)]
-pub struct Answer {
+pub struct ReadResult {
     /// The version that is answered with.
     pub head: Arc<Head>,
     /// Since S3 said that it is the current one.
@@ -126,10 +126,10 @@ pub struct Answer {
     /// The bytes that `body` gives.
     pub range: Range<u64>,
     /// The bytes.
-    pub body: Body,
+    pub body: ReadBody,
 }
 
-/// The decision, shared by all doors of a node.
+/// The decision, shared by all APIs of a node.
 #[derive(Clone)]
 pub struct Proxy(Arc<Inner>);
 
@@ -140,11 +140,11 @@ impl fmt::Debug for Proxy {
 }
 
 struct Inner {
-    settings: Settings,
+    settings: ProxySettings,
     store: Arc<Store>,
     fills: Fills,
-    opens: Opens,
-    dense: Dense,
+    lookups: Lookups,
+    read_ahead: ReadAhead,
     origin: Origin,
     peers: Peers,
     members: Arc<Members>,
@@ -153,7 +153,7 @@ struct Inner {
     /// Bytes that parts have still to bring.
     expected: AtomicU64,
     /// Bytes of uploads that run, held to be kept.
-    held_uploads: Arc<AtomicU64>,
+    write_through_bytes: Arc<AtomicU64>,
     /// Reads from S3 that may run at once.
     permits: Permits,
     /// Those of them that nobody waits for.
@@ -165,7 +165,7 @@ struct Inner {
 impl Proxy {
     /// Puts the places together.
     pub fn new(
-        settings: Settings,
+        settings: ProxySettings,
         store: Arc<Store>,
         origin: Origin,
         peers: Peers,
@@ -182,15 +182,15 @@ impl Proxy {
             settings,
             store,
             fills: Fills::default(),
-            opens: Opens::default(),
-            dense: Dense::default(),
+            lookups: Lookups::default(),
+            read_ahead: ReadAhead::default(),
             origin,
             peers,
             ring: members.ring(),
             members,
             metrics,
             expected: AtomicU64::new(0),
-            held_uploads: Arc::default(),
+            write_through_bytes: Arc::default(),
             outage: std::sync::Mutex::new(None),
         }));
         proxy.forget_on_lapse();
@@ -199,13 +199,13 @@ impl Proxy {
 
     /// Reads an object, or a part of it. The answer comes with its first bytes; a version that is overwritten before
     /// then is read anew, one that is overwritten later ends the body with an error.
-    pub async fn read(&self, ask: Ask) -> Result<Answer, Error> {
-        if let Some(answer) = self.hit(&ask, Instant::now()) {
+    pub async fn read(&self, opts: ReadOptions) -> Result<ReadResult, Error> {
+        if let Some(answer) = self.hit(&opts, Instant::now()) {
             return answer;
         }
         let after = self.0.settings.timeout + RELAY_GRACE;
         // Boxed: a hit should not make room for all that a miss may have to remember.
-        tokio::time::timeout(after, Box::pin(self.read_through(ask)))
+        tokio::time::timeout(after, Box::pin(self.read_through(opts)))
             .await
             .unwrap_or(Err(Error::Timeout { after }))
     }
@@ -214,7 +214,7 @@ impl Proxy {
     pub fn forget(&self, scope: &Scope) -> Dropped {
         // The store first: its fence refuses what began before. Then nobody joins those reads any more.
         let dropped = self.0.store.invalidate(scope);
-        self.0.opens.detach(scope);
+        self.0.lookups.detach(scope);
         self.0.fills.detach(scope);
         dropped
     }
@@ -240,77 +240,77 @@ impl Proxy {
     }
 
     /// Answers from this node's memory alone, without waiting; `None` when something is missing, or too old by `now`.
-    pub fn hit(&self, ask: &Ask, now: Instant) -> Option<Result<Answer, Error>> {
-        let record = self.0.store.head(&ask.object)?;
-        if !self.is_usable(&record, &ask.freshness, ask.hop, now) {
+    pub fn hit(&self, opts: &ReadOptions, now: Instant) -> Option<Result<ReadResult, Error>> {
+        let entry = self.0.store.head(&opts.object)?;
+        if !self.is_usable(&entry, &opts.freshness, opts.by, now) {
             return None;
         }
-        let head = match &record.known {
-            Known::Present(head) => head.clone(),
-            Known::Absent(absent) => {
+        let head = match &entry.state {
+            EntryState::Present(head) => head.clone(),
+            EntryState::Negative(absent) => {
                 return Some(Err(absent.as_ref().into()));
             }
         };
-        let range = match resolve(ask, &head) {
+        let range = match resolve(opts, &head) {
             Ok(range) => range,
             Err(error) => return Some(Err(error)),
         };
-        let body = if ask.body {
-            // What may not be stored has no record.
+        let body = if opts.body {
+            // What may not be stored has no entry.
             let version = Version {
-                object: ask.object.clone(),
+                object: opts.object.clone(),
                 etag: head.etag.clone(),
                 size: head.size,
-                kept: true,
+                cacheable: true,
             };
-            body::held(&self.0, &version, &range)?
+            body::from_memory(&self.0, &version, &range)?
         } else {
-            Body::empty()
+            ReadBody::empty()
         };
-        let found = answer(now, &record, head, Source::Memory, range, body);
+        let found = answer(now, &entry, head, Source::Memory, range, body);
         Some(Ok(found))
     }
 
-    async fn read_through(&self, mut ask: Ask) -> Result<Answer, Error> {
+    async fn read_through(&self, mut opts: ReadOptions) -> Result<ReadResult, Error> {
         for _ in 0..ATTEMPTS {
-            let opened = self.open(&ask).await?;
-            let Known::Present(head) = opened.record.known.clone() else {
+            let lookup = self.lookup(&opts).await?;
+            let EntryState::Present(head) = lookup.entry.state.clone() else {
                 continue;
             };
-            let range = resolve(&ask, &head)?;
+            let range = resolve(&opts, &head)?;
             // A peer is given the head alone of what can't be read in parts: no two nodes can share an answer.
-            if !ask.body || range.is_empty() || (head.whole_only && ask.hop == Hop::Last) {
-                let source = opened.source.unwrap_or(Source::Memory);
+            if !opts.body || range.is_empty() || (head.whole_only && opts.by == Requester::Peer) {
+                let source = lookup.source.unwrap_or(Source::Memory);
                 return Ok(answer(
                     Instant::now(),
-                    &opened.record,
+                    &lookup.entry,
                     head,
                     source,
                     range,
-                    Body::empty(),
+                    ReadBody::empty(),
                 ));
             }
             if head.whole_only {
-                match self.through(&ask, &opened).await {
+                match self.through(&opts, &lookup).await {
                     Err(Error::VersionChanged) => continue,
                     read => return read,
                 }
             }
-            let version = self.version(&ask.object, &head);
-            let Opened {
-                record,
+            let version = self.version(&opts.object, &head);
+            let Lookup {
+                entry,
                 source,
                 fills,
                 ..
-            } = opened;
-            match Body::start(self.clone(), version, range.clone(), ask.hop, fills).await {
+            } = lookup;
+            match ReadBody::start(self.clone(), version, range.clone(), opts.by, fills).await {
                 Ok((body, from)) => {
                     let source = farthest(source, from);
-                    return Ok(answer(Instant::now(), &record, head, source, range, body));
+                    return Ok(answer(Instant::now(), &entry, head, source, range, body));
                 }
                 Err(Error::VersionChanged) => {
-                    self.0.store.remove_head(&ask.object, &head.etag);
-                    ask.freshness = Freshness::Not(head.etag.clone());
+                    self.0.store.remove_head(&opts.object, &head.etag);
+                    opts.freshness = Freshness::Not(head.etag.clone());
                 }
                 Err(error) => return Err(error),
             }
@@ -325,37 +325,38 @@ impl Proxy {
         etag: ETag,
         size: u64,
         bytes: Range<u64>,
-    ) -> Result<(Body, Source), Error> {
+    ) -> Result<(ReadBody, Source), Error> {
         let version = Version {
             object: object.clone(),
             etag,
             size,
-            kept: size <= self.0.settings.max_blob_bytes,
+            cacheable: size <= self.0.settings.max_blob_bytes,
         };
         let bytes = bytes.start.min(size)..bytes.end.min(size);
-        if let Some(body) = body::held(&self.0, &version, &bytes) {
+        if let Some(body) = body::from_memory(&self.0, &version, &bytes) {
             return Ok((body, Source::Memory));
         }
-        let body = Body::start(self.clone(), version.clone(), bytes, Hop::Last, Vec::new()).await;
+        let (own, by) = (self.clone(), Requester::Peer);
+        let body = ReadBody::start(own, version.clone(), bytes, by, Vec::new()).await;
         if let Err(Error::VersionChanged) = &body {
-            self.gone(&version, Hop::Last).await;
+            self.drop_version(&version, Requester::Peer).await;
         }
         body
     }
 
     fn version(&self, object: &ObjectId, head: &Head) -> Version {
-        let kept = head.size <= self.0.settings.max_blob_bytes && head.is_storable();
+        let cacheable = head.size <= self.0.settings.max_blob_bytes && head.is_storable();
         Version {
             object: object.clone(),
             etag: head.etag.clone(),
             size: head.size,
-            kept,
+            cacheable,
         }
     }
 }
 
-fn resolve(ask: &Ask, head: &Arc<Head>) -> Result<Range<u64>, Error> {
-    match ask.range {
+fn resolve(opts: &ReadOptions, head: &Arc<Head>) -> Result<Range<u64>, Error> {
+    match opts.range {
         None => Ok(0..head.size),
         Some(_) if !head.is_sized() => Ok(0..head.size),
         Some(range) => range
@@ -366,18 +367,18 @@ fn resolve(ask: &Ask, head: &Arc<Head>) -> Result<Range<u64>, Error> {
 
 fn answer(
     now: Instant,
-    record: &Record,
+    entry: &Entry,
     head: Arc<Head>,
     source: Source,
     range: Range<u64>,
-    body: Body,
-) -> Answer {
-    let fresh = record
+    body: ReadBody,
+) -> ReadResult {
+    let fresh = entry
         .fresh_until
         .map(|until| until.saturating_duration_since(now));
-    Answer {
+    ReadResult {
         head,
-        age: now.saturating_duration_since(record.fetched),
+        age: now.saturating_duration_since(entry.fetched),
         fresh,
         source,
         range,

@@ -1,6 +1,6 @@
 //! Who owns what: rendezvous hashing over the members' names. Pure: no clock, no network.
 //!
-//! Each member is scored for each run by a hash of both; the highest score owns it, the next is its stand-in,
+//! Each member is scored for each extent by a hash of both; the highest score owns it, the next is its stand-in,
 //! and so on. A member that leaves moves only what it owned, and what it owned spreads over all the others.
 
 use std::cmp::Reverse;
@@ -13,27 +13,32 @@ use crate::object::ObjectId;
 /// What is known of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum MemberState {
     /// Known, not ready yet: owns nothing, is told of invalidations.
     Joining,
     /// Owns its share.
     Serving,
     /// Keeps its place but does not answer: requests go to the next in order at once.
-    Silent,
+    Unreachable,
     /// Terminating: owns nothing more, still answers, is told of invalidations.
     Leaving,
 }
 
-impl State {
+impl MemberState {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 4] = [Self::Joining, Self::Serving, Self::Silent, Self::Leaving];
+    pub const ALL: [Self; 4] = [
+        Self::Joining,
+        Self::Serving,
+        Self::Unreachable,
+        Self::Leaving,
+    ];
 
     /// The word, as in `/ring` and in the metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Joining => "joining",
             Self::Serving => "serving",
-            Self::Silent => "silent",
+            Self::Unreachable => "unreachable",
             Self::Leaving => "leaving",
         }
     }
@@ -49,7 +54,7 @@ pub struct Member {
     /// The availability zone, where the cluster names one.
     pub zone: Option<String>,
     /// What is known of it.
-    pub state: State,
+    pub state: MemberState,
 }
 
 /// The members at one moment. It changes by replacement; a request takes it once.
@@ -70,7 +75,7 @@ impl Ring {
         let serving = members
             .iter()
             .enumerate()
-            .filter(|(_, member)| member.state == State::Serving)
+            .filter(|(_, member)| member.state == MemberState::Serving)
             .map(|(at, member)| (xxh3_64(member.name.as_bytes()), at))
             .collect();
         Self {
@@ -104,23 +109,23 @@ impl Ring {
             .map(|at| &self.members[at])
     }
 
-    /// Those that can be asked for run `run` of `object` now, best first: the owner, then its stand-ins.
-    pub fn owners(&self, object: &ObjectId, run: u32) -> Vec<&Member> {
-        let mut scored: Vec<_> = self.scored(object, run).collect();
+    /// Those that can be asked for extent `extent` of `object` now, best first: the owner, then its stand-ins.
+    pub fn owners(&self, object: &ObjectId, extent: u32) -> Vec<&Member> {
+        let mut scored: Vec<_> = self.scored(object, extent).collect();
         scored.sort_unstable_by(|left, right| right.cmp(left));
         let places = scored.into_iter();
         places.map(|(_, Reverse(at))| &self.members[at]).collect()
     }
 
     /// The first of [`Ring::owners`], without ordering the rest. `None` while nobody serves.
-    pub fn owner(&self, object: &ObjectId, run: u32) -> Option<&Member> {
-        let (_, Reverse(at)) = self.scored(object, run).max()?;
+    pub fn owner(&self, object: &ObjectId, extent: u32) -> Option<&Member> {
+        let (_, Reverse(at)) = self.scored(object, extent).max()?;
         Some(&self.members[at])
     }
 
-    /// True when this node is the first to be asked for the run. A ring in which nobody serves is a node alone.
-    pub fn owns(&self, object: &ObjectId, run: u32) -> bool {
-        self.owner(object, run)
+    /// True when this node is the first to be asked for the extent. A ring in which nobody serves is a node alone.
+    pub fn owns(&self, object: &ObjectId, extent: u32) -> bool {
+        self.owner(object, extent)
             .is_none_or(|member| member.name == self.me)
     }
 
@@ -128,10 +133,10 @@ impl Ring {
     fn scored(
         &self,
         object: &ObjectId,
-        run: u32,
+        extent: u32,
     ) -> impl Iterator<Item = (u64, Reverse<usize>)> + '_ {
-        // One hash of object and run; then, for each member, only a mix with the hash of its name.
-        let place = xxh3_64_with_seed(&run.to_le_bytes(), object.stable_hash());
+        // One hash of object and extent; then, for each member, only a mix with the hash of its name.
+        let place = xxh3_64_with_seed(&extent.to_le_bytes(), object.stable_hash());
         let serving = self.serving.iter();
         serving.map(move |(name, at)| (mixed(place ^ name), Reverse(*at)))
     }
@@ -155,7 +160,7 @@ mod tests {
             name: name.clone(),
             url: String::new(),
             zone: None,
-            state: State::Serving,
+            state: MemberState::Serving,
         };
         Ring::new("a", names.iter().map(member).collect(), 1)
     }
@@ -213,7 +218,11 @@ mod tests {
             .iter()
             .map(|member| member.name.clone())
             .collect();
-        for state in [State::Silent, State::Joining, State::Leaving] {
+        for state in [
+            MemberState::Unreachable,
+            MemberState::Joining,
+            MemberState::Leaving,
+        ] {
             let mut members = full.members().to_vec();
             members
                 .iter_mut()
@@ -233,18 +242,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_member_that_leaves_moves_only_what_it_owned(count in 2usize..12, gone in 0usize..12, keys in prop::collection::vec("[a-z#/ %]{1,20}", 1..50), run in 0u32..4) {
+        fn a_member_that_leaves_moves_only_what_it_owned(count in 2usize..12, gone in 0usize..12, keys in prop::collection::vec("[a-z#/ %]{1,20}", 1..50), extent in 0u32..4) {
             let names = names(count);
             let gone = &names[gone % count];
             let rest: Vec<String> = names.iter().filter(|name| *name != gone).cloned().collect();
             let (before, after) = (ring(&names), ring(&rest));
             for key in keys {
                 let object = ObjectId::new("b", &key).unwrap();
-                let old = &before.owner(&object, run).unwrap().name;
+                let old = &before.owner(&object, extent).unwrap().name;
                 if old != gone {
-                    prop_assert_eq!(old, &after.owner(&object, run).unwrap().name);
+                    prop_assert_eq!(old, &after.owner(&object, extent).unwrap().name);
                 }
-                prop_assert_eq!(old, &before.owners(&object, run)[0].name);
+                prop_assert_eq!(old, &before.owners(&object, extent)[0].name);
             }
         }
     }

@@ -2,14 +2,14 @@
 //! silence, half a head, half a body, an answer that nobody takes. What is served is the caller's.
 
 mod body;
+mod conn_state;
+mod connection;
 mod deadline;
 mod fast;
+mod head_scanner;
 mod host;
-mod io;
 mod limits;
-mod pulse;
-mod scan;
-mod turns;
+mod write_scheduler;
 
 use std::convert::Infallible;
 use std::io as std_io;
@@ -35,16 +35,16 @@ use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt};
 
 pub use body::BodyStalled;
-pub use fast::{FastAnswer, FastPath, Plain, Tally};
+pub use fast::{FastPath, FastResponse, PlainRequest, SentObserver};
 pub use limits::Limits;
-pub use turns::Turns;
+pub use write_scheduler::WriteScheduler;
 
 use crate::metrics::Metrics;
-use body::{Arriving, Busy, Leaving};
-use io::Wire;
-use pulse::Pulse;
-use scan::Fault;
-use turns::Turn;
+use body::{RequestBody, RequestGuard, ResponseBody};
+use conn_state::ConnState;
+use connection::Connection;
+use head_scanner::Fault;
+use write_scheduler::WriteTurn;
 
 /// The most bytes of a request's head. A key of 1,024 bytes takes 3 KiB percent-encoded; S3's user metadata is at most 2 KiB.
 const HEAD_BYTES: usize = 64 * 1024;
@@ -74,38 +74,38 @@ const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
 
 /// One listening port: what it is called in metrics, its bounds, its end.
 #[derive(Clone)]
-pub struct Door {
+pub struct Listener {
     /// The label of the metrics.
     pub name: &'static str,
     /// Its bounds.
     pub limits: Limits,
     /// What answers before the service is asked.
     pub fast: Option<Arc<dyn FastPath>>,
-    /// What the connections of all doors of the node share.
-    pub turns: Arc<Turns>,
+    /// What the connections of all listeners of the node share.
+    pub scheduler: Arc<WriteScheduler>,
     /// Where connections are counted.
     pub metrics: Arc<Metrics>,
     /// Cancelled: accept no more, end what runs, return.
     pub stop: CancellationToken,
 }
 
-/// Serves until `door.stop` is cancelled and what runs has ended, at most [`Limits::drain`] later.
+/// Serves until `listener.stop` is cancelled and what runs has ended, at most [`Limits::drain`] later.
 /// Returns the number of connections that were cut because they had not ended by then.
-pub async fn serve<S, B>(listener: TcpListener, service: S, door: Door) -> usize
+pub async fn serve<S, B>(socket: TcpListener, service: S, listener: Listener) -> usize
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let places = Arc::new(Semaphore::new(door.limits.connections));
+    let places = Arc::new(Semaphore::new(listener.limits.connections));
     let refusals = Arc::new(Semaphore::new(REFUSALS));
     let (running, cut) = (TaskTracker::new(), CancellationToken::new());
     let unfinished = Arc::new(AtomicUsize::new(0));
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = door.stop.cancelled() => break,
+            accepted = socket.accept() => accepted,
+            () = listener.stop.cancelled() => break,
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -115,7 +115,7 @@ where
             }
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            door.metrics.connection_refused(door.name);
+            listener.metrics.connection_refused(listener.name);
             if let Ok(turn) = Arc::clone(&refusals).try_acquire_owned() {
                 tokio::spawn(async move {
                     refuse(stream).await;
@@ -124,22 +124,25 @@ where
             }
             continue;
         };
-        let (service, door) = (service.clone(), door.clone());
+        let (service, listener) = (service.clone(), listener.clone());
         // Children: each has a lock of its own, so that connections don't meet at one.
-        let (stop, cut) = (door.stop.child_token(), cut.child_token());
+        let (stop, cut) = (listener.stop.child_token(), cut.child_token());
         let unfinished = Arc::clone(&unfinished);
         running.spawn(async move {
-            door.metrics.connection_opened(door.name);
-            if !connection(stream, service, &door, stop, cut).await {
+            listener.metrics.connection_opened(listener.name);
+            if !serve_connection(stream, service, &listener, stop, cut).await {
                 unfinished.fetch_add(1, Ordering::Relaxed);
             }
-            door.metrics.connection_closed(door.name);
+            listener.metrics.connection_closed(listener.name);
             drop(place);
         });
     }
-    drop(listener);
+    drop(socket);
     running.close();
-    if timeout(door.limits.drain, running.wait()).await.is_err() {
+    if timeout(listener.limits.drain, running.wait())
+        .await
+        .is_err()
+    {
         cut.cancel();
         running.wait().await;
     }
@@ -147,10 +150,10 @@ where
 }
 
 /// Serves one connection to its end; `false` when it was cut.
-async fn connection<S, B>(
+async fn serve_connection<S, B>(
     stream: TcpStream,
     service: S,
-    door: &Door,
+    listener: &Listener,
     stop: CancellationToken,
     cut: CancellationToken,
 ) -> bool
@@ -160,41 +163,49 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let limits = &door.limits;
+    let limits = &listener.limits;
     // Neither is worth refusing a client for.
     stream.set_nodelay(true).ok();
     SockRef::from(&stream)
         .set_send_buffer_size(limits.send_buffer)
         .ok();
-    let pulse = Arc::new(Pulse::default());
-    let turn = Turn::new(&door.turns, limits);
-    let wire = Wire::new(stream, Arc::clone(&pulse), door.fast.clone(), turn, limits);
-    let (body_limit, slice, turns) = (limits.body, limits.slice, Arc::clone(&door.turns));
+    let state = Arc::new(ConnState::default());
+    let turn = WriteTurn::new(&listener.scheduler, limits);
+    let connection = Connection::new(
+        stream,
+        Arc::clone(&state),
+        listener.fast.clone(),
+        turn,
+        limits,
+    );
+    let (body_limit, quantum, scheduler) =
+        (limits.body, limits.quantum, Arc::clone(&listener.scheduler));
     let handler = service_fn(move |request: Request<Incoming>| {
         let has_body = !http_body::Body::is_end_stream(request.body());
-        let fault = pulse.begin(has_body);
-        let busy = Busy(Arc::clone(&pulse));
+        let fault = state.begin(has_body);
+        let guard = RequestGuard(Arc::clone(&state));
         let fault = fault.or_else(|| {
             (!host::is_acceptable(request.version(), request.headers())).then_some(Fault::Host)
         });
-        let (service, turns, pulse) = (service.clone(), Arc::clone(&turns), Arc::clone(&pulse));
+        let (service, scheduler, state) =
+            (service.clone(), Arc::clone(&scheduler), Arc::clone(&state));
         async move {
             let expects = request.headers().contains_key(header::EXPECT);
             let mut answer = match fault {
                 Some(fault) => bad_head(fault),
                 None => service
-                    .oneshot(request.map(|body| arriving(body, &pulse, body_limit)))
+                    .oneshot(request.map(|body| request_body(body, &state, body_limit)))
                     .await
                     .map_or_else(|never| match never {}, |answer| answer.map(Body::new)),
             };
-            if pulse.has_open_body() && !read_away(&pulse, expects).await {
+            if state.has_open_body() && !read_away(&state, expects).await {
                 // Where the next request would begin is not known before the body's end.
                 let close = header::HeaderValue::from_static("close");
                 answer.headers_mut().insert(header::CONNECTION, close);
             }
             let bytes = http_body::Body::size_hint(answer.body()).upper();
-            turns.begins(bytes.unwrap_or(u64::MAX), slice, Instant::now());
-            Ok::<_, Infallible>(answer.map(|body| Leaving::new(body, busy)))
+            scheduler.note_response(bytes.unwrap_or(u64::MAX), quantum, Instant::now());
+            Ok::<_, Infallible>(answer.map(|body| ResponseBody::new(body, guard)))
         }
     });
     let mut serving = pin!(
@@ -205,7 +216,7 @@ where
             .max_headers(HEAD_FIELDS)
             .max_buf_size(BUFFER_BYTES)
             .pipeline_flush(false)
-            .serve_connection(TokioIo::new(wire), handler)
+            .serve_connection(TokioIo::new(connection), handler)
     );
     // The errors are those of one client: it hung up, or sent what is not HTTP. hyper has answered what can be answered.
     tokio::select! {
@@ -220,22 +231,22 @@ where
     }
 }
 
-fn arriving(body: Incoming, pulse: &Arc<Pulse>, limit: Duration) -> Body {
+fn request_body(body: Incoming, state: &Arc<ConnState>, limit: Duration) -> Body {
     if http_body::Body::is_end_stream(&body) {
         return Body::empty();
     }
-    Body::new(Arriving::new(body, Arc::clone(pulse), limit))
+    Body::new(RequestBody::new(body, Arc::clone(state), limit))
 }
 
 /// Reads what is left of an answered request's body; false when that is not to be had.
-async fn read_away(pulse: &Pulse, expects: bool) -> bool {
-    let Some(body) = pulse.take_body() else {
+async fn read_away(state: &ConnState, expects: bool) -> bool {
+    let Some(body) = state.take_body() else {
         return false;
     };
     // Who waits to be asked for the body is not asked for what nobody wants.
     let ended = !expects && body::read_away(body).await;
     if ended {
-        pulse.body_ended();
+        state.body_ended();
     }
     ended
 }

@@ -2,23 +2,23 @@
 //!
 //! It reads nothing from anywhere: others fill it, after they have reserved the memory here.
 
+mod block_lease;
 mod blocks;
 mod budget;
 mod buffer;
 mod fence;
 mod heads;
-mod lent;
 mod policy;
 mod slab;
 
 use std::time::Duration;
 
+pub use block_lease::{BlockLease, ClientSpeed};
 pub use blocks::Evictions;
 pub use budget::{Budget, Charge, Kind};
 pub use buffer::{Block, Buffer, Error};
 pub use fence::{Generations, Ticket};
-pub use heads::{Absent, Known, Record};
-pub use lent::{Loan, Pace};
+pub use heads::{Absent, Entry, EntryState};
 pub use policy::{Policy, Pool};
 
 use blocks::BlockStore;
@@ -38,9 +38,9 @@ pub struct Store {
 /// What an invalidation removed from this node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Dropped {
-    /// Records of objects.
+    /// Entries of objects.
     pub heads: u64,
-    /// Blocks, owned and hot.
+    /// Blocks, owned and replicas.
     pub blocks: u64,
 }
 
@@ -49,12 +49,12 @@ pub struct Dropped {
 pub struct Stats {
     /// Complete blocks.
     pub blocks: u64,
-    /// Records of objects.
+    /// Entries of objects.
     pub heads: u64,
     /// Bytes of blocks that this node owns.
     pub owned_bytes: u64,
     /// Bytes of copies of others' blocks.
-    pub hot_bytes: u64,
+    pub replica_bytes: u64,
     /// Bytes that finding the blocks costs.
     pub index_bytes: u64,
     /// Blocks removed since the start.
@@ -62,12 +62,12 @@ pub struct Stats {
 }
 
 impl Store {
-    /// An empty store that never charges more than `limit` bytes; hot copies keep `hot_share` of them, and
+    /// An empty store that never charges more than `limit` bytes; replicas keep `replica_share` of them, and
     /// take more while memory is free.
-    pub fn new(limit: u64, hot_share: u64) -> Self {
+    pub fn new(limit: u64, replica_share: u64) -> Self {
         let budget = Budget::new(limit);
         Self {
-            blocks: BlockStore::new(budget.clone(), hot_share),
+            blocks: BlockStore::new(budget.clone(), replica_share),
             heads: Heads::new(&budget),
             fence: Fence::new(),
             budget,
@@ -81,7 +81,7 @@ impl Store {
 
     /// Charges `bytes` and evicts blocks for them where needed. `None` when the rest is in use: being read, filled or sent.
     ///
-    /// Reserve what will be a hot copy as [`Kind::Relays`]: once hot copies have their share, it evicts one of them and no owned block.
+    /// Reserve what will be a replica as [`Kind::Replicas`]: once replicas have their share, it evicts one of them and no owned block.
     pub fn try_reserve(&self, kind: Kind, bytes: u64) -> Option<Charge> {
         self.blocks.try_reserve(kind, bytes)
     }
@@ -102,7 +102,7 @@ impl Store {
     }
 
     /// What is known of the object, fresh or not.
-    pub fn head(&self, object: &ObjectId) -> Option<Record> {
+    pub fn head(&self, object: &ObjectId) -> Option<Entry> {
         self.heads.get(object)
     }
 
@@ -111,30 +111,30 @@ impl Store {
         &self,
         object: &ObjectId,
         ticket: Ticket,
-        amend: impl Fn(&Record) -> Option<Record>,
+        amend: impl Fn(&Entry) -> Option<Entry>,
     ) -> bool {
-        let cost = |record: &Record| Heads::cost(object, record);
+        let cost = |entry: &Entry| Heads::cost(object, entry);
         let amended = || self.heads.get(object).as_ref().and_then(&amend);
         let Some(charge) = amended().and_then(|it| self.try_reserve(Kind::Heads, cost(&it))) else {
             return false;
         };
         self.fence.admit(object, ticket, || {
-            let Some(record) = amended().filter(|it| cost(it) <= charge.bytes()) else {
+            let Some(entry) = amended().filter(|it| cost(it) <= charge.bytes()) else {
                 return false;
             };
-            self.heads.put(object, record, charge);
+            self.heads.put(object, entry, charge);
             true
         })
     }
 
     /// Stores what is known of an object. False when it was not stored: an invalidation came since the ticket was taken,
-    /// or all memory is in use. It may later be dropped for records that are asked for more often; its blocks then age out.
-    pub fn put_head(&self, object: &ObjectId, record: Record, ticket: Ticket) -> bool {
-        let Some(charge) = self.try_reserve(Kind::Heads, Heads::cost(object, &record)) else {
+    /// or all memory is in use. It may later be dropped for entries that are asked for more often; its blocks then age out.
+    pub fn put_head(&self, object: &ObjectId, entry: Entry, ticket: Ticket) -> bool {
+        let Some(charge) = self.try_reserve(Kind::Heads, Heads::cost(object, &entry)) else {
             return false;
         };
         self.fence.admit(object, ticket, || {
-            self.heads.put(object, record, charge);
+            self.heads.put(object, entry, charge);
             true
         })
     }
@@ -161,7 +161,7 @@ impl Store {
     }
 
     /// Stores a complete block. False when it was not stored: an invalidation came since the ticket was taken, or there is no room,
-    /// which for a hot copy means no room in its share.
+    /// which for a replica means no room in its share.
     pub fn put_block(&self, id: BlockId, block: Block, pool: Pool, ticket: Ticket) -> bool {
         let object = id.object.clone();
         self.fence
@@ -189,7 +189,7 @@ impl Store {
             blocks: holdings.blocks,
             heads: self.heads.count(),
             owned_bytes: holdings.owned_bytes,
-            hot_bytes: holdings.hot_bytes,
+            replica_bytes: holdings.replica_bytes,
             index_bytes: holdings.index_bytes,
             evictions: holdings.evictions,
         }

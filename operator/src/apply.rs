@@ -1,7 +1,8 @@
-//! `Resources` → the cluster: the only file that writes.
+//! `Resources` → the cluster: the only module that writes.
 //!
-//! Each object is read first and written only if it differs, by server-side apply with one field manager: a quiet cluster sees no write, and what others
-//! set on our objects stays theirs. Every step can be the last one of a process: the next run begins at the first object and ends in the same state.
+//! Each object is read first and written only if it differs, by server-side apply with one field manager: without
+//! changes there are no writes, and fields that others set on our objects are kept. The process may die at any step:
+//! the next reconcile starts at the first object and ends in the same state.
 
 mod compare;
 mod converge;
@@ -19,59 +20,59 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::apply::converge::{Child, Converged, Object, Settled};
+use crate::apply::converge::{Child, Converged, NormalisedCache, Object};
 use crate::crd::FalconCache;
-use crate::crd::door::MonitorKind;
+use crate::crd::network::MonitorKind;
 use crate::crd::status::FalconCacheStatus;
 use crate::plan::Identity;
 use crate::resources::meta::OPERATOR;
 use crate::resources::{Resources, monitoring};
 
-/// Which kinds of the Prometheus operator the cluster serves.
+/// Which APIs of the Prometheus Operator are available.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Served {
+pub struct AvailableApis {
     /// PodMonitor.
     pub pod_monitor: bool,
     /// ServiceMonitor.
     pub service_monitor: bool,
 }
 
-/// What the cluster answered; only from this may be said that something is there.
+/// What the API server returned; the status reports only this as existing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Applied {
-    /// The set of pods, if there is one.
+    /// The StatefulSet, if it exists.
     pub stateful_set: Option<Box<StatefulSet>>,
-    /// An autoscaler has taken the set's `replicas`, which were left to it.
-    pub replicas_taken: bool,
+    /// An autoscaler owns the StatefulSet's `replicas`, which were not applied.
+    pub replicas_autoscaled: bool,
 }
 
-/// How far a run came.
+/// Result of applying.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// Everything is as it should be.
+    /// Everything is as desired.
     Done(Applied),
-    /// Something of ours has to go first; the rest is for a later run.
+    /// An object has to be deleted first; the rest follows in a later reconcile.
     Waiting {
         /// For what.
         message: String,
     },
 }
 
-/// What a write did.
+/// Kind of a write.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verb {
-    /// It was not there.
+    /// The object did not exist.
     Create,
-    /// It differed.
+    /// The object differed.
     Update,
-    /// It should not be there, or could not be changed.
+    /// The object is not wanted, or has an immutable field that differs.
     Delete,
 }
 
-/// A write that was done.
+/// A completed write.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Write {
-    /// What it did.
+    /// Its kind.
     pub verb: Verb,
     /// Kind of the object.
     pub kind: String,
@@ -79,15 +80,15 @@ pub struct Write {
     pub name: String,
 }
 
-/// Why a run ended early.
+/// Why applying failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An object of that name belongs to somebody else; it is not touched.
+    /// An object of that name belongs to someone else; it is not touched.
     #[error(
-        "{kind} {name} exists and belongs to {owner}, not to this cache: remove it (kubectl delete {} {name}) or give the cache another name",
+        "{kind} {name} already exists and belongs to {owner}, not to this cache: delete it (kubectl delete {} {name}) or rename the cache",
         .kind.to_ascii_lowercase()
     )]
-    Taken {
+    NameTaken {
         /// Its kind.
         kind: String,
         /// Its name.
@@ -95,37 +96,37 @@ pub enum Error {
         /// Its controller, or that it has none.
         owner: String,
     },
-    /// Another cache of the namespace has the discovery id; nothing is applied.
+    /// Another cache in the namespace has the discovery id; nothing is applied.
     #[error(
-        "spec.discovery.id {id} belongs to FalconCache {holder} of this namespace, and two caches of one id would take each other's pods for their own: choose another id, or delete {holder}"
+        "spec.discovery.id {id} is already used by FalconCache {holder} in this namespace, and must be unique: choose another id, or delete {holder}"
     )]
-    RingTaken {
+    DiscoveryIdTaken {
         /// The id.
         id: String,
         /// The other cache.
         holder: String,
     },
-    /// The API server refuses the content; the spec or the cluster has to change.
-    #[error("{kind} {name} is refused: {message}")]
-    Refused {
+    /// The API server rejects the content; the spec or the cluster has to change.
+    #[error("the API server rejects {kind} {name}: {message}")]
+    Rejected {
         /// Its kind.
         kind: String,
         /// Its name.
         name: String,
-        /// The API server's words.
+        /// The API server's message.
         message: String,
     },
-    /// A right is missing.
+    /// A permission is missing.
     #[error("{kind} {name}: {message}")]
     Forbidden {
         /// Its kind.
         kind: String,
         /// Its name.
         name: String,
-        /// The API server's words.
+        /// The API server's message.
         message: String,
     },
-    /// Anything that another try may cure.
+    /// Any failure that may succeed when retried.
     #[error("{kind} {name} can't be {doing}")]
     Api {
         /// Its kind.
@@ -138,35 +139,36 @@ pub enum Error {
         #[source]
         source: Box<kube::Error>,
     },
-    /// Another process leads now.
-    #[error("the lease is lost: nothing is written")]
+    /// Another process is the leader now.
+    #[error("the lease is lost: writing is not allowed")]
     Fenced,
-    /// The token can't be made.
-    #[error("the system gives no random bytes: {0}")]
+    /// The peer token can't be generated.
+    #[error("no random bytes available: {0}")]
     Random(getrandom::Error),
 }
 
-/// Until when this process may write: the lease, as whoever renews it sees it. A leader that was frozen finds out here, before its next write.
+/// Until when this process may write: the deadline published by the lease's renewal. A leader that was suspended is
+/// stopped here, before its next write.
 #[derive(Clone, Debug)]
 pub struct Fence(watch::Receiver<Option<Instant>>);
 
 impl Fence {
-    /// Open until the received moment; `None`: closed.
+    /// Open until the received instant; `None`: closed.
     pub fn new(until: watch::Receiver<Option<Instant>>) -> Self {
         Self(until)
     }
 
-    fn open(&self) -> bool {
+    fn is_open(&self) -> bool {
         self.0.borrow().is_some_and(|until| Instant::now() < until)
     }
 }
 
-/// Where writes go, and what is known from earlier ones.
+/// Applies objects, and remembers how the API server normalised them.
 #[derive(Clone)]
 pub struct Writer {
     client: Client,
     fence: Fence,
-    settled: Settled,
+    normalised: NormalisedCache,
 }
 
 impl std::fmt::Debug for Writer {
@@ -176,36 +178,37 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
-    /// A writer with an empty memory.
+    /// A writer that remembers nothing yet.
     pub fn new(client: Client, fence: Fence) -> Self {
         Self {
             client,
             fence,
-            settled: Settled::default(),
+            normalised: NormalisedCache::default(),
         }
     }
 
     /// Forgets a cache that is gone.
     pub fn forget(&self, identity: &Identity) {
-        self.settled.forget(identity);
+        self.normalised.forget(identity);
     }
 
-    fn may_write(&self) -> Result<(), Error> {
-        if self.fence.open() {
+    fn check_fence(&self) -> Result<(), Error> {
+        if self.fence.is_open() {
             Ok(())
         } else {
             Err(Error::Fenced)
         }
     }
 
-    /// Makes the cluster hold what `resources` says. Writes are noted in `journal` as they happen, so that they are counted when a later one fails.
+    /// Applies `resources`. Completed writes are added to `changes` one by one, so that they are counted even if a
+    /// later one fails.
     pub async fn apply(
         &self,
         resources: &Resources,
-        served: Served,
-        journal: &mut Vec<Write>,
+        apis: AvailableApis,
+        changes: &mut Vec<Write>,
     ) -> Result<Outcome, Error> {
-        // Taken apart whole: an object that nobody applies does not compile.
+        // Destructured completely: an object that is not applied does not compile.
         let Resources {
             identity,
             service_account,
@@ -221,89 +224,91 @@ impl Writer {
         } = resources;
         let name = identity.name.as_str();
         let objects = [
-            Object::wanted_or_gone(Child::of::<ServiceAccount>(name), service_account.as_ref()),
+            Object::wanted_or_gone(Child::new::<ServiceAccount>(name), service_account.as_ref()),
             Object::wanted(role_binding),
             Object::wanted(headless_service),
             Object::wanted(client_service),
-            Object::wanted_or_gone(Child::of::<NetworkPolicy>(name), network_policy.as_ref()),
+            Object::wanted_or_gone(Child::new::<NetworkPolicy>(name), network_policy.as_ref()),
             Object::wanted_or_gone(
-                Child::of::<PodDisruptionBudget>(name),
+                Child::new::<PodDisruptionBudget>(name),
                 disruption_budget.as_ref(),
             ),
         ];
         for object in &objects {
-            if let Converged::Waiting(message) = self.converge(identity, object, journal).await? {
+            if let Converged::Waiting(message) = self.converge(identity, object, changes).await? {
                 return Ok(Outcome::Waiting { message });
             }
         }
         let monitors = [
-            (served.pod_monitor, MonitorKind::PodMonitor, pod_monitor),
+            (apis.pod_monitor, MonitorKind::PodMonitor, pod_monitor),
             (
-                served.service_monitor,
+                apis.service_monitor,
                 MonitorKind::ServiceMonitor,
                 service_monitor,
             ),
         ];
         for (_, kind, wanted) in monitors.into_iter().filter(|(served, ..)| *served) {
             let object = Object::wanted_or_gone(
-                Child::foreign(monitoring::resource(kind), name),
+                Child::with_resource(monitoring::resource(kind), name),
                 wanted.as_ref(),
             );
-            match self.converge(identity, &object, journal).await {
-                // A cache serves without being watched.
+            match self.converge(identity, &object, changes).await {
+                // The cache works without a monitor.
                 Err(Error::Forbidden { message, .. }) => {
-                    tracing::debug!(name, message, "no monitor is made");
+                    tracing::debug!(name, message, "the monitor can't be created");
                 }
                 other => drop(other?),
             }
         }
-        // Last, since its pods need everything above. The token comes right before it, and only while there is no set: a write at every run otherwise.
+        // Last, since its pods need everything above. The token comes right before it, and only while there is no
+        // StatefulSet: otherwise each reconcile would write.
         if self.read::<StatefulSet>(identity, name).await?.is_none() {
-            self.ensure_token(peer_secret, journal).await?;
+            self.ensure_token(peer_secret, changes).await?;
         }
         match self
-            .converge(identity, &Object::wanted(stateful_set), journal)
+            .converge(identity, &Object::wanted(stateful_set), changes)
             .await?
         {
             Converged::Waiting(message) => Ok(Outcome::Waiting { message }),
             Converged::Gone => Ok(Outcome::Done(Applied::default())),
             Converged::Live {
                 value,
-                replicas_taken,
+                replicas_autoscaled,
             } => Ok(Outcome::Done(Applied {
                 stateful_set: serde_json::from_value(value).ok(),
-                replicas_taken,
+                replicas_autoscaled,
             })),
         }
     }
 
-    /// Reads what there is and writes nothing: for a paused cache, and for one whose spec can't be carried out.
-    pub async fn look(&self, identity: &Identity) -> Result<Applied, Error> {
+    /// Reads without writing: for a paused cache, and for one whose spec is invalid.
+    pub async fn read_only(&self, identity: &Identity) -> Result<Applied, Error> {
         Ok(Applied {
             stateful_set: self
                 .read::<StatefulSet>(identity, &identity.name)
                 .await?
                 .map(Box::new),
-            replicas_taken: false,
+            replicas_autoscaled: false,
         })
     }
 
-    /// Reports, if there is news. The caller compares: an unchanged status is never written. With a `version`, only onto that version of the cache.
-    pub async fn report(
+    /// Writes the status. The caller compares: an unchanged status is never written. With a `version`, only if the
+    /// cache still has that resource version.
+    pub async fn write_status(
         &self,
         identity: &Identity,
         status: &FalconCacheStatus,
         version: Option<&str>,
-        journal: &mut Vec<Write>,
+        changes: &mut Vec<Write>,
     ) -> Result<(), Error> {
-        self.may_write()?;
-        let child = Child::of::<FalconCache>(&identity.name);
-        // The answer is not read: the spec may be one that can't be.
+        self.check_fence()?;
+        let child = Child::new::<FalconCache>(&identity.name);
+        // The response is not parsed: the spec may be invalid.
         let api: Api<DeserializeGuard<FalconCache>> =
             Api::namespaced(self.client.clone(), &identity.namespace);
         let mut body = json!({
             "apiVersion": FalconCache::api_version(&()), "kind": FalconCache::kind(&()),
-            // With the uid: a status is never given to a namesake that was made in between.
+            // With the uid: the status is never written to a new cache of the same name.
             "metadata": {"name": identity.name, "uid": identity.uid}, "status": status
         });
         if let Some(version) = version {
@@ -318,12 +323,12 @@ impl Writer {
             .await
         {
             Ok(_) => {
-                journal.push(child.write(Verb::Update));
+                changes.push(child.write(Verb::Update));
                 Ok(())
             }
-            // Deleted in between: nobody is left to be told.
+            // Deleted in between: there is nothing to report on.
             Err(kube::Error::Api(status)) if gone_or_replaced(&status) => Ok(()),
-            Err(source) => Err(child.error("reported on", source)),
+            Err(source) => Err(child.error("updated with its status", source)),
         }
     }
 
@@ -337,7 +342,7 @@ impl Writer {
         let api: Api<K> = Api::namespaced(self.client.clone(), &identity.namespace);
         api.get_opt(name)
             .await
-            .map_err(|source| Child::of::<K>(name).error("read", source))
+            .map_err(|source| Child::new::<K>(name).error("read", source))
     }
 }
 

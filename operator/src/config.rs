@@ -1,35 +1,35 @@
-//! Flags and environment. No other file reads them.
+//! Flags and environment variables. No other file reads them.
 
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// What was typed.
+/// The command line.
 #[derive(Debug, Parser)]
 #[command(
     name = "falcon-operator",
     version,
-    about = "Keeps FalconCaches running on Kubernetes"
+    about = "Kubernetes operator for FalconCaches"
 )]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What the program can do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Keep caches running.
-    Run(Box<Run>),
+    /// Run the operator.
+    Run(Box<RunArgs>),
     /// Print the CustomResourceDefinition.
     Crd,
 }
 
 /// Flags of `run`.
 #[derive(Clone, Debug, Args)]
-pub struct Run {
-    /// Namespaces whose caches are kept, comma separated; none: all of the cluster.
+pub struct RunArgs {
+    /// Namespaces to watch, comma-separated; empty: all.
     #[arg(
         long,
         env = "FALCON_WATCH_NAMESPACES",
@@ -38,11 +38,11 @@ pub struct Run {
     )]
     pub watch_namespaces: Vec<String>,
 
-    /// Image for caches that name none.
+    /// Image of caches that don't set spec.image.
     #[arg(long, env = "FALCON_CACHE_IMAGE", value_name = "IMAGE", default_value = concat!("ghcr.io/falconcache/falcon-cache:", env!("CARGO_PKG_VERSION")))]
     pub cache_image: String,
 
-    /// Role that pods of caches are bound to: a ClusterRole, or with --watch-namespaces a Role in each of them.
+    /// Role that the cache pods are bound to: a ClusterRole, or with --watch-namespaces a Role in each of them.
     #[arg(
         long,
         env = "FALCON_CACHE_ROLE",
@@ -60,23 +60,23 @@ pub struct Run {
     )]
     pub admin_port: u16,
 
-    /// Caches worked on at once.
+    /// Maximum number of concurrent reconciles.
     #[arg(long, env = "FALCON_CONCURRENCY", value_name = "COUNT", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
 
-    /// How often each cache is looked at when nothing happens, in seconds.
+    /// Resync interval, in seconds.
     #[arg(long, env = "FALCON_RESYNC", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..=86_400))]
     pub resync: u64,
 
-    /// Whether only one of several operators works at a time.
+    /// Elect a leader, so that only one of several replicas is active.
     #[arg(long, env = "FALCON_LEADER_ELECTION", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub leader_election: bool,
 
-    /// Namespace of the Lease [default: the one that the operator runs in].
+    /// Namespace of the leader election Lease [default: the operator's own].
     #[arg(long, env = "FALCON_LEASE_NAMESPACE", value_name = "NAMESPACE")]
     pub lease_namespace: Option<String>,
 
-    /// Name of the Lease.
+    /// Name of the leader election Lease.
     #[arg(
         long,
         env = "FALCON_LEASE_NAME",
@@ -85,15 +85,15 @@ pub struct Run {
     )]
     pub lease_name: String,
 
-    /// Name of this process, for the Lease and for Events; must be unique [default: a random one].
+    /// Name of this process in the Lease and in Events; must be unique [default: random].
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
 
-    /// How a line of the log looks.
-    #[arg(long, env = "FALCON_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
-    pub log_format: LogFormat,
+    /// Log format.
+    #[arg(long, env = "FALCON_LOG_FORMAT", value_enum, default_value_t = LogEncoding::Json)]
+    pub log_format: LogEncoding,
 
-    /// Level (error, warn, info, debug, trace), or levels by module: info,falcon_operator=debug.
+    /// Log level (error, warn, info, debug, trace), or levels per module: info,falcon_operator=debug.
     #[arg(
         long,
         env = "FALCON_LOG_LEVEL",
@@ -103,17 +103,17 @@ pub struct Run {
     pub log_level: String,
 }
 
-/// Shape of a log line.
+/// Log format.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum LogFormat {
-    /// One JSON object a line.
+pub enum LogEncoding {
+    /// One JSON object per line.
     Json,
-    /// For human eyes.
+    /// Human-readable text.
     Text,
 }
 
-impl Run {
-    /// The namespaces; empty: all. Blanks and empty names, as a template leaves them, are no names.
+impl RunArgs {
+    /// The namespaces; empty: all. Blanks and empty names, as a template may leave them, are ignored.
     pub fn namespaces(&self) -> Vec<String> {
         let mut names: Vec<String> = self
             .watch_namespaces
@@ -126,7 +126,7 @@ impl Run {
         names
     }
 
-    /// Pause between two looks at a cache.
+    /// Resync interval.
     pub fn resync(&self) -> Duration {
         Duration::from_secs(self.resync)
     }

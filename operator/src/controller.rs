@@ -1,11 +1,11 @@
-//! Watches, the reconcile line, and when to try again.
+//! Watches, the reconcile pipeline, and retries.
 
 mod backoff;
 mod context;
-mod report;
-mod retries;
-mod rivals;
-mod siblings;
+mod creation_retries;
+mod discovery_ids;
+mod other_operators;
+mod status_update;
 pub mod watches;
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 use crate::apply::{self, Outcome, Write};
 use crate::controller::context::DEADLINE;
 pub use crate::controller::context::{Context, Error, Settings, Watched};
-use crate::controller::report::{Findings, conclude, object_reference};
+use crate::controller::status_update::{Findings, object_reference, update_status};
 use crate::crd::FalconCache;
 use crate::crd::status::FalconCacheStatus;
 use crate::events;
@@ -29,90 +29,97 @@ use crate::plan::{self, Identity, Plan};
 use crate::resources::resources;
 use crate::status::since;
 
-/// When something has to go before the next step.
-const SOON: Duration = Duration::from_secs(2);
-/// Pause between two looks at what somebody else has: a name, a ring, the whole cache.
-const TAKEN: Duration = Duration::from_secs(10);
-/// For how long a cache that is not whole is looked at often. After that, whatever is wrong stays wrong for longer.
-const ATTENTIVE: i64 = 600;
+/// Pause until the next reconcile when an object has to be deleted first.
+const WAITING_PAUSE: Duration = Duration::from_secs(2);
+/// Pause until the next reconcile when someone else owns a name, a discovery id or the cache.
+const CONFLICT_PAUSE: Duration = Duration::from_secs(10);
+/// For how long a cache that is not complete is reconciled often. After that, a problem is likely to last.
+const RECHECK_SECONDS: i64 = 600;
 
-/// The door of the runtime: bounds the number at work and the time of each, and counts.
+/// Entry point for the runtime: limits concurrency and time, and counts.
 pub async fn reconcile(seen: Arc<Watched>, context: Arc<Context>) -> Result<Action, Error> {
-    let waits = context.metrics.waiting();
+    let waits = context.metrics.enter_queue();
     let Ok(_permit) = context.permits.acquire().await else {
         return Ok(Action::await_change());
     };
     drop(waits);
-    let _runs = context.metrics.running();
+    let _runs = context.metrics.start_reconcile();
     let begin = Instant::now();
-    let identity = Identity::of(&*seen);
-    let mut journal = Vec::new();
-    // Boxed: a thousand caches may wait for their turn, and a future that waits should be small.
-    let result = timeout(DEADLINE, Box::pin(pass(&identity, &context, &mut journal)))
-        .await
-        .unwrap_or(Err(Error::TooSlow));
-    context.metrics.wrote(&journal);
-    for write in &journal {
+    let identity = Identity::from_object(&*seen);
+    let mut changes = Vec::new();
+    // Boxed: a thousand caches may be waiting, and a waiting future should be small.
+    let result = timeout(
+        DEADLINE,
+        Box::pin(reconcile_cache(&identity, &context, &mut changes)),
+    )
+    .await
+    .unwrap_or(Err(Error::TooSlow));
+    context.metrics.count_writes(&changes);
+    for write in &changes {
         tracing::info!(namespace = identity.namespace, cache = identity.name, verb = ?write.verb, kind = write.kind, name = write.name, "written");
     }
-    let word = match &result {
+    let label = match &result {
         Ok(Next::Waiting) => "waiting",
-        Ok(Next::Refused) => "refused",
-        Ok(Next::Foreign) => "foreign",
+        Ok(Next::InvalidSpec) => "invalid_spec",
+        Ok(Next::OtherOperator) => "other_operator",
         Ok(_) => "done",
         Err(_) => "failed",
     };
-    context.metrics.reconciled(word, begin.elapsed());
+    context.metrics.count_reconcile(label, begin.elapsed());
     let next = result?;
     context.backoff.forget(&identity);
-    context.metrics.backing_off(context.backoff.len());
+    context.metrics.set_backing_off(context.backoff.len());
     Ok(match next {
         Next::Gone => {
             context.forget(&identity);
             Action::await_change()
         }
-        Next::Waiting => Action::requeue(SOON),
-        Next::Unsure => {
-            let pause = observe::UNSURE.min(context.settings.resync);
-            Action::requeue(backoff::around(pause))
+        Next::Waiting => Action::requeue(WAITING_PAUSE),
+        Next::Recheck => {
+            let pause = observe::RECHECK_INTERVAL.min(context.settings.resync);
+            Action::requeue(backoff::with_jitter(pause))
         }
-        Next::Foreign => Action::requeue(backoff::around(TAKEN)),
-        Next::Done | Next::Refused => Action::requeue(backoff::around(context.settings.resync)),
+        Next::OtherOperator => Action::requeue(backoff::with_jitter(CONFLICT_PAUSE)),
+        Next::Done | Next::InvalidSpec => {
+            Action::requeue(backoff::with_jitter(context.settings.resync))
+        }
     })
 }
 
-/// When to try a failed one again: later each time, on its own, with jitter.
-pub fn try_again(seen: &Watched, error: &Error, context: &Context) -> Action {
-    let identity = Identity::of(seen);
-    let mut after = context.backoff.next(&identity);
-    if let Error::Apply(apply::Error::Taken { .. } | apply::Error::RingTaken { .. }) = error {
-        // No watch tells when a name is free again.
-        after = after.min(TAKEN);
+/// When to retry a failed reconcile: exponential back-off per cache, with jitter.
+pub fn error_policy(seen: &Watched, error: &Error, context: &Context) -> Action {
+    let identity = Identity::from_object(seen);
+    let mut after = context.backoff.record_failure(&identity);
+    if let Error::Apply(apply::Error::NameTaken { .. } | apply::Error::DiscoveryIdTaken { .. }) =
+        error
+    {
+        // No watch notifies when a name is free again.
+        after = after.min(CONFLICT_PAUSE);
     }
-    context.metrics.backing_off(context.backoff.len());
+    context.metrics.set_backing_off(context.backoff.len());
     let cause = std::error::Error::source(error).map(ToString::to_string);
-    tracing::warn!(namespace = identity.namespace, cache = identity.name, %error, cause, again_in_seconds = after.as_secs(), "reconcile failed");
+    tracing::warn!(namespace = identity.namespace, cache = identity.name, %error, cause, retry_in_seconds = after.as_secs(), "reconcile failed");
     Action::requeue(after)
 }
 
 enum Next {
     Done,
-    /// As `Done`, but pods are missing or S3 does not answer: look again soon.
-    Unsure,
+    /// As `Done`, but pods are missing or S3 does not respond: reconcile again soon.
+    Recheck,
     Waiting,
-    Refused,
-    /// Another operator looks after it.
-    Foreign,
+    InvalidSpec,
+    /// Another operator manages it.
+    OtherOperator,
     Gone,
 }
 
-/// The line: FalconCache ─► plan ─► resources ─► apply ─► status.
-async fn pass(
+/// The pipeline: FalconCache ─► plan ─► resources ─► apply ─► status.
+async fn reconcile_cache(
     identity: &Identity,
     context: &Context,
-    journal: &mut Vec<Write>,
+    changes: &mut Vec<Write>,
 ) -> Result<Next, Error> {
-    // Read again: what the watch showed may be older than what this process wrote.
+    // Read again: the watch's cached object may be older than what this process wrote.
     let api: Api<DynamicObject> = Api::namespaced_with(
         context.client.clone(),
         &identity.namespace,
@@ -128,15 +135,15 @@ async fn pass(
     let Some(fresh) = fresh.filter(|fresh| fresh.meta().deletion_timestamp.is_none()) else {
         return Ok(Next::Gone);
     };
-    let identity = Identity::of(&fresh);
-    // On its own: what was reported is known even of a spec that can't be read.
+    let identity = Identity::from_object(&fresh);
+    // Parsed on its own: the previous status is known even if the spec is invalid.
     let previous: Option<FalconCacheStatus> = fresh
         .data
         .get("status")
         .and_then(|status| serde_json::from_value(status.clone()).ok());
-    if let Some(other) = context.rival(&identity, previous.as_ref()).await {
-        leave_to(&other, &identity, context).await;
-        return Ok(Next::Foreign);
+    if let Some(other) = context.other_operator(&identity, previous.as_ref()).await {
+        report_other_operator(&other, &identity, context).await;
+        return Ok(Next::OtherOperator);
     }
     let version = fresh.metadata.resource_version.clone();
     let plan = match fresh.try_parse::<FalconCache>() {
@@ -147,11 +154,11 @@ async fn pass(
         }),
     };
     let outcome = match &plan {
-        Ok(plan) if !plan.paused => carry_out(plan, context, journal).await?,
-        _ => context.writer.look(&identity).await.map(Outcome::Done),
+        Ok(plan) if !plan.paused => apply_plan(plan, context, changes).await?,
+        _ => context.writer.read_only(&identity).await.map(Outcome::Done),
     };
     if let Err(error) = &outcome
-        && context.passes_by_itself(&identity, error)
+        && context.is_transient(&identity, error)
     {
         return Err(outcome.err().map_or(Error::TooSlow, Error::Apply));
     }
@@ -162,57 +169,58 @@ async fn pass(
         plan: &plan,
         outcome: &outcome,
     };
-    let report = conclude(context, &findings, journal).await?;
+    let report = update_status(context, &findings, changes).await?;
     match (outcome?, &plan) {
-        (_, Err(_)) => Ok(Next::Refused),
+        (_, Err(_)) => Ok(Next::InvalidSpec),
         (Outcome::Waiting { .. }, _) => Ok(Next::Waiting),
         (Outcome::Done(_), _)
-            if context.observer.is_unsure(&identity) || is_recent(&report, Timestamp::now()) =>
+            if context.observer.needs_recheck(&identity)
+                || changed_recently(&report, Timestamp::now()) =>
         {
-            Ok(Next::Unsure)
+            Ok(Next::Recheck)
         }
         (Outcome::Done(_), _) => Ok(Next::Done),
     }
 }
 
-/// Applies all that the plan asks for, unless its ring belongs to another cache.
-async fn carry_out(
+/// Applies the plan, unless its discovery id belongs to another cache.
+async fn apply_plan(
     plan: &Plan,
     context: &Context,
-    journal: &mut Vec<Write>,
+    changes: &mut Vec<Write>,
 ) -> Result<Result<Outcome, apply::Error>, Error> {
-    if let Some(taken) = context.ring_taken(plan).await? {
+    if let Some(taken) = context.discovery_id_conflict(plan).await? {
         return Ok(Err(taken));
     }
     let wanted = resources(plan, &context.settings.role);
-    let served = context.served().await;
-    Ok(context.writer.apply(&wanted, served, journal).await)
+    let available_apis = context.available_apis().await;
+    Ok(context.writer.apply(&wanted, available_apis, changes).await)
 }
 
-/// Says, once, that another operator looks after the cache.
-async fn leave_to(other: &str, identity: &Identity, context: &Context) {
-    if !context.rivals.is_news(identity, other) {
+/// Reports, once, that another operator manages the cache.
+async fn report_other_operator(other: &str, identity: &Identity, context: &Context) {
+    if !context.other_operators.record_other(identity, other) {
         return;
     }
     tracing::warn!(
         namespace = identity.namespace,
         cache = identity.name,
         operator = other,
-        "another operator looks after this cache: it is left alone"
+        "another operator manages this cache: it is not touched"
     );
-    let event = events::foreign(other, &context.settings.operator);
+    let event = events::other_operator(other, &context.settings.operator);
     let about = object_reference(identity);
     if let Err(error) = context.recorder.publish(&event, &about).await {
-        tracing::debug!(cache = identity.name, %error, "an event is not published");
+        tracing::debug!(cache = identity.name, %error, "an event can't be published");
     }
 }
 
-/// Whether something began to move or to be wrong a short time ago, and still does.
-fn is_recent(report: &FalconCacheStatus, now: Timestamp) -> bool {
+/// Whether a rollout or a problem began a short time ago, and still lasts.
+fn changed_recently(report: &FalconCacheStatus, now: Timestamp) -> bool {
     ["Progressing", "Degraded"]
         .into_iter()
         .filter_map(|kind| since(report, kind))
-        .any(|begin| now.as_second() - begin.as_second() < ATTENTIVE)
+        .any(|begin| now.as_second() - begin.as_second() < RECHECK_SECONDS)
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! `FalconCache`: what a user asks for and what the operator reports back.
 //!
-//! Types and schema only. The doc comments are what `kubectl explain` prints, so they speak to the user, with default, unit and example.
-//! Nothing here decides: what the values mean is in `plan`.
+//! Types and schema only. The doc comments are what `kubectl explain` prints, so they are written for the user, with
+//! default, unit and example. Nothing is decided here: what the values mean is in `plan`.
 
 pub mod cache;
-pub mod door;
+pub mod network;
 pub mod origin;
 pub mod pod;
 pub mod schema;
@@ -18,12 +18,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::crd::cache::{Cache, Discovery, Disruption, Logging, Rollout};
-use crate::crd::door::{Monitoring, NetworkPolicy, S3, Service};
+use crate::crd::network::{Monitoring, NetworkPolicy, S3, Service};
 use crate::crd::origin::Origin;
 use crate::crd::pod::{ImagePullPolicy, ImagePullSecret, Pod};
 use crate::crd::status::FalconCacheStatus;
 
-/// What the cache should be. Only `origin.buckets` has to be given.
+/// Desired state of the cache. Only `origin.buckets` is required.
 #[derive(CustomResource, JsonSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[kube(
     group = "falconcache.io",
@@ -35,67 +35,70 @@ use crate::crd::status::FalconCacheStatus;
     namespaced,
     derive = "PartialEq",
     status = "FalconCacheStatus",
-    doc = "A ring of cache pods between this cluster and S3: applications read objects through it, S3 is read once.",
+    doc = "A ring of cache pods between this cluster and S3: applications read objects through it, and each object is read from S3 once.",
     scale(
         spec_replicas_path = ".spec.replicas",
         status_replicas_path = ".status.replicas",
         label_selector_path = ".status.selector"
     ),
-    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.ready", "description": "Pods that answer / pods asked for"}"#,
-    printcolumn = r#"{"name": "Status", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].reason", "description": "Why the cache is ready or not"}"#,
-    printcolumn = r#"{"name": "Hit%", "type": "string", "jsonPath": ".status.hitRatio", "description": "Share of reads whose bytes did not come from S3"}"#,
-    printcolumn = r#"{"name": "Used", "type": "string", "jsonPath": ".status.used", "description": "Memory in use / memory of the ring"}"#,
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.ready", "description": "Ready pods / desired pods"}"#,
+    printcolumn = r#"{"name": "Status", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].reason", "description": "Reason of the Ready condition"}"#,
+    printcolumn = r#"{"name": "Hit%", "type": "string", "jsonPath": ".status.hitRatio", "description": "Percentage of reads served without S3"}"#,
+    printcolumn = r#"{"name": "Used", "type": "string", "jsonPath": ".status.used", "description": "Cache memory used / total"}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp", "description": "Time since creation"}"#,
-    printcolumn = r#"{"name": "Endpoint", "type": "string", "jsonPath": ".status.endpoint", "description": "Where applications read", "priority": 1}"#,
+    printcolumn = r#"{"name": "Endpoint", "type": "string", "jsonPath": ".status.endpoint", "description": "URL of the blob API", "priority": 1}"#,
     printcolumn = r#"{"name": "Version", "type": "string", "jsonPath": ".status.version", "description": "Version of the cache image", "priority": 1}"#,
-    printcolumn = r#"{"name": "Operator", "type": "string", "jsonPath": ".status.operator", "description": "The operator that looks after the cache", "priority": 1}"#
+    printcolumn = r#"{"name": "Operator", "type": "string", "jsonPath": ".status.operator", "description": "Operator that manages the cache", "priority": 1}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct FalconCacheSpec {
-    /// Number of cache pods. Default 3. 0 stops the cache and keeps its objects. An autoscaler may own this number through the scale
-    /// subresource (`scaleTargetRef: {apiVersion: falconcache.io/v1alpha1, kind: FalconCache, name: NAME}`): the operator never writes it.
+    /// Number of cache pods. Default 3. 0 stops the cache and keeps its Kubernetes objects. An autoscaler may set it
+    /// through the scale subresource (`scaleTargetRef: {apiVersion: falconcache.io/v1alpha1, kind: FalconCache, name:
+    /// NAME}`); the operator never writes it.
     #[serde(default = "three")]
     #[schemars(range(min = 0, max = 500))]
     pub replicas: i32,
 
-    /// The S3 behind the cache. Required.
+    /// The S3 service that the cache reads from. Required.
     pub origin: Origin,
 
-    /// How much is kept and for how long.
+    /// Size of the cache and freshness of its objects.
     #[serde(default)]
     pub cache: Cache,
 
-    /// How the pods find each other.
+    /// How the pods discover each other.
     #[serde(default)]
     pub discovery: Discovery,
 
-    /// The Service that applications read from; it has the name of the cache.
+    /// The Service for applications. It has the name of the cache.
     #[serde(default)]
     pub service: Service,
 
-    /// The S3 door: stock SDKs and the AWS CLI with only the endpoint changed.
+    /// The S3 gateway: an S3-compatible endpoint for SDKs and the AWS CLI.
     #[serde(default)]
     pub s3: S3,
 
-    /// Image of the cache. Default: the one that belongs to the operator's version. Example: `ghcr.io/falconcache/falcon-cache:0.1.0`.
+    /// Image of the cache. Default: the one of the operator's version. Example:
+    /// `ghcr.io/falconcache/falcon-cache:0.1.0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
 
-    /// When the kubelet pulls the image: `Always`, `IfNotPresent` or `Never`. Default: Kubernetes' own rule (`Always` for `:latest`).
+    /// Pull policy: `Always`, `IfNotPresent` or `Never`. Default: that of Kubernetes (`Always` for `:latest`, otherwise
+    /// `IfNotPresent`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_pull_policy: Option<ImagePullPolicy>,
 
-    /// Secrets with registry credentials, by name. Example: `[{name: registry}]`.
+    /// Secrets with registry credentials. Example: `[{name: registry}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub image_pull_secrets: Vec<ImagePullSecret>,
 
-    /// How the pods look and where they run.
+    /// Metadata, scheduling and resources of the pods.
     #[serde(default)]
     pub pod: Pod,
 
-    /// How pods are replaced.
+    /// How a change is rolled out to the pods.
     #[serde(default)]
     pub rollout: Rollout,
 
@@ -107,15 +110,16 @@ pub struct FalconCacheSpec {
     #[serde(default)]
     pub network_policy: NetworkPolicy,
 
-    /// Objects for the Prometheus operator, made only where its API is served.
+    /// PodMonitor or ServiceMonitor for the Prometheus Operator, created only if its API is available.
     #[serde(default)]
     pub monitoring: Monitoring,
 
-    /// The pods' logs.
+    /// Logging of the pods.
     #[serde(default)]
     pub logging: Logging,
 
-    /// When true the operator changes nothing of this cache; the pods keep serving and the condition `Paused` says so. Default false.
+    /// Stops the operator from changing anything of this cache. The pods keep serving, and the condition `Paused` is
+    /// true. Default false.
     #[serde(default)]
     pub paused: bool,
 }
@@ -140,23 +144,23 @@ pub fn definition() -> CustomResourceDefinition {
             "rule": "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,48}[a-z0-9])?$')",
             "message": "the name becomes the name of a Service and of pods: at most 50 lower case letters, digits and hyphens, beginning with a letter"
         }]);
-        refuse_null(&mut value);
+        forbid_null(&mut value);
         *schema = serde_json::from_value(value).unwrap_or_else(|_| schema.clone());
     }
     definition
 }
 
-/// Optional means absent, not null: what may be null is not seen by the rules as absent.
-fn refuse_null(value: &mut Value) {
+/// Optional means absent, not null: the validation rules don't treat null as absent.
+fn forbid_null(value: &mut Value) {
     match value {
         Value::Object(map) => {
             map.retain(|name, value| !(name == "nullable" && value.is_boolean()));
             if let Some(Value::Array(choices)) = map.get_mut("enum") {
                 choices.retain(|choice| !choice.is_null());
             }
-            map.values_mut().for_each(refuse_null);
+            map.values_mut().for_each(forbid_null);
         }
-        Value::Array(items) => items.iter_mut().for_each(refuse_null),
+        Value::Array(items) => items.iter_mut().for_each(forbid_null),
         _ => {}
     }
 }

@@ -1,4 +1,5 @@
-//! What is told as Events: changes of the summary, of the origin and of the pause, and repairs. Pure; publishing is the controller's.
+//! Kubernetes Events for changes of the conditions `Ready`, `OriginReachable` and `Paused`, and for repairs. Pure; the
+//! controller publishes them.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType};
@@ -6,16 +7,16 @@ use kube::runtime::events::{Event, EventType};
 use crate::apply::{Verb, Write};
 use crate::crd::status::FalconCacheStatus;
 
-/// The API server's bound for a note, less what it takes to say that it was cut.
+/// The API server's limit for a note, with some margin.
 const NOTE_BYTES: usize = 1000;
 
-/// Events for what changed and for what was done.
-pub fn news(
+/// Events for changed conditions and for repairs.
+pub fn events_for(
     before: Option<&FalconCacheStatus>,
     now: &FalconCacheStatus,
-    journal: &[Write],
+    changes: &[Write],
 ) -> Vec<Event> {
-    let mut events: Vec<Event> = journal.iter().filter_map(deed).collect();
+    let mut events: Vec<Event> = changes.iter().filter_map(event_for).collect();
     for (kind, action) in [
         ("Ready", "Reconcile"),
         ("OriginReachable", "Observe"),
@@ -24,14 +25,14 @@ pub fn news(
         let (Some(now), before) = (find(Some(now), kind), find(before, kind)) else {
             continue;
         };
-        // At first sight there is news only of the summary.
-        let changed = match before {
+        // A new cache has Events only for the summary.
+        let differs = match before {
             Some(before) => {
                 before.status != now.status || (kind == "Ready" && before.reason != now.reason)
             }
             None => kind == "Ready" || (kind == "Paused" && now.status == "True"),
         };
-        if changed && now.status != "Unknown" {
+        if differs && now.status != "Unknown" {
             events.push(event(
                 severity(kind, now),
                 &now.reason,
@@ -43,28 +44,30 @@ pub fn news(
     events
 }
 
-/// That another operator, `other`, looks after a cache, and `me` leaves it alone.
-pub fn foreign(other: &str, me: &str) -> Event {
+/// That another operator, `other`, manages a cache, and `me` does not touch it.
+pub fn other_operator(other: &str, me: &str) -> Event {
     let note = format!(
-        "operator {other} looks after this cache: operator {me} leaves it alone until that one is uninstalled; two operators need different namespaces (chart value watchNamespaces)"
+        "operator {other} manages this cache: operator {me} does not touch it until that one is uninstalled; two operators need different namespaces (chart value watchNamespaces)"
     );
     event(EventType::Warning, "OtherOperator", "Reconcile", &note)
 }
 
-fn deed(write: &Write) -> Option<Event> {
+fn event_for(write: &Write) -> Option<Event> {
     let (kind, name) = (write.kind.as_str(), write.name.as_str());
     match (write.verb, kind) {
         (Verb::Delete, "Pod") => Some(event(
             EventType::Warning,
             "StuckPodDeleted",
             "Repair",
-            &format!("pod {name} of an older form was stuck; it comes back from the newest one"),
+            &format!(
+                "deleted pod {name}, which was stuck on an older template; it is recreated from the newest one"
+            ),
         )),
         (Verb::Delete, "StatefulSet") => Some(event(
             EventType::Normal,
             "StatefulSetReplaced",
             "Replace",
-            &format!("StatefulSet {name} is made anew; its pods stay"),
+            &format!("StatefulSet {name} is recreated; its pods keep running"),
         )),
         _ => None,
     }
@@ -79,10 +82,10 @@ fn severity(kind: &str, condition: &Condition) -> EventType {
         "Replacing",
         "ScaledToZero",
     ];
-    let fine = kind == "Paused"
+    let is_normal = kind == "Paused"
         || condition.status == "True"
         || expected.contains(&condition.reason.as_str());
-    if fine {
+    if is_normal {
         EventType::Normal
     } else {
         EventType::Warning

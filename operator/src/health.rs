@@ -1,4 +1,4 @@
-//! The operator's own port: `/metrics`, `/healthz`, `/readyz`.
+//! The operator's admin port: `/metrics`, `/healthz`, `/readyz`.
 
 use std::future::Future;
 use std::io;
@@ -14,14 +14,14 @@ use tokio::sync::watch;
 
 use crate::metrics::Metrics;
 
-/// How far the process is.
+/// State of the process.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Stage {
-    /// Something that it needs is not there: what.
+    /// It waits for something that it needs.
     Waiting(String),
-    /// Another process leads; this one stands by.
+    /// Another process is the leader; this one stands by.
     StandingBy,
-    /// It works.
+    /// It is the leader.
     Leading,
 }
 
@@ -31,7 +31,7 @@ struct Shared {
     stage: watch::Receiver<Stage>,
 }
 
-/// Answers until `stop`.
+/// Serves until `stop`.
 pub async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
@@ -52,7 +52,7 @@ fn routes(metrics: Arc<Metrics>, stage: watch::Receiver<Stage>) -> Router {
 }
 
 async fn page(State(shared): State<Shared>) -> impl IntoResponse {
-    match shared.metrics.page() {
+    match shared.metrics.encode() {
         Ok(page) => (
             StatusCode::OK,
             [(
@@ -72,7 +72,8 @@ async fn page(State(shared): State<Shared>) -> impl IntoResponse {
 async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
     match shared.stage.borrow().clone() {
         Stage::Leading => (StatusCode::OK, "leading\n".to_owned()),
-        // One that stands by is ready: it can take over at once, and a rollout of the operator must not wait for it to lead.
+        // A standby is ready: it can take over at once, and a rollout of the operator must not wait for it to become
+        // the leader.
         Stage::StandingBy => (StatusCode::OK, "standing by\n".to_owned()),
         Stage::Waiting(what) => (
             StatusCode::SERVICE_UNAVAILABLE,

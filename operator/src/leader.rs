@@ -1,8 +1,8 @@
-//! One operator at a time, by a Lease.
+//! Leader election by a Lease: one active operator at a time.
 //!
-//! Nobody's clock is compared with another's: a candidate takes over when it has seen the lease unchanged for the lease's whole duration by its own clock.
-//! Every write of the lease names the version that it replaces, so two candidates can't both win. The holder publishes until when it may write, and
-//! `apply` looks at that before each write.
+//! Clocks are not compared: a candidate takes over when it has seen the lease unchanged for the lease's whole duration
+//! by its own clock. Every update of the lease names the resource version that it replaces, so two candidates can't
+//! both win. The holder publishes the deadline for its writes, and `apply` checks it before each write.
 
 use std::time::Duration;
 
@@ -14,31 +14,32 @@ use kube::client::Client;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Without a sign of life for this long, a lease is free.
-const DURATION: Duration = Duration::from_secs(15);
-/// A holder that could not renew for this long stops; the rest of `DURATION` is the margin between it and the next one.
-const DEADLINE: Duration = Duration::from_secs(10);
-/// Pause between two tries.
-const PERIOD: Duration = Duration::from_secs(2);
+/// A lease that was not renewed for this long is free.
+const LEASE_DURATION: Duration = Duration::from_secs(15);
+/// A holder that could not renew for this long stops; the rest of `LEASE_DURATION` is the safety margin before its
+/// successor starts.
+const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+/// Pause between two attempts.
+const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
 /// Why a lease can't be held.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Somebody else has it, or the API server could not be asked for too long.
+    /// Another process holds it, or the API server was unreachable for too long.
     #[error("the lease is lost")]
     Lost,
-    /// A right is missing: trying again is no use before somebody grants it.
-    #[error("the lease can't be had")]
+    /// A permission is missing: retrying is useless until it is granted.
+    #[error("the lease can't be acquired")]
     Api(#[source] kube::Error),
 }
 
-/// A candidate, and later the holder.
+/// A candidate for the lease, and later its holder.
 pub struct Candidate {
     api: Api<Lease>,
     name: String,
     me: String,
-    until: watch::Sender<Option<Instant>>,
-    seen: Option<(String, Instant)>,
+    deadline: watch::Sender<Option<Instant>>,
+    observed: Option<(String, Instant)>,
 }
 
 impl std::fmt::Debug for Candidate {
@@ -53,26 +54,26 @@ impl std::fmt::Debug for Candidate {
 impl Candidate {
     /// A candidate for the lease `name` in `namespace`, known as `me`, which must be unique.
     pub fn new(client: Client, namespace: &str, name: &str, me: &str) -> Self {
-        let (until, _) = watch::channel(None);
+        let (deadline, _) = watch::channel(None);
         Self {
             api: Api::namespaced(client, namespace),
             name: name.to_owned(),
             me: me.to_owned(),
-            until,
-            seen: None,
+            deadline,
+            observed: None,
         }
     }
 
     /// Until when the holder may write.
-    pub fn until(&self) -> watch::Receiver<Option<Instant>> {
-        self.until.subscribe()
+    pub fn deadline(&self) -> watch::Receiver<Option<Instant>> {
+        self.deadline.subscribe()
     }
 
     /// Returns when the lease is held.
     pub async fn acquire(&mut self) -> Result<(), Error> {
         loop {
-            // With a bound: a connection that died in silence would be waited for for ever.
-            let Ok(tried) = timeout(DEADLINE, self.step()).await else {
+            // With a timeout: a connection that died without notice would block for ever.
+            let Ok(tried) = timeout(RENEW_DEADLINE, self.try_acquire_or_renew()).await else {
                 continue;
             };
             match tried {
@@ -82,38 +83,38 @@ impl Candidate {
                     return Err(Error::Api(kube::Error::Api(status)));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, lease = self.name, "the lease can't be asked for");
+                    tracing::warn!(%error, lease = self.name, "the lease can't be read or written");
                 }
             }
-            sleep(PERIOD).await;
+            sleep(RETRY_PERIOD).await;
         }
     }
 
-    /// Renews until that fails for too long. Returns only when the lease is lost.
-    pub async fn hold(&mut self) -> Error {
+    /// Renews the lease until that fails for too long. Returns only when the lease is lost.
+    pub async fn renew(&mut self) -> Error {
         loop {
-            sleep(PERIOD).await;
+            sleep(RETRY_PERIOD).await;
             let left = self
-                .until
+                .deadline
                 .borrow()
                 .map(|until| until.saturating_duration_since(Instant::now()))
                 .unwrap_or_default();
-            match timeout(left, self.step()).await {
+            match timeout(left, self.try_acquire_or_renew()).await {
                 Ok(Ok(true)) => {}
                 Ok(Ok(false)) | Err(_) => {
-                    self.until.send_replace(None);
+                    self.deadline.send_replace(None);
                     return Error::Lost;
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, lease = self.name, "the lease is not renewed");
+                    tracing::warn!(%error, lease = self.name, "the lease can't be renewed");
                 }
             }
         }
     }
 
-    /// Gives the lease up, so that the next one need not wait for it.
+    /// Releases the lease, so that the successor need not wait for it to expire.
     pub async fn release(&mut self) {
-        self.until.send_replace(None);
+        self.deadline.send_replace(None);
         let Ok(Some(mut lease)) = self.api.get_opt(&self.name).await else {
             return;
         };
@@ -124,55 +125,59 @@ impl Candidate {
                 .replace(&self.name, &PostParams::default(), &lease)
                 .await
             {
-                tracing::warn!(%error, lease = self.name, "the lease is not given up");
+                tracing::warn!(%error, lease = self.name, "the lease can't be released");
             }
         }
     }
 
-    /// One try. True: the lease is held, from before the request was sent.
-    async fn step(&mut self) -> Result<bool, kube::Error> {
+    /// One attempt. True: the lease is held, counted from before the request was sent.
+    async fn try_acquire_or_renew(&mut self) -> Result<bool, kube::Error> {
         let begin = Instant::now();
         let answer = match self.api.get_opt(&self.name).await? {
             None => {
                 self.api
-                    .create(&PostParams::default(), &self.claim(None))
+                    .create(&PostParams::default(), &self.record(None))
                     .await
             }
             Some(lease)
                 if holder(&lease) == self.me
                     || holder(&lease).is_empty()
-                    || self.is_silent(&lease) =>
+                    || self.observe_expiry(&lease) =>
             {
                 self.api
-                    .replace(&self.name, &PostParams::default(), &self.claim(Some(lease)))
+                    .replace(
+                        &self.name,
+                        &PostParams::default(),
+                        &self.record(Some(lease)),
+                    )
                     .await
             }
             Some(_) => return Ok(false),
         };
         match answer {
             Ok(_) => {
-                self.until.send_replace(Some(begin + DEADLINE));
+                self.deadline.send_replace(Some(begin + RENEW_DEADLINE));
                 Ok(true)
             }
-            // Somebody was faster.
+            // Another candidate was faster.
             Err(kube::Error::Api(status)) if status.is_conflict() => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Whether the lease has not changed for its whole duration, by our own clock.
-    fn is_silent(&mut self, lease: &Lease) -> bool {
+    /// Notes the lease's version; whether it has not changed for the lease's whole duration, by our own clock.
+    fn observe_expiry(&mut self, lease: &Lease) -> bool {
         let version = lease.metadata.resource_version.clone().unwrap_or_default();
-        match &self.seen {
-            Some((seen, since)) if *seen == version => since.elapsed() >= DURATION,
+        match &self.observed {
+            Some((observed, since)) if *observed == version => since.elapsed() >= LEASE_DURATION,
             _ => {
-                self.seen = Some((version, Instant::now()));
+                self.observed = Some((version, Instant::now()));
                 false
             }
         }
     }
 
-    fn claim(&self, lease: Option<Lease>) -> Lease {
+    fn record(&self, lease: Option<Lease>) -> Lease {
         let now = MicroTime(Timestamp::now());
         let mut lease = lease.unwrap_or_else(|| Lease {
             metadata: ObjectMeta {
@@ -188,7 +193,7 @@ impl Candidate {
             spec.acquire_time = Some(now.clone());
             spec.lease_transitions = Some(spec.lease_transitions.unwrap_or(-1) + 1);
         }
-        spec.lease_duration_seconds = i32::try_from(DURATION.as_secs()).ok();
+        spec.lease_duration_seconds = i32::try_from(LEASE_DURATION.as_secs()).ok();
         spec.renew_time = Some(now);
         lease
     }
@@ -269,7 +274,7 @@ mod tests {
 
     fn may_write(candidate: &Candidate) -> bool {
         candidate
-            .until()
+            .deadline()
             .borrow()
             .is_some_and(|until| Instant::now() < until)
     }
@@ -278,31 +283,34 @@ mod tests {
     async fn one_of_two_leads_and_the_other_follows_when_it_leaves() {
         let (client, _) = server();
         let (mut first, mut second) = (candidate(&client, "first"), candidate(&client, "second"));
-        assert!(first.step().await.unwrap() && may_write(&first));
-        assert!(!second.step().await.unwrap() && !may_write(&second));
-        assert!(first.step().await.unwrap(), "a renewal");
+        assert!(first.try_acquire_or_renew().await.unwrap() && may_write(&first));
+        assert!(!second.try_acquire_or_renew().await.unwrap() && !may_write(&second));
+        assert!(first.try_acquire_or_renew().await.unwrap(), "a renewal");
         first.release().await;
         assert!(!may_write(&first));
-        assert!(second.step().await.unwrap() && may_write(&second));
-        assert!(!first.step().await.unwrap());
+        assert!(second.try_acquire_or_renew().await.unwrap() && may_write(&second));
+        assert!(!first.try_acquire_or_renew().await.unwrap());
     }
 
     #[tokio::test]
     async fn a_holder_is_dead_only_when_its_lease_did_not_change_for_its_whole_duration() {
         let (client, _) = server();
         let (mut first, mut second) = (candidate(&client, "first"), candidate(&client, "second"));
-        assert!(first.step().await.unwrap());
-        assert!(!second.step().await.unwrap());
-        let long_ago = Instant::now().checked_sub(DURATION).unwrap();
-        second.seen = second.seen.map(|(version, _)| (version, long_ago));
-        assert!(first.step().await.unwrap(), "a renewal");
+        assert!(first.try_acquire_or_renew().await.unwrap());
+        assert!(!second.try_acquire_or_renew().await.unwrap());
+        let long_ago = Instant::now().checked_sub(LEASE_DURATION).unwrap();
+        second.observed = second.observed.map(|(version, _)| (version, long_ago));
+        assert!(first.try_acquire_or_renew().await.unwrap(), "a renewal");
         assert!(
-            !second.step().await.unwrap(),
+            !second.try_acquire_or_renew().await.unwrap(),
             "a lease that was renewed is a new one"
         );
-        second.seen = second.seen.map(|(version, _)| (version, long_ago));
-        assert!(second.step().await.unwrap(), "nobody renewed it");
-        assert!(matches!(first.hold().await, Error::Lost));
+        second.observed = second.observed.map(|(version, _)| (version, long_ago));
+        assert!(
+            second.try_acquire_or_renew().await.unwrap(),
+            "nobody renewed it"
+        );
+        assert!(matches!(first.renew().await, Error::Lost));
         assert!(!may_write(&first));
     }
 
@@ -310,19 +318,26 @@ mod tests {
     async fn two_that_see_a_free_lease_do_not_both_win() {
         let (client, lease) = server();
         let mut slow = candidate(&client, "slow");
-        candidate(&client, "dead").step().await.unwrap();
-        slow.step().await.unwrap();
-        let seen: Lease = serde_json::from_value(lease.lock().unwrap().clone().unwrap()).unwrap();
+        candidate(&client, "dead")
+            .try_acquire_or_renew()
+            .await
+            .unwrap();
+        slow.try_acquire_or_renew().await.unwrap();
+        let observed: Lease =
+            serde_json::from_value(lease.lock().unwrap().clone().unwrap()).unwrap();
         let mut fast = candidate(&client, "fast");
-        let long_ago = Instant::now().checked_sub(DURATION).unwrap();
-        fast.seen = slow.seen.clone().map(|(version, _)| (version, long_ago));
-        assert!(fast.step().await.unwrap());
+        let long_ago = Instant::now().checked_sub(LEASE_DURATION).unwrap();
+        fast.observed = slow
+            .observed
+            .clone()
+            .map(|(version, _)| (version, long_ago));
+        assert!(fast.try_acquire_or_renew().await.unwrap());
         let late = slow
             .api
             .replace(
                 "falcon-operator",
                 &PostParams::default(),
-                &slow.claim(Some(seen)),
+                &slow.record(Some(observed)),
             )
             .await;
         assert!(matches!(late, Err(kube::Error::Api(status)) if status.is_conflict()));

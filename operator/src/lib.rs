@@ -1,19 +1,20 @@
-//! Falcon's operator: keeps the caches that `FalconCache` objects describe running.
+//! Falcon's operator: runs the caches that `FalconCache` objects describe.
 //!
-//! One line, each step in a file of its own, and no file calls back:
+//! A reconcile is a pipeline; each step is a module, and none calls back:
 //!
 //! ```text
 //! FalconCache ─► plan ─► resources ─► apply ─► status
 //! ```
 //!
-//! - `crd`: the words. What a user asks for and what is reported.
-//! - `plan`: what was asked for, as it is meant: defaults, mistakes, risks.
-//! - `resources`: everything that the cluster should hold for it.
+//! - `crd`: the API types: what a user asks for and what is reported.
+//! - `plan`: the resolved spec: defaults, mistakes, risks.
+//! - `resources`: the desired Kubernetes objects.
 //! - `apply`: the only writer; reads first, writes only what differs.
-//! - `observe`: how the pods are.
-//! - `status`, `events`: what is said about it.
+//! - `observe`: the state of the pods.
+//! - `status`, `events`: what is reported.
 //!
-//! `plan`, `resources`, `status` and `events` are pure: no client, no clock. `controller` runs the line, `leader` sees to it that one process does.
+//! `plan`, `resources`, `status` and `events` are pure: no client, no clock. `controller` runs the pipeline, `leader`
+//! ensures that only one process does.
 
 pub mod crd;
 pub mod plan;

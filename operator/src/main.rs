@@ -1,4 +1,4 @@
-//! `falcon-operator run` keeps caches running, `falcon-operator crd` prints the definition.
+//! `falcon-operator run` runs the operator, `falcon-operator crd` prints the CustomResourceDefinition.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Parser;
 use falcon_operator::apply::Fence;
-use falcon_operator::config::{Cli, Command, LogFormat, Run};
+use falcon_operator::config::{Cli, Command, LogEncoding, RunArgs};
 use falcon_operator::controller::{Context, Settings, watches};
 use falcon_operator::crd;
 use falcon_operator::health::{self, Stage};
@@ -27,31 +27,31 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Crd => std::io::stdout()
             .write_all(crd::yaml()?.as_bytes())
-            .context("the definition can't be printed"),
+            .context("printing the CustomResourceDefinition failed"),
         Command::Run(run) => {
             log(&run)?;
             tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()?
-                .block_on(operate(*run))
+                .block_on(run_operator(*run))
         }
     }
 }
 
-fn log(run: &Run) -> anyhow::Result<()> {
+fn log(run: &RunArgs) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&run.log_level)
         .with_context(|| format!("--log-level {}", run.log_level))?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
     match run.log_format {
-        LogFormat::Json => lines.json().flatten_event(true).init(),
-        LogFormat::Text => lines.init(),
+        LogEncoding::Json => lines.json().flatten_event(true).init(),
+        LogEncoding::Text => lines.init(),
     }
     Ok(())
 }
 
-async fn operate(run: Run) -> anyhow::Result<()> {
+async fn run_operator(run: RunArgs) -> anyhow::Result<()> {
     let stop = stop_signal()?;
     let metrics = Arc::new(Metrics::default());
     let (stage, stages) = watch::channel(Stage::Waiting("the API server".to_owned()));
@@ -63,39 +63,40 @@ async fn operate(run: Run) -> anyhow::Result<()> {
         stop.clone(),
     ));
 
-    let mut config = Config::infer()
-        .await
-        .context("no cluster: neither a kubeconfig nor a pod's service account")?;
-    // Up to fifteen retries of its own with pauses of minutes: ours are per cache, and each is counted.
+    let mut config = Config::infer().await.context(
+        "no cluster configuration: found neither a kubeconfig nor a pod's service account",
+    )?;
+    // kube's own retries, up to fifteen with pauses of minutes, are off: the operator retries per cache, and counts
+    // each retry.
     config.default_retry = false;
     let namespace = run
         .lease_namespace
         .clone()
         .unwrap_or_else(|| config.default_namespace.clone());
-    let client = Client::try_from(config).context("the client can't be made")?;
+    let client = Client::try_from(config).context("creating the Kubernetes client failed")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespaces = ?run.namespaces(), "falcon-operator starts");
 
     let result = lead(run, client, namespace, &metrics, &stage, stop).await;
-    metrics.leads(false);
+    metrics.set_leading(false);
     if result.is_ok() {
         page.await??;
     }
     result
 }
 
-/// On all addresses; on those of IPv4 where there is no IPv6.
+/// On all addresses, or on all IPv4 addresses where there is no IPv6.
 async fn listen(port: u16) -> anyhow::Result<TcpListener> {
     if let Ok(listener) = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
         return Ok(listener);
     }
     TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
         .await
-        .with_context(|| format!("port {port} can't be had"))
+        .with_context(|| format!("can't listen on port {port}"))
 }
 
-/// Waits for the definition and for the lease, then works until the signal to stop or until the lease is lost.
+/// Waits for the CRD and for the lease, then reconciles until the signal to stop or until the lease is lost.
 async fn lead(
-    run: Run,
+    run: RunArgs,
     client: Client,
     namespace: String,
     metrics: &Arc<Metrics>,
@@ -103,13 +104,18 @@ async fn lead(
     stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
     let settings = settings(&run, &namespace)?;
-    let mut candidate = Candidate::new(client.clone(), &namespace, &run.lease_name, &settings.me);
-    // Without an election the fence is open for as long as anybody lives.
-    let (_forever, open) = watch::channel(Some(
+    let mut candidate = Candidate::new(
+        client.clone(),
+        &namespace,
+        &run.lease_name,
+        &settings.process,
+    );
+    // Without leader election the fence is always open.
+    let (_deadline, open) = watch::channel(Some(
         Instant::now() + Duration::from_secs(u64::from(u32::MAX)),
     ));
     let fence = Fence::new(if run.leader_election {
-        candidate.until()
+        candidate.deadline()
     } else {
         open
     });
@@ -122,7 +128,11 @@ async fn lead(
         stage.send_replace(Stage::StandingBy);
         if run.leader_election {
             candidate.acquire().await?;
-            tracing::info!(lease = run.lease_name, me = settings.me, "leading");
+            tracing::info!(
+                lease = run.lease_name,
+                process = settings.process,
+                "leading"
+            );
         }
         anyhow::Ok(())
     };
@@ -130,7 +140,7 @@ async fn lead(
         ready = ready => ready?,
         () = stop.clone() => return Ok(()),
     }
-    metrics.leads(true);
+    metrics.set_leading(true);
     stage.send_replace(Stage::Leading);
     let context = Arc::new(Context::new(
         client.clone(),
@@ -145,28 +155,29 @@ async fn lead(
     }
     let lost = tokio::select! {
         () = work => None,
-        lost = candidate.hold() => Some(lost),
+        lost = candidate.renew() => Some(lost),
     };
     if let Some(lost) = lost {
-        // The process ends: a new one begins with nothing remembered.
+        // The process ends: its successor starts with empty caches.
         return Err(lost.into());
     }
     candidate.release().await;
     Ok(())
 }
 
-fn settings(run: &Run, namespace: &str) -> anyhow::Result<Settings> {
+fn settings(run: &RunArgs, namespace: &str) -> anyhow::Result<Settings> {
     let namespaces = run.namespaces();
     let kind = if namespaces.is_empty() {
         CacheRoleKind::ClusterRole
     } else {
         CacheRoleKind::Role
     };
-    let me = match &run.pod_name {
+    let process = match &run.pod_name {
         Some(name) => name.clone(),
         None => format!(
             "falcon-operator-{:08x}",
-            getrandom::u32().map_err(|error| anyhow::anyhow!("no random name: {error}"))?
+            getrandom::u32()
+                .map_err(|error| anyhow::anyhow!("can't generate a random name: {error}"))?
         ),
     };
     Ok(Settings {
@@ -180,28 +191,28 @@ fn settings(run: &Run, namespace: &str) -> anyhow::Result<Settings> {
         concurrency: run.concurrency,
         resync: run.resync(),
         namespaces,
-        me,
+        process,
         operator: format!("{namespace}/{}", run.lease_name),
     })
 }
 
-/// Resolves at SIGTERM or SIGINT, for everybody who waits.
+/// Resolves at SIGTERM or SIGINT, for all clones.
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Clone + Send + Sync + 'static> {
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be heard")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT can't be heard")?;
-    let (tell, hear) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate()).context("can't handle SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("can't handle SIGINT")?;
+    let (sender, receiver) = watch::channel(false);
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
         tracing::info!("stopping");
-        tell.send_replace(true);
+        sender.send_replace(true);
     });
     let stopped = async move {
-        let mut hear = hear;
-        // An error means that the teller is gone: then it is time to stop too.
-        drop(hear.wait_for(|stop| *stop).await.map(|stop| *stop));
+        let mut receiver = receiver;
+        // An error means that the sender is gone: then it is time to stop, too.
+        drop(receiver.wait_for(|stop| *stop).await.map(|stop| *stop));
     };
     Ok(stopped.boxed().shared())
 }

@@ -1,4 +1,4 @@
-//! What is counted, by name.
+//! The operator's Prometheus metrics.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::apply::{Verb, Write};
 
 type Label = (&'static str, String);
 
-/// Every counter of the operator.
+/// All metrics of the operator.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -32,7 +32,7 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("falcon_operator");
-        // From a pass that finds nothing to do (some ms) to the deadline of one (60 s).
+        // From a reconcile that finds nothing to do (some ms) to the deadline of one (60 s).
         let duration = Histogram::new([
             0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0,
         ]);
@@ -49,12 +49,12 @@ impl Default for Metrics {
         };
         registry.register(
             "reconciles",
-            "Reconciles by result: done, waiting, refused, foreign (another operator's), failed",
+            "Reconciles by result: done, waiting, invalid_spec, other_operator, failed",
             all.reconciles.clone(),
         );
         registry.register_with_unit(
             "reconcile_duration",
-            "Time of a reconcile",
+            "Duration of reconciles",
             Unit::Seconds,
             all.duration.clone(),
         );
@@ -65,20 +65,24 @@ impl Default for Metrics {
         );
         registry.register(
             "queue",
-            "Caches that wait for their reconcile",
+            "FalconCaches that wait for their reconcile",
             all.queue.clone(),
         );
-        registry.register("running", "Reconciles that run now", all.running.clone());
+        registry.register("running", "Reconciles in progress", all.running.clone());
         registry.register(
             "backing_off",
-            "Caches whose last reconcile failed",
+            "FalconCaches whose last reconcile failed",
             all.backing_off.clone(),
         );
-        registry.register("caches", "FalconCaches known", all.caches.clone());
-        registry.register("leader", "1 while this process leads", all.leader.clone());
+        registry.register("caches", "FalconCaches watched", all.caches.clone());
+        registry.register(
+            "leader",
+            "1 while this process is the leader",
+            all.leader.clone(),
+        );
         registry.register(
             "build",
-            "The program",
+            "Version of the operator",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         all.registry = registry;
@@ -87,16 +91,16 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A reconcile ended.
-    pub fn reconciled(&self, result: &str, took: Duration) {
+    /// Counts a reconcile that ended.
+    pub fn count_reconcile(&self, result: &str, took: Duration) {
         self.reconciles
             .get_or_create(&[("result", result.to_owned())])
             .inc();
         self.duration.observe(took.as_secs_f64());
     }
 
-    /// Writes were done.
-    pub fn wrote(&self, writes: &[Write]) {
+    /// Counts writes.
+    pub fn count_writes(&self, writes: &[Write]) {
         for write in writes {
             let verb = match write.verb {
                 Verb::Create => "create",
@@ -109,52 +113,52 @@ impl Metrics {
         }
     }
 
-    /// A reconcile waits for its turn, for as long as the guard lives.
-    pub fn waiting(&self) -> Counted {
-        Counted::new(&self.queue)
+    /// Counts a waiting reconcile for as long as the guard lives.
+    pub fn enter_queue(&self) -> GaugeGuard {
+        GaugeGuard::new(&self.queue)
     }
 
-    /// A reconcile runs, for as long as the guard lives.
-    pub fn running(&self) -> Counted {
-        Counted::new(&self.running)
+    /// Counts a running reconcile for as long as the guard lives.
+    pub fn start_reconcile(&self) -> GaugeGuard {
+        GaugeGuard::new(&self.running)
     }
 
-    /// So many caches are backing off.
-    pub fn backing_off(&self, caches: usize) {
+    /// Sets the number of caches that are backing off.
+    pub fn set_backing_off(&self, caches: usize) {
         self.backing_off
             .set(i64::try_from(caches).unwrap_or(i64::MAX));
     }
 
-    /// So many caches are known.
-    pub fn caches(&self, known: usize) {
+    /// Sets the number of watched caches.
+    pub fn set_caches(&self, known: usize) {
         self.caches.set(i64::try_from(known).unwrap_or(i64::MAX));
     }
 
-    /// Whether this process leads.
-    pub fn leads(&self, leads: bool) {
-        self.leader.set(f64::from(u8::from(leads)));
+    /// Sets whether this process is the leader.
+    pub fn set_leading(&self, leading: bool) {
+        self.leader.set(f64::from(u8::from(leading)));
     }
 
-    /// All of it in OpenMetrics' text format.
-    pub fn page(&self) -> Result<String, std::fmt::Error> {
+    /// All metrics in OpenMetrics' text format.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut page = String::new();
         text::encode(&mut page, &self.registry)?;
         Ok(page)
     }
 }
 
-/// Adds one to a gauge and takes it away again, also when what was counted is cancelled.
+/// Increments a gauge, and decrements it when dropped, also on cancellation.
 #[derive(Debug)]
-pub struct Counted(Gauge);
+pub struct GaugeGuard(Gauge);
 
-impl Counted {
+impl GaugeGuard {
     fn new(gauge: &Gauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
     }
 }
 
-impl Drop for Counted {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -165,17 +169,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_has_the_documented_names() {
+    fn the_metrics_have_the_documented_names() {
         let metrics = Metrics::default();
-        metrics.reconciled("done", Duration::from_millis(20));
-        metrics.wrote(&[Write {
+        metrics.count_reconcile("done", Duration::from_millis(20));
+        metrics.count_writes(&[Write {
             verb: Verb::Create,
             kind: "Service".to_owned(),
             name: "media".to_owned(),
         }]);
-        metrics.leads(true);
-        let guard = metrics.running();
-        let page = metrics.page().unwrap();
+        metrics.set_leading(true);
+        let guard = metrics.start_reconcile();
+        let page = metrics.encode().unwrap();
         for line in [
             "falcon_operator_reconciles_total{result=\"done\"} 1",
             "falcon_operator_reconcile_duration_seconds_count 1",
@@ -189,7 +193,7 @@ mod tests {
         drop(guard);
         assert!(
             metrics
-                .page()
+                .encode()
                 .unwrap()
                 .contains("falcon_operator_running 0")
         );

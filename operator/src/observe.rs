@@ -1,11 +1,13 @@
-//! How the pods are: their state as the API server has it, why some are missing, whether they answer, and figures from their admin ports.
+//! State of the pods: what the API server says of them, why some are missing, whether they are reachable, and the
+//! metrics of their admin ports.
 //!
-//! Figures are for the eye and for the condition `OriginReachable`: read seldom, with a bound on everything. A pod that does not answer costs nothing.
+//! The metrics are for the status and for the condition `OriginReachable`: they are read seldom, and everything is
+//! bounded. A pod that does not respond is left out.
 
-pub mod figures;
 pub mod pod;
-pub mod pulse;
-pub mod warnings;
+pub mod pod_events;
+pub mod pod_metrics;
+pub mod reachability;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -25,95 +27,96 @@ use kube::client::Client;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use crate::observe::figures::{Figures, Origin, Sample};
 use crate::observe::pod::PodState;
-use crate::observe::pulse::Pulse;
-use crate::observe::warnings::Refusal;
+use crate::observe::pod_events::CreationFailure;
+use crate::observe::pod_metrics::{CacheMetrics, OriginHealth, PodMetrics};
+use crate::observe::reachability::Reachability;
 use crate::plan::Identity;
 use crate::resources::container::ADMIN_PORT;
 use crate::resources::meta;
 
-/// A pod that takes longer is left out of the sum.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Figures are not believed for longer than this while S3 has not answered: what is wrong, or right again, is told soon.
-pub const UNSURE: Duration = Duration::from_secs(5);
-/// More than this is no page of metrics of ours.
-const PAGE_BYTES: usize = 1 << 20;
-/// Pods read at once, over all caches.
-const AT_ONCE: usize = 16;
-/// Events read of one object: the recorders combine those that are alike.
-const EVENTS: u32 = 100;
-/// Pods of one cache whose Events are read; others of the same form fail alike.
-const EXPLAINED: usize = 3;
+/// A pod that takes longer is left out.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+/// While S3 does not respond, metrics are read again after this, so that the status soon shows what is wrong, or that
+/// it recovered.
+pub const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Maximum size of a page of metrics.
+const MAX_PAGE_BYTES: usize = 1 << 20;
+/// Pods that are read concurrently, over all caches.
+const MAX_CONCURRENT_READS: usize = 16;
+/// Events read per object: recorders combine similar ones.
+const EVENT_LIMIT: u32 = 100;
+/// Pods of one cache whose Events are read; others of the same template fail alike.
+const MAX_EXPLAINED_PODS: usize = 3;
 
-/// Reads pods and remembers the last figures of each cache.
+/// Reads pods, and remembers the last metrics of each cache.
 pub struct Observer {
     client: Client,
     http: HttpClient<HttpConnector, Empty<&'static [u8]>>,
-    every: Duration,
+    interval: Duration,
     permits: Semaphore,
-    last: Mutex<HashMap<String, (Instant, Figures)>>,
-    pulse: Pulse,
+    last: Mutex<HashMap<String, (Instant, CacheMetrics)>>,
+    reachability: Reachability,
 }
 
 impl std::fmt::Debug for Observer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Observer")
-            .field("every", &self.every)
+            .field("interval", &self.interval)
             .finish_non_exhaustive()
     }
 }
 
 impl Observer {
-    /// Reads figures of a cache at most once in `every`.
-    pub fn new(client: Client, every: Duration) -> Self {
+    /// Reads the metrics of a cache at most once per `interval`.
+    pub fn new(client: Client, interval: Duration) -> Self {
         let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(PATIENCE));
+        connector.set_connect_timeout(Some(READ_TIMEOUT));
         let http = HttpClient::builder(TokioExecutor::new())
             .pool_max_idle_per_host(0)
             .build(connector);
         Self {
             client,
             http,
-            every,
-            permits: Semaphore::new(AT_ONCE),
+            interval,
+            permits: Semaphore::new(MAX_CONCURRENT_READS),
             last: Mutex::default(),
-            pulse: Pulse::default(),
+            reachability: Reachability::default(),
         }
     }
 
-    /// Who answers, as far as is known between two looks.
-    pub fn pulse(&self) -> &Pulse {
-        &self.pulse
+    /// Which pods are reachable.
+    pub fn reachability(&self) -> &Reachability {
+        &self.reachability
     }
 
-    /// The pods of a cache; for those that do not start, why, as far as their Events tell.
+    /// The pods of a cache; for those that do not start, why, as far as their Events say.
     pub async fn pods(
         &self,
         identity: &Identity,
         now: Timestamp,
     ) -> Result<Vec<PodState>, kube::Error> {
-        let mut pods = self.listed(identity).await?;
-        self.pulse.follow(&identity.uid, &mut pods);
+        let mut pods = self.list_pods(identity).await?;
+        self.reachability.track(&identity.uid, &mut pods);
         let waiting = pods
             .iter_mut()
-            .filter(|pod| pod.creating && pod.trouble.is_none() && !pod.leaves());
-        for pod in waiting.take(EXPLAINED) {
+            .filter(|pod| pod.creating && pod.problem.is_none() && !pod.is_terminating());
+        for pod in waiting.take(MAX_EXPLAINED_PODS) {
             let events = self.events(identity, "Pod", &pod.name).await?;
-            pod.trouble = warnings::not_started(pod, &events, now);
+            pod.problem = pod_events::start_problem(pod, &events, now);
         }
         Ok(pods)
     }
 
     /// Why pods of the set with this uid are missing.
-    pub async fn refusals(
+    pub async fn creation_failures(
         &self,
         identity: &Identity,
         set_uid: &str,
         pods: &[PodState],
-    ) -> Result<Vec<Refusal>, kube::Error> {
+    ) -> Result<Vec<CreationFailure>, kube::Error> {
         let events = self.events(identity, "StatefulSet", &identity.name).await?;
-        Ok(warnings::refusals(&events, set_uid, pods))
+        Ok(pod_events::creation_failures(&events, set_uid, pods))
     }
 
     async fn events(
@@ -125,17 +128,17 @@ impl Observer {
         let api: Api<Event> = Api::namespaced(self.client.clone(), &identity.namespace);
         let about = format!("regarding.kind={kind},regarding.name={name}");
         match api
-            .list(&ListParams::default().fields(&about).limit(EVENTS))
+            .list(&ListParams::default().fields(&about).limit(EVENT_LIMIT))
             .await
         {
             Ok(list) => Ok(list.items),
-            // A role from before this right was needed: the cause stays unknown, all else goes on.
+            // A role from before this permission was needed: the cause stays unknown, all else works.
             Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(Vec::new()),
             Err(error) => Err(error),
         }
     }
 
-    async fn listed(&self, identity: &Identity) -> Result<Vec<PodState>, kube::Error> {
+    async fn list_pods(&self, identity: &Identity) -> Result<Vec<PodState>, kube::Error> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &identity.namespace);
         let list = api
             .list(&ListParams::default().labels(&meta::selector_text(identity)))
@@ -145,58 +148,65 @@ impl Observer {
         Ok(pods)
     }
 
-    /// Figures of a cache: fresh ones if it is time, else the last ones.
-    pub async fn figures(&self, identity: &Identity, pods: &[PodState]) -> Option<Figures> {
+    /// Metrics of a cache: fresh ones if they are due, otherwise the last ones.
+    pub async fn cache_metrics(
+        &self,
+        identity: &Identity,
+        pods: &[PodState],
+    ) -> Option<CacheMetrics> {
         let last = self.last(identity);
-        if let Some((read, figures)) = &last
-            && read.elapsed() < self.believed(figures)
+        if let Some((read, metrics)) = &last
+            && read.elapsed() < self.valid_for(metrics)
         {
-            return Some(figures.clone());
+            return Some(metrics.clone());
         }
         let addresses: Vec<&str> = pods
             .iter()
-            .filter(|pod| pod.answers())
+            .filter(|pod| pod.is_serving())
             .filter_map(|pod| pod.ip.as_deref())
             .collect();
-        let samples: Vec<Sample> = join_all(addresses.into_iter().map(|ip| self.sample(ip)))
-            .await
-            .into_iter()
-            .flatten()
-            .collect();
+        let samples: Vec<PodMetrics> =
+            join_all(addresses.into_iter().map(|ip| self.read_metrics(ip)))
+                .await
+                .into_iter()
+                .flatten()
+                .collect();
         if samples.is_empty() {
-            return last.map(|(_, figures)| figures);
+            return last.map(|(_, metrics)| metrics);
         }
-        let figures = Figures::of(&samples, last.as_ref().map(|(_, figures)| figures));
+        let metrics = CacheMetrics::sum(&samples, last.as_ref().map(|(_, metrics)| metrics));
         self.last
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(identity.uid.clone(), (Instant::now(), figures.clone()));
-        Some(figures)
+            .insert(identity.uid.clone(), (Instant::now(), metrics.clone()));
+        Some(metrics)
     }
 
-    /// Whether the figures of a cache are to be read again soon.
-    pub fn is_unsure(&self, identity: &Identity) -> bool {
+    /// Whether the metrics of a cache have to be read again soon.
+    pub fn needs_recheck(&self, identity: &Identity) -> bool {
         self.last(identity)
-            .is_some_and(|(_, figures)| self.believed(&figures) < self.every)
+            .is_some_and(|(_, metrics)| self.valid_for(&metrics) < self.interval)
     }
 
-    fn believed(&self, figures: &Figures) -> Duration {
-        match figures.origin {
-            Origin::Answers => self.every,
-            Origin::NotAsked | Origin::Fails(_) => self.every.min(UNSURE),
+    fn valid_for(&self, metrics: &CacheMetrics) -> Duration {
+        match metrics.origin {
+            OriginHealth::Responding => self.interval,
+            OriginHealth::NotContacted | OriginHealth::Failing(_) => {
+                self.interval.min(RECHECK_INTERVAL)
+            }
         }
     }
 
-    /// Forgets a cache that is gone.
+    /// Removes a deleted cache.
     pub fn forget(&self, identity: &Identity) {
-        self.pulse.forget(&identity.uid);
+        self.reachability.forget(&identity.uid);
         self.last
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&identity.uid);
     }
 
-    fn last(&self, identity: &Identity) -> Option<(Instant, Figures)> {
+    fn last(&self, identity: &Identity) -> Option<(Instant, CacheMetrics)> {
         self.last
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -204,23 +214,23 @@ impl Observer {
             .cloned()
     }
 
-    /// Asks every pod that served at the last look; returns whether others answer than before.
-    pub async fn listen(&self) -> bool {
-        let asked = self.pulse.pods();
-        let heard = join_all(asked.into_iter().map(async |pod| {
-            let answers = self.page(&pod.ip, "healthz").await.is_some();
-            (pod, answers)
+    /// Probes every pod that was ready at the last reconcile; returns whether other pods are reachable than before.
+    pub async fn probe_pods(&self) -> bool {
+        let targets = self.reachability.targets();
+        let results = join_all(targets.into_iter().map(async |pod| {
+            let reachable = self.fetch(&pod.ip, "healthz").await.is_some();
+            (pod, reachable)
         }))
         .await;
-        self.pulse.note(heard)
+        self.reachability.record(results)
     }
 
-    async fn sample(&self, ip: &str) -> Option<Sample> {
-        let bytes = self.page(ip, "metrics").await?;
-        Some(figures::sample(std::str::from_utf8(&bytes).ok()?))
+    async fn read_metrics(&self, ip: &str) -> Option<PodMetrics> {
+        let bytes = self.fetch(ip, "metrics").await?;
+        Some(pod_metrics::parse(std::str::from_utf8(&bytes).ok()?))
     }
 
-    async fn page(&self, ip: &str, path: &str) -> Option<Vec<u8>> {
+    async fn fetch(&self, ip: &str, path: &str) -> Option<Vec<u8>> {
         let _permit = self.permits.acquire().await.ok()?;
         let host = if ip.contains(':') {
             format!("[{ip}]")
@@ -235,11 +245,11 @@ impl Observer {
                 .await
                 .ok()
                 .filter(|answer| answer.status().is_success())?;
-            Limited::new(answer.into_body(), PAGE_BYTES)
+            Limited::new(answer.into_body(), MAX_PAGE_BYTES)
                 .collect()
                 .await
                 .ok()
         };
-        Some(timeout(PATIENCE, page).await.ok()??.to_bytes().to_vec())
+        Some(timeout(READ_TIMEOUT, page).await.ok()??.to_bytes().to_vec())
     }
 }

@@ -1,7 +1,7 @@
-//! `FalconCache` → `Plan`: defaults filled in, mistakes refused, risks noted.
+//! `FalconCache` → `Plan`: defaults filled in, values validated, risks noted.
 //!
-//! After this nobody reads the raw spec. Pure: no client, no clock. What the API server's schema refuses is refused here again, since an object may be
-//! older than the schema.
+//! No later step reads the raw spec. Pure: no client, no clock. What the API server's schema rejects is rejected here
+//! again, since an object may be older than the schema.
 
 mod checks;
 pub mod overrides;
@@ -20,18 +20,18 @@ use kube::{Resource, ResourceExt};
 
 use crate::crd::FalconCache;
 use crate::crd::cache::{DiscoveryApi, LogFormat, LogLevel};
-use crate::crd::door::{MonitorKind, ServiceType, TrafficDistribution};
+use crate::crd::network::{MonitorKind, ServiceType, TrafficDistribution};
 use crate::crd::origin;
 use crate::crd::pod::{ImagePullPolicy, TopologySpread};
 
-/// What the operator's own flags decide.
+/// Defaults from the operator's flags.
 #[derive(Clone, Debug)]
 pub struct Defaults {
-    /// Image for caches that name none.
+    /// Image of caches that don't set one.
     pub image: String,
 }
 
-/// Why a spec can't be carried out. The user has to change it; trying again is no use.
+/// Why a spec is invalid. The user has to change it; retrying is useless.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{field}: {problem}")]
 pub struct Error {
@@ -41,54 +41,54 @@ pub struct Error {
     pub problem: String,
 }
 
-/// A cache as it is meant.
+/// A cache with all values resolved.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// Which object this is.
     pub identity: Identity,
     /// Number of pods.
     pub replicas: i32,
-    /// Nothing may be changed.
+    /// Reconciling is paused.
     pub paused: bool,
-    /// The S3 behind.
-    pub origin: Origin,
-    /// Identity of the pods.
-    pub account: Account,
+    /// The S3 service that the cache reads from.
+    pub origin: OriginPlan,
+    /// Service account of the pods.
+    pub account: AccountPlan,
     /// Memory, in the units of the cache's flags.
     pub memory: Memory,
-    /// How long things stay.
+    /// Freshness of objects.
     pub freshness: Freshness,
     /// Value of the label `falcon-discovery-id`.
     pub discovery_id: String,
-    /// What the pods watch.
+    /// Kubernetes API used for discovery.
     pub discovery_api: DiscoveryApi,
     /// The Service for applications.
-    pub service: Service,
-    /// The S3 door, if it is open.
-    pub s3: Option<S3Door>,
-    /// Image and how it is pulled.
+    pub service: ServicePlan,
+    /// The S3 gateway, if enabled.
+    pub s3: Option<S3Gateway>,
+    /// Image and pull policy.
     pub image: Image,
     /// The pods.
-    pub pod: Pod,
-    /// Pods that may be away during a rollout.
+    pub pod: PodPlan,
+    /// Pods that may be unavailable during a rollout.
     pub max_unavailable: IntOrString,
-    /// Time to finish what is in flight.
+    /// Time to finish requests in flight.
     pub drain: Duration,
     /// The disruption budget's `maxUnavailable`; none: no budget.
     pub disruption: Option<IntOrString>,
-    /// Who may read; none: no policy.
+    /// Clients that may connect; none: no NetworkPolicy.
     pub allow_from: Option<Vec<NetworkPolicyPeer>>,
-    /// Which monitor; none: no monitor.
+    /// The monitor; none: no monitor.
     pub monitor: Option<Monitor>,
-    /// Least important message that is logged.
+    /// Log level.
     pub log_level: LogLevel,
-    /// Shape of a log line.
+    /// Log format.
     pub log_format: LogFormat,
-    /// Allowed, but perhaps not meant.
+    /// Risky values, for the condition `ConfigurationWarning`.
     pub warnings: Vec<String>,
 }
 
-/// Which object a plan is for.
+/// Identity of a FalconCache.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Identity {
     /// `metadata.name`.
@@ -103,7 +103,7 @@ pub struct Identity {
 
 impl Identity {
     /// Read from an object of the API server.
-    pub fn of<K: Resource>(object: &K) -> Self {
+    pub fn from_object<K: Resource>(object: &K) -> Self {
         let meta = object.meta();
         Self {
             name: meta.name.clone().unwrap_or_default(),
@@ -114,24 +114,24 @@ impl Identity {
     }
 }
 
-/// The S3 behind the cache.
+/// The S3 service that the cache reads from.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Origin {
+pub struct OriginPlan {
     /// Buckets; the first is the default.
     pub buckets: Vec<String>,
-    /// URL, if it is not Amazon's.
+    /// URL; none: Amazon S3.
     pub endpoint: Option<String>,
     /// Region, if given.
     pub region: Option<String>,
     /// `endpoint/bucket/key`.
     pub force_path_style: bool,
-    /// Keys, if not the pods' identity.
+    /// Credentials; none: the service account's identity.
     pub credentials: Option<origin::CredentialsSecretRef>,
-    /// Certificates for the endpoint.
+    /// CA certificates for the endpoint.
     pub ca_bundle: Option<CaBundle>,
 }
 
-/// Where CA certificates are.
+/// Source of the CA certificates.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum CaBundle {
     /// In a key of a ConfigMap.
@@ -152,11 +152,11 @@ pub enum CaBundle {
 
 /// Service account of the pods.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Account {
-    /// Made by the operator, with these annotations.
+pub enum AccountPlan {
+    /// Created by the operator, with these annotations.
     Own(BTreeMap<String, String>),
-    /// The user's.
-    Theirs(String),
+    /// An existing one.
+    Existing(String),
 }
 
 /// Memory of one pod.
@@ -168,27 +168,27 @@ pub struct Memory {
     pub pod_mib: i64,
     /// Size of a block, KiB.
     pub block_kib: i64,
-    /// Largest object that is kept, MiB.
+    /// Largest object that is cached, MiB.
     pub max_blob_mib: i64,
 }
 
-/// How long things stay.
+/// Freshness of objects.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Freshness {
-    /// Until S3 is asked again; zero: never.
+    /// Until an object is revalidated; zero: never.
     pub ttl: Duration,
-    /// Grace while S3 fails.
+    /// How long past its ttl an object is served while S3 fails.
     pub stale_if_error: Duration,
-    /// Memory of absence.
+    /// How long it is cached that an object does not exist.
     pub negative_ttl: Duration,
-    /// Patience for S3's first byte.
+    /// Timeout for S3's first byte.
     pub timeout: Duration,
 }
 
 /// The Service for applications.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Service {
-    /// How it is published.
+pub struct ServicePlan {
+    /// Its type.
     pub kind: ServiceType,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
@@ -198,12 +198,12 @@ pub struct Service {
     pub port: i32,
 }
 
-/// The open S3 door.
+/// The S3 gateway.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct S3Door {
+pub struct S3Gateway {
     /// Port of the Service.
     pub port: i32,
-    /// Secret with the door's keys; none: everybody may enter.
+    /// Secret with the access file; none: no authentication.
     pub access_secret: Option<String>,
 }
 
@@ -212,7 +212,7 @@ pub struct S3Door {
 pub struct Image {
     /// Name with tag or digest.
     pub name: String,
-    /// When it is pulled.
+    /// Pull policy.
     pub pull_policy: Option<ImagePullPolicy>,
     /// Names of Secrets with registry credentials.
     pub pull_secrets: Vec<String>,
@@ -232,10 +232,10 @@ impl Image {
 
 /// The pods.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Pod {
-    /// Added labels.
+pub struct PodPlan {
+    /// Additional labels.
     pub labels: BTreeMap<String, String>,
-    /// Added annotations.
+    /// Additional annotations.
     pub annotations: BTreeMap<String, String>,
     /// Labels of the nodes.
     pub node_selector: BTreeMap<String, String>,
@@ -247,30 +247,30 @@ pub struct Pod {
     pub spread: TopologySpread,
     /// Priority class.
     pub priority_class: Option<String>,
-    /// CPU kept, in thousandths.
+    /// CPU request, in millicores.
     pub cpu_request: Option<i64>,
-    /// CPU allowed, in thousandths.
+    /// CPU limit, in millicores.
     pub cpu_limit: Option<i64>,
     /// Environment of the container.
     pub env: Vec<EnvVar>,
-    /// Laid over the default context.
+    /// Merged over the default context.
     pub security_context: Option<PodSecurityContext>,
-    /// Laid over the template at the end.
+    /// Merged over the template at the end.
     pub overrides: Option<PodTemplateSpec>,
 }
 
-/// What tells Prometheus where to read.
+/// A PodMonitor or ServiceMonitor.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Monitor {
     /// Its kind.
     pub kind: MonitorKind,
-    /// How often.
+    /// Scrape interval.
     pub interval: Duration,
-    /// Added labels.
+    /// Additional labels.
     pub labels: BTreeMap<String, String>,
 }
 
-/// Reads a spec once and for all.
+/// Resolves and validates a spec.
 pub fn plan(cache: &FalconCache, defaults: &Defaults) -> Result<Plan, Error> {
     let spec = &cache.spec;
     let mut plan = Plan {
@@ -287,7 +287,7 @@ pub fn plan(cache: &FalconCache, defaults: &Defaults) -> Result<Plan, Error> {
             .clone()
             .unwrap_or_else(|| cache.name_any()),
         discovery_api: spec.discovery.api,
-        service: Service {
+        service: ServicePlan {
             kind: spec.service.r#type,
             annotations: spec.service.annotations.clone(),
             traffic_distribution: spec.service.traffic_distribution,
@@ -325,7 +325,7 @@ pub fn plan(cache: &FalconCache, defaults: &Defaults) -> Result<Plan, Error> {
         log_format: spec.logging.format,
         warnings: Vec::new(),
     };
-    plan.warnings = warnings::of(&plan);
+    plan.warnings = warnings::find(&plan);
     Ok(plan)
 }
 
@@ -368,14 +368,14 @@ mod tests {
             }
         );
         assert_eq!(plan.freshness.ttl, Duration::from_hours(1));
-        assert_eq!(plan.account, Account::Own(BTreeMap::new()));
+        assert_eq!(plan.account, AccountPlan::Own(BTreeMap::new()));
         assert_eq!(plan.image.version(), "0.1.0");
         assert!(!plan.origin.force_path_style && plan.s3.is_none() && plan.monitor.is_some());
         assert_eq!(plan.warnings, Vec::<String>::new());
     }
 
     #[test]
-    fn an_endpoint_of_ones_own_means_path_style() {
+    fn a_custom_endpoint_implies_path_style() {
         let plan =
             planned(&json!({"origin": {"buckets": ["media"], "endpoint": "http://minio:9000/"}}))
                 .unwrap();
@@ -384,7 +384,7 @@ mod tests {
         assert!(!planned(&json!({"origin": {"buckets": ["media"], "endpoint": "http://x", "forcePathStyle": false}})).unwrap().origin.force_path_style);
     }
 
-    /// What is laid over a plain spec, and the field that is then named.
+    /// What is merged over a plain spec, and the field that is then named.
     const MISTAKES: [(&str, &str); 25] = [
         ("origin: {buckets: []}", "spec.origin.buckets"),
         ("origin: {buckets: ['a,b']}", "spec.origin.buckets"),

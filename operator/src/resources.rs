@@ -1,6 +1,7 @@
-//! `Plan` → `Resources`: everything that the cluster should hold for a cache.
+//! `Plan` → `Resources`: the desired Kubernetes objects of a cache.
 //!
-//! Pure: the same plan gives the same objects, byte for byte. No object carries a time, and none the operator's version: a new operator restarts nothing.
+//! Pure: the same plan gives the same objects, byte for byte. No object carries a time, and none the operator's
+//! version: a new operator restarts nothing.
 
 mod access;
 pub mod container;
@@ -20,10 +21,10 @@ use kube::api::DynamicObject;
 
 use crate::plan::{Identity, Plan};
 
-/// What the cluster grants the pods: a role that the chart ships. The operator binds it and invents no rights.
+/// The role of the pods, which the chart ships. The operator binds it, and grants nothing else.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CacheRole {
-    /// `ClusterRole`, or `Role` where the operator is kept to some namespaces.
+    /// `ClusterRole`, or `Role` if the operator is limited to some namespaces.
     pub kind: CacheRoleKind,
     /// Its name.
     pub name: String,
@@ -32,40 +33,40 @@ pub struct CacheRole {
 /// Kind of the role that pods are bound to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CacheRoleKind {
-    /// One for the cluster.
+    /// One in the cluster.
     ClusterRole,
     /// One in each namespace.
     Role,
 }
 
-/// The whole desired set. `None`: the object must not be there.
+/// All desired objects. `None`: the object must not exist.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resources {
-    /// Whose they are.
+    /// The cache that owns them.
     pub identity: Identity,
-    /// Identity of the pods, unless the user has one.
+    /// Service account of the pods, unless the user names one.
     pub service_account: Option<ServiceAccount>,
-    /// Its right to watch the ring.
+    /// Its permission to watch the ring.
     pub role_binding: RoleBinding,
-    /// The peers' shared token; its content is made when it is written.
+    /// The peer token; its content is generated when it is written.
     pub peer_secret: Secret,
-    /// Names the pods and lets them find each other.
+    /// Gives the pods names, and lets them discover each other.
     pub headless_service: Service,
-    /// Where applications read.
+    /// The Service for applications.
     pub client_service: Service,
-    /// Who may read.
+    /// Who may connect.
     pub network_policy: Option<NetworkPolicy>,
-    /// How many pods a drain may take.
+    /// How many pods may be evicted at once.
     pub disruption_budget: Option<PodDisruptionBudget>,
-    /// What Prometheus reads, if it is of this kind.
+    /// The monitor, if it is of this kind.
     pub pod_monitor: Option<DynamicObject>,
-    /// What Prometheus reads, if it is of this kind.
+    /// The monitor, if it is of this kind.
     pub service_monitor: Option<DynamicObject>,
     /// The pods.
     pub stateful_set: StatefulSet,
 }
 
-/// Makes the whole set.
+/// Builds all objects.
 pub fn resources(plan: &Plan, role: &CacheRole) -> Resources {
     let (pod_monitor, service_monitor) = monitoring::monitors(plan);
     Resources {
@@ -200,7 +201,7 @@ mod tests {
             "origin": {"buckets": ["photos"], "endpoint": "https://s3.lan:9000", "region": "lan-1", "credentialsSecretRef": {"name": "keys"},
                        "caBundleRef": {"configMapName": "ca"}},
             "cache": {"memory": "512Mi", "blockSize": "512Ki", "maxBlobSize": "64Mi", "ttl": "24h", "staleIfError": "10m", "timeout": "800ms"},
-            "s3": {"enabled": true, "auth": "Keys", "accessSecretRef": {"name": "door"}},
+            "s3": {"enabled": true, "auth": "Keys", "accessSecretRef": {"name": "access"}},
             "discovery": {"id": "shared", "api": "Endpoints"}, "rollout": {"drainTimeout": "2m"}, "logging": {"level": "debug", "format": "text"}
         }));
         let args = args(&made);
@@ -306,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_switched_off_is_not_made() {
+    fn what_is_disabled_is_not_created() {
         let made = made(&json!({
             "origin": {"buckets": ["photos"], "serviceAccountName": "reader"}, "disruption": {"enabled": false},
             "networkPolicy": {"enabled": false}, "monitoring": {"kind": "ServiceMonitor"}
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn overrides_are_laid_over_the_template_but_never_over_the_selector() {
+    fn overrides_are_merged_over_the_template_but_never_over_the_selector() {
         let made = made(
             &json!({"origin": {"buckets": ["photos"]}, "pod": {"overrides": {
                 "metadata": {"labels": {"team": "media", "app.kubernetes.io/instance": "other"}},

@@ -2,68 +2,70 @@
 //!
 //! | condition | True | False | Unknown |
 //! |---|---|---|---|
-//! | `Ready` | `Ready` | the first cause: `InvalidSpec`, `NameTaken`, `DiscoveryIdTaken`, `QuotaExceeded`, `ApplyRefused`, `ApplyForbidden`, `ApplyFailed`, `Replacing`, a pod's trouble, `Creating`, `Scaling`, `RollingOut`, `PodsStarting`, `ScaledToZero`, an origin's failure, `NotAsked` | |
+//! | `Ready` | `Ready` | the first cause: `InvalidSpec`, `NameTaken`, `DiscoveryIdTaken`, `QuotaExceeded`, `ApplyRejected`, `ApplyForbidden`, `ApplyFailed`, `Replacing`, a pod's problem, `Creating`, `Scaling`, `RollingOut`, `PodsStarting`, `ScaledToZero`, an origin's failure, `OriginNotContacted` | |
 //! | `Available` | `MinimumPodsReady` | `TooFewPodsReady`, `ScaledToZero` | |
-//! | `Progressing` | `Creating`, `Scaling`, `RollingOut`, `PodsStarting`, `Replacing` | `Settled`, `Blocked` | |
-//! | `Degraded` | as `Ready`'s mistakes, failures and pods' troubles | `AsExpected` | |
-//! | `OriginReachable` | `OriginAnswers` | `OriginAccessDenied`, `OriginBucketNotFound`, `OriginUnreachable`, `OriginFails` | `NotAsked`, `NotKnown` |
+//! | `Progressing` | `Creating`, `Scaling`, `RollingOut`, `PodsStarting`, `Replacing` | `Complete`, `Blocked` | |
+//! | `Degraded` | as `Ready`'s mistakes, failures and pods' problems | `AsExpected` | |
+//! | `OriginReachable` | `OriginResponding` | `OriginAccessDenied`, `OriginBucketNotFound`, `OriginUnreachable`, `OriginFailing` | `OriginNotContacted`, `OriginUnknown` |
 //! | `ConfigurationWarning` | `RiskyValues` | `NoWarnings` | `InvalidSpec` |
 //! | `Paused` | `PausedByUser` | `NotPaused` | |
 //!
-//! A pod's trouble is one of
-//! - before it exists: `QuotaExceeded`, `PriorityClassMissing`, `RuntimeClassMissing`, `ServiceAccountMissing`, `PodSecurityRefused`, `PodsNotCreated`;
-//! - before it runs: `SecretMissing`, `ConfigMapMissing`, `MountFailed`, `SandboxFailed`, `ImagePullFailed`, `ConfigurationMissing`, `Unschedulable`;
-//! - later: `OutOfMemory`, `CrashLooping`, `Evicted`, `DeletionNotConfirmed`, `NotAnswering`.
+//! A pod's problem is one of
+//! - before it exists: `QuotaExceeded`, `PriorityClassMissing`, `RuntimeClassMissing`, `ServiceAccountMissing`,
+//!   `PodSecurityViolation`, `PodCreationFailed`;
+//! - before it runs: `SecretMissing`, `ConfigMapMissing`, `MountFailed`, `SandboxFailed`, `ImagePullFailed`,
+//!   `ConfigurationMissing`, `Unschedulable`;
+//! - later: `OutOfMemory`, `CrashLooping`, `Evicted`, `DeletionNotConfirmed`, `NotResponding`.
 
-mod figures;
-pub mod rollout;
-mod verdict;
+mod conditions;
+pub mod rollout_progress;
+mod usage;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::apply::{Applied, Error, Outcome};
 use crate::crd::status::FalconCacheStatus;
-use crate::observe::figures::Figures;
 use crate::observe::pod::PodState;
-use crate::observe::warnings::Refusal;
+use crate::observe::pod_events::CreationFailure;
+use crate::observe::pod_metrics::CacheMetrics;
 use crate::plan::{self, Identity, Plan};
 use crate::resources::meta;
-use crate::status::rollout::Rollout;
-use crate::status::verdict::Verdict;
+use crate::status::conditions::ConditionState;
+use crate::status::rollout_progress::RolloutProgress;
 
 /// All that is known about a cache at one moment.
 #[derive(Debug)]
 pub struct Facts<'a> {
     /// Which cache.
     pub identity: &'a Identity,
-    /// Name of the operator that reports.
+    /// Name of this operator.
     pub operator: &'a str,
-    /// What it should be, or why that makes no sense.
+    /// Its plan, or why the spec is invalid.
     pub plan: Result<&'a Plan, &'a plan::Error>,
-    /// How far the last run came.
+    /// Result of applying it.
     pub outcome: Result<&'a Outcome, &'a Error>,
     /// Its pods.
     pub pods: &'a [PodState],
     /// Pods that could not be created.
-    pub refusals: &'a [Refusal],
-    /// Their figures.
-    pub figures: Option<&'a Figures>,
-    /// What was reported before.
+    pub creation_failures: &'a [CreationFailure],
+    /// Their metrics.
+    pub metrics: Option<&'a CacheMetrics>,
+    /// The previous status.
     pub previous: Option<&'a FalconCacheStatus>,
     /// The time.
     pub now: Timestamp,
 }
 
-/// What is to be reported.
+/// The new status.
 pub fn status(facts: &Facts<'_>) -> FalconCacheStatus {
     let none = Applied::default();
     let applied = match facts.outcome {
         Ok(Outcome::Done(applied)) => applied,
         _ => &none,
     };
-    // A run that failed says nothing about the pods: they are counted all the same.
-    let rollout = Rollout::of(facts.plan.ok(), applied, facts.pods, facts.previous);
+    // If applying failed, the pods are counted all the same.
+    let rollout = RolloutProgress::count(facts.plan.ok(), applied, facts.pods, facts.previous);
     let mut status = FalconCacheStatus {
         observed_generation: Some(facts.identity.generation),
         replicas: rollout.existing,
@@ -83,7 +85,7 @@ pub fn status(facts: &Facts<'_>) -> FalconCacheStatus {
         status.endpoint = Some(meta::endpoint(plan));
         status.version = Some(plan.image.version().to_owned());
     }
-    figures::report(&mut status, facts.figures, rollout.desired);
+    usage::update(&mut status, facts.metrics, rollout.desired);
     status
 }
 
@@ -101,30 +103,30 @@ pub fn since(status: &FalconCacheStatus, kind: &str) -> Option<Timestamp> {
         .map(|condition| condition.last_transition_time.0)
 }
 
-fn conditions(facts: &Facts<'_>, rollout: &Rollout, applied: &Applied) -> Vec<Condition> {
-    let degraded = verdict::degraded(facts, rollout);
-    let progressing = verdict::progressing(facts, rollout, &degraded);
-    let origin = verdict::origin(facts);
-    let verdicts = [
+fn conditions(facts: &Facts<'_>, rollout: &RolloutProgress, applied: &Applied) -> Vec<Condition> {
+    let degraded = conditions::degraded(facts, rollout);
+    let progressing = conditions::progressing(facts, rollout, &degraded);
+    let origin = conditions::origin(facts);
+    let states = [
         (
             "Ready",
-            verdict::ready(rollout, &degraded, &progressing, &origin),
+            conditions::ready(rollout, &degraded, &progressing, &origin),
         ),
-        ("Available", verdict::available(rollout)),
+        ("Available", conditions::available(rollout)),
         ("Progressing", progressing),
         ("Degraded", degraded),
         ("OriginReachable", origin),
-        ("ConfigurationWarning", verdict::warning(facts, applied)),
-        ("Paused", verdict::paused(facts)),
+        ("ConfigurationWarning", conditions::warning(facts, applied)),
+        ("Paused", conditions::paused(facts)),
     ];
-    verdicts
+    states
         .into_iter()
-        .map(|(kind, verdict)| stamp(kind, verdict, facts))
+        .map(|(kind, state)| with_time(kind, state, facts))
         .collect()
 }
 
-/// The time of a condition is that of its last change of status, so that looking again changes nothing.
-fn stamp(kind: &str, verdict: Verdict, facts: &Facts<'_>) -> Condition {
+/// The time of a condition is that of its last change of status, so that another reconcile changes nothing.
+fn with_time(kind: &str, state: ConditionState, facts: &Facts<'_>) -> Condition {
     let before = facts.previous.and_then(|status| {
         status
             .conditions
@@ -132,15 +134,15 @@ fn stamp(kind: &str, verdict: Verdict, facts: &Facts<'_>) -> Condition {
             .find(|condition| condition.type_ == kind)
     });
     let since = before
-        .filter(|condition| condition.status == verdict.status)
+        .filter(|condition| condition.status == state.status)
         .map(|condition| condition.last_transition_time.clone());
     Condition {
         type_: kind.to_owned(),
-        status: verdict.status.to_owned(),
-        reason: verdict.reason.to_owned(),
-        message: verdict.message,
+        status: state.status.to_owned(),
+        reason: state.reason.to_owned(),
+        message: state.message,
         observed_generation: Some(facts.identity.generation),
-        // Without fractions, as the API server prints it.
+        // Without fractions, as the API server formats it.
         last_transition_time: since.unwrap_or_else(|| {
             Time(Timestamp::from_second(facts.now.as_second()).unwrap_or(facts.now))
         }),

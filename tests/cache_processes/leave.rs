@@ -67,7 +67,7 @@ async fn a_node_told_to_leave_is_not_ready_finishes_what_runs_and_exits_well() {
     };
     let why = sending.terminate().await;
     assert_eq!(why["message"], "leaving", "{why}");
-    until("a closed door", || async {
+    until("a closed port", || async {
         let answer = http::try_get(&format!("{}/healthz", sending.node.url)).await;
         answer.is_err().then_some(())
     })

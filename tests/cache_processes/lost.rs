@@ -69,7 +69,7 @@ async fn a_killed_node_costs_no_request_and_only_its_own_share_is_read_again() {
     let s3 = S3::start().await;
     let objects = Objects::put(&s3, 200, 4);
     // No copies of what others own, so that what is lost is lost.
-    let Some(mut cluster) = Cluster::start(&s3, &[BLOCK, "--hot-share=0"]).await else {
+    let Some(mut cluster) = Cluster::start(&s3, &[BLOCK, "--replica-share=0"]).await else {
         return;
     };
     let lost = Share::of(2, &cluster, &objects).await;
@@ -83,7 +83,7 @@ async fn a_killed_node_costs_no_request_and_only_its_own_share_is_read_again() {
     assert!(s3.reads().is_empty(), "warm before: {:?}", s3.reads());
     cluster.nodes[2].signal("KILL").await;
     for at in [0, 1] {
-        cluster.sees(at, 2, "silent").await;
+        cluster.sees(at, 2, "unreachable").await;
     }
     load.more(500).await;
     objects.read_all(&cluster.nodes[..2]).await;
@@ -109,7 +109,7 @@ async fn a_killed_node_costs_no_request_and_only_its_own_share_is_read_again() {
 async fn a_node_that_hangs_costs_one_bounded_wait_and_is_asked_again_when_it_wakes() {
     let s3 = S3::start().await;
     let objects = Objects::put(&s3, 100, 0);
-    let Some(cluster) = Cluster::start(&s3, &["--hot-share=0"]).await else {
+    let Some(cluster) = Cluster::start(&s3, &["--replica-share=0"]).await else {
         return;
     };
     objects.read_all(&cluster.nodes).await;

@@ -42,7 +42,7 @@ async fn outlives_its_coordinator(signal: &str) {
         keys.push(key);
     }
     cluster.nodes[2].signal("STOP").await;
-    cluster.sees(0, 2, "silent").await;
+    cluster.sees(0, 2, "unreachable").await;
     for key in &keys {
         s3.put("bucket", key, "new");
     }

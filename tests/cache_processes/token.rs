@@ -10,7 +10,7 @@ use crate::harness::http::{self, Answer};
 use crate::harness::s3::S3;
 use crate::harness::until;
 
-const ROUTES: [&str; 5] = ["hello", "read", "invalidate", "keep", "warm"];
+const ROUTES: [&str; 5] = ["heartbeat", "read", "invalidate", "write-through", "warm"];
 
 async fn knock(url: &str, route: &str, token: Option<&str>) -> Answer {
     let mut request =
@@ -38,7 +38,7 @@ async fn strangers_are_refused_and_a_new_token_costs_no_request() {
     let file = folder.path().join("token");
     std::fs::write(&file, "first\n").unwrap();
     let flag = format!("--peer-token-file={}", file.display());
-    let Some(cluster) = Cluster::start(&s3, &[&flag, "--hot-share=0"]).await else {
+    let Some(cluster) = Cluster::start(&s3, &[&flag, "--replica-share=0"]).await else {
         return;
     };
     for node in &cluster.nodes {
@@ -64,8 +64,8 @@ async fn strangers_are_refused_and_a_new_token_costs_no_request() {
     rotate(&file, "second\n");
     for port in &cluster.ports {
         until("a node with the new token", || async {
-            let known = knock(&url(*port), "hello", Some("second")).await.status != 403;
-            let refused = knock(&url(*port), "hello", Some("first")).await.status == 403;
+            let known = knock(&url(*port), "heartbeat", Some("second")).await.status != 403;
+            let refused = knock(&url(*port), "heartbeat", Some("first")).await.status == 403;
             (known && refused).then_some(())
         })
         .await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use falcon_cache::object::ObjectId;
-use falcon_cache::proxy::{Ask, Freshness, Hop};
+use falcon_cache::proxy::{Freshness, ReadOptions, Requester};
 
 use super::{blocks, url};
 use crate::harness::node::Ring;
@@ -141,11 +141,11 @@ async fn the_answer_to_a_question_is_for_those_who_waited_for_it() {
     };
     s3.put_with("bucket", "k", Content::Bytes("first".into()), headers);
     let ring = Ring::start(&s3.endpoint(), 1, &[]).await;
-    let head = Ask {
+    let head = ReadOptions {
         object: ObjectId::new("bucket", "k").unwrap(),
         range: None,
         freshness: Freshness::Stored,
-        hop: Hop::First,
+        by: Requester::Client,
         body: false,
     };
     for asked in 1..=1000 {

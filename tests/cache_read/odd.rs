@@ -16,17 +16,17 @@ use crate::harness::s3::{Fault, Gate, S3, synthetic};
 const BOTH: [&str; 2] = ["--s3-port=0", "--s3-auth=none"];
 const TAG: &[u8] = b"ETag: \"v1\"\r\n";
 
-/// The object at the S3 door.
-fn door(node: &TestNode, key: &str) -> String {
+/// The object at the S3 gateway.
+fn gateway(node: &TestNode, key: &str) -> String {
     format!("{}/bucket/{key}", node.s3)
 }
 
-/// The object at every node and both doors, twice.
+/// The object at every node and both APIs, twice.
 async fn everywhere(ring: &Ring, key: &str, headers: &[(&str, &str)]) -> Vec<Answer> {
     let mut answers = Vec::new();
     for _ in 0..2 {
         for node in &ring.nodes {
-            for url in [url(node, key), door(node, key)] {
+            for url in [url(node, key), gateway(node, key)] {
                 answers.push(http::get_with(&url, headers).await);
             }
         }
@@ -130,7 +130,7 @@ async fn three_hundred_entries_of_user_metadata_come_through_both_ways() {
         .iter()
         .map(|(name, value)| (&**name, &**value))
         .collect();
-    let put = http::request(Method::PUT, &door(&ring.nodes[0], "k"), &headers);
+    let put = http::request(Method::PUT, &gateway(&ring.nodes[0], "k"), &headers);
     let answer = http::whole(put).await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
     let sent = origin
@@ -262,7 +262,7 @@ async fn read_past_the_cache(ring: &Ring, key: &str, seed: u64, size: u64) {
         if size > 10 {
             let (first, last) = (size / 2, size - 2);
             let range = format!("bytes={first}-{last}");
-            let answer = http::get_with(&door(node, key), &[("range", &range)]).await;
+            let answer = http::get_with(&gateway(node, key), &[("range", &range)]).await;
             assert_eq!(answer.status, 206);
             assert_eq!(
                 answer.header("content-range"),
@@ -375,9 +375,9 @@ async fn a_refusal_keeps_what_s3_said_beside_its_code() {
     for (key, status, xml) in [("gone", 404, absent), ("frozen", 403, frozen)] {
         for _ in 0..2 {
             for node in &ring.nodes {
-                let answer = http::get(&door(node, key)).await;
+                let answer = http::get(&gateway(node, key)).await;
                 assert_eq!((answer.status.as_u16(), &*answer.text()), (status, xml));
-                let told = head(&door(node, key), &[]).await;
+                let told = head(&gateway(node, key), &[]).await;
                 assert_eq!(told.status, status);
                 let blob = node.get(key).await;
                 assert_eq!(blob.status, status);
@@ -437,7 +437,7 @@ async fn a_part_by_its_number_is_asked_of_s3_once_and_then_given_from_memory() {
     let node = &ring.nodes[0];
     for round in 0..3 {
         for (number, first, last) in [(1, 0, 5 * MIB), (2, 5 * MIB, 7 * MIB)] {
-            let url = format!("{}?partNumber={number}", door(node, "k"));
+            let url = format!("{}?partNumber={number}", gateway(node, "k"));
             let answer = http::get(&url).await;
             assert_eq!(answer.status, 206);
             assert_eq!(answer.header("x-amz-mp-parts-count"), "2");
@@ -465,7 +465,7 @@ async fn a_part_by_its_number_is_asked_of_s3_once_and_then_given_from_memory() {
     let forget = format!("{}/invalidate?key=k", node.url);
     assert_eq!(http::post(&forget).await.status, 200);
     assert_eq!(
-        http::get(&format!("{}?partNumber=1", door(node, "k")))
+        http::get(&format!("{}?partNumber=1", gateway(node, "k")))
             .await
             .status,
         206
@@ -480,7 +480,7 @@ async fn that_s3_has_no_checksums_of_an_object_is_asked_once() {
     let ring = Ring::start(&s3.endpoint(), 2, &BOTH).await;
     assert_eq!(ring.nodes[0].get("k").await.status, 200);
     for node in &ring.nodes {
-        let told = head(&door(node, "k"), &[("x-amz-checksum-mode", "ENABLED")]).await;
+        let told = head(&gateway(node, "k"), &[("x-amz-checksum-mode", "ENABLED")]).await;
         assert_eq!(
             (told.status.as_u16(), told.header("content-length")),
             (200, "5")
@@ -488,7 +488,7 @@ async fn that_s3_has_no_checksums_of_an_object_is_asked_once() {
     }
     s3.forget_requests();
     for node in ring.nodes.iter().chain(&ring.nodes) {
-        let told = head(&door(node, "k"), &[("x-amz-checksum-mode", "ENABLED")]).await;
+        let told = head(&gateway(node, "k"), &[("x-amz-checksum-mode", "ENABLED")]).await;
         assert_eq!(
             (told.status.as_u16(), told.header("content-length")),
             (200, "5")

@@ -2,7 +2,7 @@
 
 use axum::Router;
 use falcon_cache::object::ObjectId;
-use falcon_cache::peer::Want;
+use falcon_cache::peer::ReadRequest;
 use http::Method;
 use tokio::net::TcpListener;
 
@@ -48,10 +48,10 @@ async fn with_keys_no_route_of_any_port_answers_without_one() {
         ("DELETE", "/prewarm/0"),
         ("GET", "/ring"),
         ("GET", "/ring?key=key"),
-        ("POST", "/_falcon/hello"),
+        ("POST", "/_falcon/heartbeat"),
         ("POST", "/_falcon/read"),
         ("POST", "/_falcon/warm"),
-        ("POST", "/_falcon/keep"),
+        ("POST", "/_falcon/write-through"),
         ("POST", "/_falcon/invalidate"),
     ] {
         let answer = ask(method, &format!("{}{target}", node.url), &[]).await;
@@ -90,7 +90,9 @@ async fn a_bucket_that_is_not_served_is_not_served_to_peers() {
     let ring = Ring::start(&s3.endpoint(), 2, &["--s3-auth=keys", &access]).await;
     let ask = async |bucket: &str| {
         let url = format!("{}/_falcon/read", ring.nodes[0].url);
-        let want = serde_json::to_vec(&Want::current(&ObjectId::new(bucket, "key").unwrap()));
+        let want = serde_json::to_vec(&ReadRequest::current(
+            &ObjectId::new(bucket, "key").unwrap(),
+        ));
         let request = http::Request::post(url)
             .header("content-type", "application/json")
             .header("x-falcon-peer-token", "token-of-the-tests");
@@ -118,7 +120,7 @@ async fn a_node_with_keys_and_no_token_has_no_routes_for_peers() {
         settings.peer_token_file = None;
     })
     .await;
-    let url = format!("{}/_falcon/hello", ring.nodes[0].url);
+    let url = format!("{}/_falcon/heartbeat", ring.nodes[0].url);
     assert_eq!(ask("POST", &url, &[]).await.status, 404);
 }
 

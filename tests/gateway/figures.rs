@@ -39,7 +39,7 @@ async fn a_hit_ratio_can_be_computed_from_reads_alone() {
     get_with(&format!("{}/bucket/small", node.s3), &key).await;
     let page = get(&format!("{}/metrics", node.admin)).await.text();
     let requests = |op: &str, source: &str| {
-        let labels = format!("door=\"s3\",op=\"{op}\",source=\"{source}\"");
+        let labels = format!("api=\"s3\",op=\"{op}\",source=\"{source}\"");
         figure(&page, &format!("falcon_requests_total{{{labels}"))
     };
     assert_eq!(requests(READ, "memory"), 2, "{page}");

@@ -30,12 +30,12 @@ async fn s3_deletes_what_was_read_from_a_list_and_every_node_forgets_that() {
         s3.put("bucket", key, "bytes");
     }
     let ring = open(&s3).await;
-    let door = &ring.nodes[0].s3;
-    let warm = format!("{door}/bucket/private/models/b");
+    let gateway = &ring.nodes[0].s3;
+    let warm = format!("{gateway}/bucket/private/models/b");
     assert_eq!(plain::get(&warm).await.text(), "bytes");
     let body = "<s:Delete xmlns:s=\"urn:s\"><s:Object><s:Key><![CDATA[private/]]>models/b</s:Key></s:Object>\
                 <s:Object><s:Key>&#x1F600;</s:Key></s:Object></s:Delete>";
-    let url = format!("{door}/bucket?delete");
+    let url = format!("{gateway}/bucket?delete");
     let refused = ask(
         Method::POST,
         &url,
@@ -115,10 +115,10 @@ async fn who_may_not_read_all_gets_no_read_that_nobody_here_can_judge() {
     std::fs::write(rules.path(), RULES).unwrap();
     let access = format!("--access-file={}", rules.path().display());
     let ring = Ring::start(&s3.endpoint(), 1, &["--s3-auth=keys", &access]).await;
-    let door = &ring.nodes[0].s3;
+    let gateway = &ring.nodes[0].s3;
     let marked = Case::get("/bucket/models/a?watermark=cHJpdmF0ZS9h".to_owned());
     for (id, secret, status) in [("MODELS", "models-secret", 501), ("ALL", "all-secret", 200)] {
-        let answer = send(&client(door, id, secret), door, &marked).await;
+        let answer = send(&client(gateway, id, secret), gateway, &marked).await;
         assert_eq!(answer.0, status, "{id}: {}", answer.1);
     }
 }
@@ -132,9 +132,9 @@ async fn only_a_bare_slash_lists_the_buckets_and_as_few_as_are_asked_for() {
     s3.put("bucket", "key", "bytes");
     let flags = ["--s3-auth=none", "--buckets=logs-a,logs-b,logs-c"];
     let ring = Ring::start(&s3.endpoint(), 1, &flags).await;
-    let door = &ring.nodes[0].s3;
+    let gateway = &ring.nodes[0].s3;
     for path in ["//bucket/key", "//bucket", "//"] {
-        let answer = plain::get(&format!("{door}{path}")).await;
+        let answer = plain::get(&format!("{gateway}{path}")).await;
         assert_eq!(answer.status, 400, "{path}: {}", answer.text());
         assert!(
             answer.text().contains("<Code>InvalidBucketName</Code>"),
@@ -142,7 +142,7 @@ async fn only_a_bare_slash_lists_the_buckets_and_as_few_as_are_asked_for() {
         );
     }
     let names = async |query: &str| {
-        let answer = plain::get(&format!("{door}/{query}")).await;
+        let answer = plain::get(&format!("{gateway}/{query}")).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         let text = answer.text();
         let of = |tag: &str| -> Vec<String> {
@@ -163,7 +163,7 @@ async fn only_a_bare_slash_lists_the_buckets_and_as_few_as_are_asked_for() {
     ))
     .await;
     assert_eq!(next, ("logs-c".to_owned(), String::new()));
-    let refused = plain::get(&format!("{door}/?max-buckets=0")).await;
+    let refused = plain::get(&format!("{gateway}/?max-buckets=0")).await;
     assert_eq!(refused.status, 400);
 }
 

@@ -54,9 +54,9 @@ async fn what_a_browser_asks_before_a_request_is_s3s_to_answer_unsigned() {
     let file = everything_file();
     let access = format!("--access-file={}", file.path().display());
     let ring = Ring::start(&s3.endpoint(), 1, &["--s3-auth=keys", &access]).await;
-    let door = &ring.nodes[0].s3;
+    let gateway = &ring.nodes[0].s3;
     let ask = async |path: &str, headers: &[(&str, &str)]| {
-        let request = plain::request(Method::OPTIONS, &format!("{door}{path}"), headers);
+        let request = plain::request(Method::OPTIONS, &format!("{gateway}{path}"), headers);
         plain::whole(request).await.unwrap()
     };
     let method = ("access-control-request-method", "GET");

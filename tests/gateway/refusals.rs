@@ -1,4 +1,4 @@
-//! What the door does not do, and what it says then.
+//! What the gateway does not do, and what it says then.
 
 use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
@@ -44,7 +44,7 @@ async fn a_wrong_signature_is_refused_as_s3_refuses_it() {
     let file = everything_file();
     let access = format!("--access-file={}", file.path().display());
     let ring = Ring::start(&s3.endpoint(), 1, &["--s3-auth=keys", &access]).await;
-    let door = &ring.nodes[0].s3;
+    let gateway = &ring.nodes[0].s3;
     let code = |error: aws_sdk_s3::operation::get_object::GetObjectError| {
         error.meta().code().map(str::to_owned)
     };
@@ -52,7 +52,7 @@ async fn a_wrong_signature_is_refused_as_s3_refuses_it() {
         ("ALL", "wrong", "SignatureDoesNotMatch"),
         ("NOBODY", "all-secret", "InvalidAccessKeyId"),
     ] {
-        let get = client(door, id, secret)
+        let get = client(gateway, id, secret)
             .get_object()
             .bucket("bucket")
             .key("key");
@@ -63,7 +63,7 @@ async fn a_wrong_signature_is_refused_as_s3_refuses_it() {
         );
         assert_eq!(code(refused).as_deref(), Some(why));
     }
-    let unsigned = plain::get(&format!("{door}/bucket/key")).await;
+    let unsigned = plain::get(&format!("{gateway}/bucket/key")).await;
     assert_eq!(unsigned.status, 403);
     assert!(
         unsigned.text().contains("<Code>AccessDenied</Code>"),

@@ -124,8 +124,8 @@ struct Told {
 }
 
 #[expect(clippy::too_many_lines, reason = "a table of deeds")]
-async fn done(deed: Deed, door: &str, blob: &str, who: &str, bucket: &str, key: &str) -> Told {
-    let s3 = client(door, who, &format!("{who}-secret"));
+async fn done(deed: Deed, gateway: &str, blob: &str, who: &str, bucket: &str, key: &str) -> Told {
+    let s3 = client(gateway, who, &format!("{who}-secret"));
     let scratch = format!("{key}-scratch");
     let (at, bearer) = (
         |route: &str, name: &str, value: &str| {
@@ -269,13 +269,13 @@ fn access_file(principals: &[Rights]) -> String {
     text
 }
 
-/// A place to ask at: the S3 door, and the blob API.
-type Doors = (String, String);
+/// A place to ask at: the S3 gateway, and the blob API.
+type Gateways = (String, String);
 
 /// Tries every deed of these principals there; what each refusal said, by principal and deed.
 async fn try_all(
     state: &str,
-    doors: &Doors,
+    gateways: &Gateways,
     principals: &[Rights],
     allowed: impl Fn(&Rights, Deed, &str, &str) -> bool,
 ) -> usize {
@@ -288,7 +288,7 @@ async fn try_all(
         }
     }
     let answers = stream::iter(cells).map(async |(rights, bucket, key, deed)| {
-        let told = done(deed, &doors.0, &doors.1, rights.0, bucket, key).await;
+        let told = done(deed, &gateways.0, &gateways.1, rights.0, bucket, key).await;
         (rights, bucket, key, deed, told)
     });
     let mut answers = answers.buffer_unordered(16);
@@ -332,7 +332,7 @@ async fn nobody_gets_a_byte_or_a_hint_that_is_not_due_to_him() {
     let flags = ["--s3-auth=keys", "--buckets=other", &access];
     let ring = Ring::start(&s3.endpoint(), 2, &flags).await;
     let sidecar = ring.sidecar(&flags).await;
-    let doors = |place: usize| {
+    let gateways = |place: usize| {
         let node = ring.nodes.get(place).unwrap_or(&sidecar);
         (node.s3.clone(), node.url.clone())
     };
@@ -344,19 +344,19 @@ async fn nobody_gets_a_byte_or_a_hint_that_is_not_due_to_him() {
         ("another node", 1),
         ("sidecar", 2),
     ] {
-        cells += try_all(state, &doors(place), &PRINCIPALS, may).await;
+        cells += try_all(state, &gateways(place), &PRINCIPALS, may).await;
     }
     // Keys that were just taken out: the admin's alone are left.
     std::fs::write(file.path(), access_file(&PRINCIPALS[..1])).unwrap();
     for place in 0..3 {
         until("the keys are revoked", || async {
-            let (door, blob) = doors(place);
-            let told = done(Deed::Get, &door, &blob, "reader", "bucket", "llm/a").await;
+            let (gateway, blob) = gateways(place);
+            let told = done(Deed::Get, &gateway, &blob, "reader", "bucket", "llm/a").await;
             (told.code == "InvalidAccessKeyId").then_some(())
         })
         .await;
         let never = |_: &Rights, _: Deed, _: &str, _: &str| false;
-        cells += try_all("revoked", &doors(place), &PRINCIPALS[1..], never).await;
+        cells += try_all("revoked", &gateways(place), &PRINCIPALS[1..], never).await;
     }
     println!("{cells} cells");
     assert!(cells >= 2_000, "{cells}");

@@ -1,4 +1,4 @@
-//! The programs of `tests/s3`, which know nothing of Rust, at the doors of a real ring in front of a real S3.
+//! The programs of `tests/s3`, which know nothing of Rust, at the gateways of a real ring in front of a real S3.
 
 mod servers;
 
@@ -20,14 +20,14 @@ const PATIENCE: Duration = Duration::from_mins(20);
 /// over those that came after it.
 const LONG_ENOUGH: &str = "--timeout=25000";
 
-/// Two nodes and a sidecar, whose S3 doors take the keys that the S3 takes, and may name two buckets.
-struct Doors {
+/// Two nodes and a sidecar, whose S3 gateways take the keys that the S3 takes, and may name two buckets.
+struct Gateways {
     ring: Ring,
     sidecar: TestNode,
     _access: tempfile::NamedTempFile,
 }
 
-impl Doors {
+impl Gateways {
     async fn before(endpoint: &str) -> Self {
         let file = everything_file();
         let rules = format!(
@@ -53,16 +53,16 @@ impl Doors {
         }
     }
 
-    fn door(&self, place: usize) -> &str {
+    fn gateway(&self, place: usize) -> &str {
         &self.ring.nodes[place].s3
     }
 
     /// The ways through which a question is asked, in this order: so the first is cold.
     fn ways(&self) -> Vec<String> {
         [
-            ("cold", self.door(0)),
-            ("warm", self.door(0)),
-            ("other", self.door(1)),
+            ("cold", self.gateway(0)),
+            ("warm", self.gateway(0)),
+            ("other", self.gateway(1)),
             ("sidecar", &self.sidecar.s3),
         ]
         .iter()
@@ -85,8 +85,8 @@ impl Doors {
     }
 }
 
-/// SeaweedFS that lets in who has a key, with the bucket `bucket`, and doors before it.
-async fn before_weed() -> Option<(Weed, Doors)> {
+/// SeaweedFS that lets in who has a key, with the bucket `bucket`, and gateways before it.
+async fn before_weed() -> Option<(Weed, Gateways)> {
     let weed = Weed::start_guarded().await?;
     let s3 = client(&weed.endpoint(), KEY_ID, SECRET);
     crate::harness::until("weed has a bucket", || async {
@@ -104,8 +104,8 @@ async fn before_weed() -> Option<(Weed, Doors)> {
         .send()
         .await
         .unwrap();
-    let doors = Box::pin(Doors::before(&weed.endpoint())).await;
-    Some((weed, doors))
+    let gateways = Box::pin(Gateways::before(&weed.endpoint())).await;
+    Some((weed, gateways))
 }
 
 fn root() -> PathBuf {
@@ -169,16 +169,16 @@ fn number(said: &str, word: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_door_answers_as_s3_itself_does() {
-    let Some((weed, doors)) = Box::pin(before_weed()).await else {
+async fn every_gateway_answers_as_s3_itself_does() {
+    let Some((weed, gateways)) = Box::pin(before_weed()).await else {
         return;
     };
     let mut args = words(&format!(
         "--falcon --direct {} --bucket bucket --versions versions --domain s3.test",
         weed.endpoint()
     ));
-    args.extend(doors.ways());
-    args.extend(doors.blob_ways());
+    args.extend(gateways.ways());
+    args.extend(gateways.blob_ways());
     if let Some(said) = run("differential.py", &args).await {
         assert!(number(&said, "passed") >= 1300, "{said}");
         assert_eq!(number(&said, "skipped"), 0, "{said}");
@@ -186,14 +186,14 @@ async fn every_door_answers_as_s3_itself_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_door_knows_a_key_exactly() {
+async fn every_gateway_knows_a_key_exactly() {
     let s3 = S3::start().await;
-    let doors = Box::pin(Doors::before(&s3.endpoint())).await;
+    let gateways = Box::pin(Gateways::before(&s3.endpoint())).await;
     let mut args = words(&format!(
         "--falcon --origin exact --direct {} --bucket bucket",
         s3.endpoint()
     ));
-    args.extend(doors.ways());
+    args.extend(gateways.ways());
     if let Some(said) = run("differential.py", &args).await {
         assert!(number(&said, "passed") >= 100, "{said}");
     }
@@ -201,24 +201,27 @@ async fn every_door_knows_a_key_exactly() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_of_aws_works_through_a_door() {
-    let Some((_weed, doors)) = Box::pin(before_weed()).await else {
+    let Some((_weed, gateways)) = Box::pin(before_weed()).await else {
         return;
     };
-    let args = words(&format!("--endpoint {} --bucket bucket", doors.door(0)));
+    let args = words(&format!(
+        "--endpoint {} --bucket bucket",
+        gateways.gateway(0)
+    ));
     run("cli.py", &args).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn data_frames_read_their_columns_and_s3_no_other_blocks() {
-    let Some((weed, doors)) = Box::pin(before_weed()).await else {
+    let Some((weed, gateways)) = Box::pin(before_weed()).await else {
         return;
     };
     let mut args = words(&format!(
         "--endpoint {} --bucket bucket --direct {}",
-        doors.door(0),
+        gateways.gateway(0),
         weed.endpoint()
     ));
-    for node in doors.ring.nodes.iter().chain([&doors.sidecar]) {
+    for node in gateways.ring.nodes.iter().chain([&gateways.sidecar]) {
         args.push("--metrics".to_owned());
         args.push(format!("{}/metrics", node.admin));
     }
@@ -227,17 +230,17 @@ async fn data_frames_read_their_columns_and_s3_no_other_blocks() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sdks_for_go_and_javascript_work_through_a_door() {
-    let Some((_weed, doors)) = Box::pin(before_weed()).await else {
+    let Some((_weed, gateways)) = Box::pin(before_weed()).await else {
         return;
     };
     for program in ["go", "javascript"] {
-        let args = words(&format!("{} bucket {KEY_ID} {SECRET}", doors.door(1)));
+        let args = words(&format!("{} bucket {KEY_ID} {SECRET}", gateways.gateway(1)));
         run(program, &args).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_writes_are_seen_at_once_at_every_door() {
+async fn a_thousand_writes_are_seen_at_once_at_every_gateway() {
     let Some(weed) = Weed::start().await else {
         return;
     };

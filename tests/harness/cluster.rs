@@ -15,12 +15,12 @@ use super::readme;
 use super::until_within;
 use super::weed::{KEY_ID, SECRET, Weed};
 
-/// Pods come and go within this, or never.
+/// Timeout for pods to be created or deleted.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 /// The bucket of every test; it has an S3 of its own.
 pub(crate) const BUCKET: &str = "bucket";
 
-/// Whether the operator is installed. Who takes it away, or changes it, has it alone.
+/// Whether the operator is installed. A test that uninstalls or changes it needs exclusive access.
 static OPERATOR: RwLock<bool> = RwLock::const_new(false);
 static NAMESPACES: AtomicU32 = AtomicU32::new(0);
 
@@ -40,9 +40,9 @@ impl Cluster {
         Some(cluster)
     }
 
-    /// A new namespace, and an S3 with one bucket. `None`, said aloud, where there are no pods.
+    /// A new namespace, and an S3 with one bucket. `None`, with a message, in a cluster without pods.
     pub(crate) async fn empty() -> Option<Self> {
-        if told("FALCON_CLUSTER").as_deref() != Some("pods") {
+        if variable("FALCON_CLUSTER").as_deref() != Some("pods") {
             println!(
                 "skipped: no cluster with pods here; tests/cluster/up -- COMMAND gives COMMAND one"
             );
@@ -74,7 +74,7 @@ impl Cluster {
         serde_json::from_str(&text).unwrap()
     }
 
-    /// What is behind this S3 and may be read with the Secret, over which goes what else the spec says.
+    /// Applies a cache in front of this S3, with the Secret's keys, and `more` merged over its spec.
     pub(crate) async fn apply(&self, name: &str, more: &Value) {
         let mut spec = json!({
             "origin": {"buckets": [BUCKET], "endpoint": self.s3.endpoint(), "credentialsSecretRef": {"name": "s3-keys"}},
@@ -90,7 +90,7 @@ impl Cluster {
             .await;
     }
 
-    /// Waits until the cache's status is as wanted; tells the last one where it never is.
+    /// Waits until the cache's status is as wanted; fails with the last status.
     pub(crate) async fn status(
         &self,
         name: &str,
@@ -119,7 +119,7 @@ impl Cluster {
         .await;
     }
 
-    /// Name and address of each pod of the cache, those that are on their way out aside.
+    /// Name and address of each pod of the cache that is not terminating.
     pub(crate) async fn pods(&self, name: &str) -> Vec<(String, String)> {
         let pods = self
             .get(&format!("pods -l app.kubernetes.io/instance={name}"))
@@ -138,7 +138,7 @@ impl Cluster {
             .collect()
     }
 
-    /// The identities and starts of all pods: one that was made or started again has others.
+    /// The uids and restart counts of all pods: they differ for a recreated or restarted pod.
     pub(crate) async fn pods_as_made(&self) -> Vec<Value> {
         let pods = self.get("pods").await;
         let made = |pod: &Value| {
@@ -195,19 +195,19 @@ impl Drop for Cluster {
 
 /// Where pods reach what this process listens on.
 pub(crate) fn host() -> String {
-    told("FALCON_CLUSTER_HOST").expect("tests/cluster/up sets it")
+    variable("FALCON_CLUSTER_HOST").expect("tests/cluster/up sets it")
 }
 
-/// What the cluster around this process tells it.
+/// An environment variable that `tests/cluster/up` sets.
 #[expect(
     clippy::disallowed_methods,
-    reason = "`tests/cluster/up` can tell it in no other way"
+    reason = "`tests/cluster/up` has no other way to pass it"
 )]
-fn told(name: &str) -> Option<String> {
+fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Holds the operator in place, installed as the README says.
+/// Shared access to the operator, which is installed as in the README.
 pub(crate) async fn operator() -> RwLockReadGuard<'static, bool> {
     let operator = OPERATOR.read().await;
     if *operator {
@@ -217,7 +217,7 @@ pub(crate) async fn operator() -> RwLockReadGuard<'static, bool> {
     operator_alone().await.downgrade()
 }
 
-/// As [`operator`], for who takes it away or changes it; it has to be back at the end.
+/// As [`operator`], with exclusive access for a test that uninstalls or changes it, and restores it at the end.
 pub(crate) async fn operator_alone() -> RwLockWriteGuard<'static, bool> {
     let mut operator = OPERATOR.write().await;
     if !*operator {

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use falcon_cache::api::Ready;
 use falcon_cache::config::Config;
-use falcon_cache::members::Found;
-use falcon_cache::node::{Listeners, Node, Settings};
+use falcon_cache::members::DiscoveredNode;
+use falcon_cache::node::{Listeners, Node, NodeSettings};
 use falcon_cache::object::ObjectId;
 use falcon_cache::peer::Contact;
-use falcon_cache::ring::State;
+use falcon_cache::ring::MemberState;
 use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::{self, BoxStream};
@@ -22,9 +22,9 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
-use super::door::Door;
 use super::http;
 use super::s3::{KEY_ID, SECRET};
+use super::tcp_proxy::TcpProxy;
 use super::until;
 
 /// What a sidecar is called here.
@@ -41,22 +41,22 @@ pub(crate) struct Ring {
 pub(crate) struct TestNode {
     pub(crate) url: String,
     pub(crate) admin: String,
-    /// Its S3 door, open where the flags say so.
+    /// Its S3 gateway, open where the flags say so.
     pub(crate) s3: String,
     pub(crate) node: Node,
 }
 
 /// What lies between the last node of a ring and the others.
 pub(crate) struct Cut {
-    doors: Vec<Door>,
-    found: watch::Sender<Vec<Found>>,
+    proxies: Vec<TcpProxy>,
+    found: watch::Sender<Vec<DiscoveredNode>>,
 }
 
 impl Cut {
     /// From now on nothing passes, in either direction.
     pub(crate) fn off(&self) {
-        for door in &self.doors {
-            door.shut();
+        for proxy in &self.proxies {
+            proxy.shut();
         }
     }
 
@@ -67,16 +67,16 @@ impl Cut {
 
     /// Everything passes.
     pub(crate) fn heals(&self) {
-        for door in &self.doors {
-            door.open();
+        for proxy in &self.proxies {
+            proxy.open();
         }
     }
 }
 
 /// Discovery's newest word, at first and whenever there is one.
 async fn newest_word(
-    mut found: watch::Receiver<Vec<Found>>,
-) -> Option<(Vec<Found>, watch::Receiver<Vec<Found>>)> {
+    mut found: watch::Receiver<Vec<DiscoveredNode>>,
+) -> Option<(Vec<DiscoveredNode>, watch::Receiver<Vec<DiscoveredNode>>)> {
     found.changed().await.ok()?;
     let now = found.borrow_and_update().clone();
     Some((now, found))
@@ -106,8 +106,8 @@ impl Place {
     async fn start(
         self,
         config: &Config,
-        found: Vec<Found>,
-        change: impl Fn(&mut Settings),
+        found: Vec<DiscoveredNode>,
+        change: impl Fn(&mut NodeSettings),
     ) -> TestNode {
         let discovery = stream::iter([found]).boxed();
         self.start_following(config, discovery, change).await
@@ -116,16 +116,16 @@ impl Place {
     async fn start_following(
         self,
         config: &Config,
-        discovery: BoxStream<'static, Vec<Found>>,
-        change: impl Fn(&mut Settings),
+        discovery: BoxStream<'static, Vec<DiscoveredNode>>,
+        change: impl Fn(&mut NodeSettings),
     ) -> TestNode {
         let mut listeners = self.listeners;
         let (direct, admin) = (url(&listeners.main), url(&listeners.admin));
         let s3 = listeners.s3.as_ref().map(url).unwrap_or_default();
-        if config.doors.s3.is_none() {
+        if config.network.s3.is_none() {
             listeners.s3 = None;
         }
-        let mut settings = Settings::new(config, contact(&self.name));
+        let mut settings = NodeSettings::new(config, contact(&self.name));
         change(&mut settings);
         TestNode {
             url: direct,
@@ -147,7 +147,7 @@ impl Ring {
         endpoint: &str,
         count: usize,
         flags: &[&str],
-        change: impl Fn(&mut Settings),
+        change: impl Fn(&mut NodeSettings),
     ) -> Self {
         let places = join_all((0..count).map(|_| Place::bind())).await;
         let ring = Self::of(endpoint, flags, places, |_, _| true, change).await;
@@ -160,19 +160,19 @@ impl Ring {
         self.keys.path()
     }
 
-    /// As [`Ring::start`]; the others reach the last node only through a door. Its own `url` goes past the door.
-    pub(crate) async fn start_with_a_door(
+    /// As [`Ring::start`]; the others reach the last node only through a proxy. Its own `url` goes past the proxy.
+    pub(crate) async fn start_with_a_proxy(
         endpoint: &str,
         count: usize,
         flags: &[&str],
-    ) -> (Self, Door) {
+    ) -> (Self, TcpProxy) {
         let mut places = join_all((0..count).map(|_| Place::bind())).await;
         let last = places.last_mut().unwrap();
-        let door = Door::before(last.listeners.main.local_addr().unwrap()).await;
-        last.name.clone_from(&door.url);
+        let proxy = TcpProxy::before(last.listeners.main.local_addr().unwrap()).await;
+        last.name.clone_from(&proxy.url);
         let ring = Self::of(endpoint, flags, places, |_, _| true, |_| {}).await;
         ring.settled().await;
-        (ring, door)
+        (ring, proxy)
     }
 
     /// As [`Ring::start`]; the last node can be cut off from the others.
@@ -184,21 +184,24 @@ impl Ring {
         let keys = keys();
         let config = config(endpoint, &keys, flags);
         let mut places = join_all((0..count).map(|_| Place::bind())).await;
-        let mut doors = Vec::new();
+        let mut proxies = Vec::new();
         for place in &places {
-            doors.push(Door::before(place.listeners.main.local_addr().unwrap()).await);
+            proxies.push(TcpProxy::before(place.listeners.main.local_addr().unwrap()).await);
         }
         let last = places.last_mut().unwrap();
-        last.name.clone_from(&doors[count - 1].url);
-        let all: Vec<Found> = places.iter().map(|place| listed(&place.name)).collect();
-        let through_doors = all.iter().zip(&doors).map(|(found, door)| Found {
-            url: door.url.clone(),
-            ..found.clone()
-        });
-        let mut through_doors = Some(through_doors.collect::<Vec<_>>());
+        last.name.clone_from(&proxies[count - 1].url);
+        let all: Vec<DiscoveredNode> = places.iter().map(|place| listed(&place.name)).collect();
+        let through_proxies = all
+            .iter()
+            .zip(&proxies)
+            .map(|(found, proxy)| DiscoveredNode {
+                url: proxy.url.clone(),
+                ..found.clone()
+            });
+        let mut through_proxies = Some(through_proxies.collect::<Vec<_>>());
         let found = watch::Sender::new(all);
         let starting = places.into_iter().enumerate().rev().map(|(at, place)| {
-            let discovery = match through_doors.take() {
+            let discovery = match through_proxies.take() {
                 Some(all) if at == count - 1 => stream::iter([all]).boxed(),
                 _ => {
                     let mut found = found.subscribe();
@@ -217,7 +220,7 @@ impl Ring {
             keys,
         };
         ring.settled().await;
-        (ring, Cut { doors, found })
+        (ring, Cut { proxies, found })
     }
 
     /// A node that goes by the name of another one, at an address of its own. It need not be ready.
@@ -225,7 +228,7 @@ impl Ring {
         let place = Place::bind().await;
         let found = self.nodes.iter().map(|node| listed(node.name())).collect();
         let name = self.nodes[of].name().to_owned();
-        let as_another = |settings: &mut Settings| settings.me.name.clone_from(&name);
+        let as_another = |settings: &mut NodeSettings| settings.me.name.clone_from(&name);
         place.start(&self.config, found, as_another).await
     }
 
@@ -248,7 +251,7 @@ impl Ring {
         flags: &[&str],
         places: Vec<Place>,
         names: impl Fn(usize, usize) -> bool,
-        change: impl Fn(&mut Settings),
+        change: impl Fn(&mut NodeSettings),
     ) -> Self {
         let keys = keys();
         let config = config(endpoint, &keys, flags);
@@ -270,7 +273,7 @@ impl Ring {
         let place = Place::bind().await;
         let mut found = vec![listed(&place.name)];
         for node in &self.nodes {
-            found.push(Found {
+            found.push(DiscoveredNode {
                 url: node.url.clone(),
                 ..listed(node.name())
             });
@@ -313,7 +316,7 @@ impl Ring {
             let serving = |ring: &Arc<falcon_cache::ring::Ring>| {
                 ring.members()
                     .iter()
-                    .filter(|member| member.state == State::Serving)
+                    .filter(|member| member.state == MemberState::Serving)
                     .count()
                     == all
             };
@@ -551,8 +554,8 @@ fn contact(url: &str) -> Contact {
     }
 }
 
-fn listed(url: &str) -> Found {
-    Found {
+fn listed(url: &str) -> DiscoveredNode {
+    DiscoveredNode {
         name: url.to_owned(),
         url: url.to_owned(),
         zone: None,

@@ -1,4 +1,4 @@
-//! The operator in this process, at a real API server, with its writes counted and its life in a test's hand.
+//! The operator in this process, against a real API server, with its writes counted and crashes on demand.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,7 +6,7 @@ use std::task::{Context as Waker, Poll};
 use std::time::Duration;
 
 use falcon_operator::apply::Fence;
-use falcon_operator::controller::{Context, Settings, Watched, reconcile, try_again, watches};
+use falcon_operator::controller::{Context, Settings, Watched, error_policy, reconcile, watches};
 use falcon_operator::metrics::Metrics;
 use falcon_operator::plan::Defaults;
 use falcon_operator::resources::{CacheRole, CacheRoleKind};
@@ -26,26 +26,26 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tower::{Layer, Service as TowerService};
 
-/// When the process dies: as a request is about to leave it, or as its answer is about to arrive.
+/// When the process crashes: before a request is sent, or after its response has arrived.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Death {
+pub(crate) enum Crash {
     Before,
     After,
 }
 
-/// Counts writes, and holds for ever the one at which the process is to die.
+/// Counts writes, and never completes the one at which the process is to crash.
 #[derive(Debug, Default)]
-pub(crate) struct Line {
+pub(crate) struct ApiConnection {
     writes: AtomicUsize,
     /// The number of the write, from 1.
-    death: Option<(usize, Death)>,
+    crash: Option<(usize, Crash)>,
     dead: watch::Sender<bool>,
 }
 
-impl Line {
-    pub(crate) fn that_breaks(at: usize, death: Death) -> Self {
+impl ApiConnection {
+    pub(crate) fn failing_at(at: usize, crash: Crash) -> Self {
         Self {
-            death: Some((at, death)),
+            crash: Some((at, crash)),
             ..Self::default()
         }
     }
@@ -56,28 +56,28 @@ impl Line {
     }
 }
 
-/// The line as a layer of a client.
+/// The connection as a layer of a client.
 #[derive(Clone)]
-struct Counted<S> {
+struct CountedService<S> {
     inner: S,
-    line: Arc<Line>,
+    connection: Arc<ApiConnection>,
 }
 
 #[derive(Clone)]
-struct Counting(Arc<Line>);
+struct CountingLayer(Arc<ApiConnection>);
 
-impl<S> Layer<S> for Counting {
-    type Service = Counted<S>;
+impl<S> Layer<S> for CountingLayer {
+    type Service = CountedService<S>;
 
-    fn layer(&self, inner: S) -> Counted<S> {
-        Counted {
+    fn layer(&self, inner: S) -> CountedService<S> {
+        CountedService {
             inner,
-            line: Arc::clone(&self.0),
+            connection: Arc::clone(&self.0),
         }
     }
 }
 
-impl<S, B> TowerService<Request<Body>> for Counted<S>
+impl<S, B> TowerService<Request<Body>> for CountedService<S>
 where
     S: TowerService<Request<Body>, Response = Response<B>>,
     S::Future: Send + 'static,
@@ -93,43 +93,48 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let line = Arc::clone(&self.line);
+        let connection = Arc::clone(&self.connection);
         let number = if request.method() == Method::GET {
             0
         } else {
-            line.writes.fetch_add(1, Ordering::Relaxed) + 1
+            connection.writes.fetch_add(1, Ordering::Relaxed) + 1
         };
-        let dies = |when| line.death == Some((number, when));
-        if dies(Death::Before) {
-            return Box::pin(async move { line.die().await });
+        let dies = |when| connection.crash == Some((number, when));
+        if dies(Crash::Before) {
+            return Box::pin(async move { connection.die().await });
         }
-        let dies = dies(Death::After);
+        let dies = dies(Crash::After);
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = answer.await;
             if dies {
                 drop(answer);
-                line.die().await;
+                connection.die().await;
             }
             answer
         })
     }
 }
 
-/// One life of the operator: it remembers nothing of an earlier one.
+/// One process of the operator, which starts with empty caches.
 pub(crate) struct Operator {
     pub(crate) context: Arc<Context>,
     pub(crate) client: Client,
     pub(crate) metrics: Arc<Metrics>,
-    line: Arc<Line>,
+    connection: Arc<ApiConnection>,
     dead: watch::Receiver<bool>,
     _lease: watch::Sender<Option<Instant>>,
 }
 
 impl Operator {
-    /// It works in this namespace alone.
-    pub(crate) fn start(config: &Config, namespace: &str, resync: Duration, line: Line) -> Self {
-        Self::installed_as("ops/falcon", config, namespace, resync, line)
+    /// It watches this namespace alone.
+    pub(crate) fn start(
+        config: &Config,
+        namespace: &str,
+        resync: Duration,
+        connection: ApiConnection,
+    ) -> Self {
+        Self::installed_as("ops/falcon", config, namespace, resync, connection)
     }
 
     /// As [`Self::start`], from an installation of this name, whose caches' role is named after it.
@@ -138,12 +143,12 @@ impl Operator {
         config: &Config,
         namespace: &str,
         resync: Duration,
-        line: Line,
+        connection: ApiConnection,
     ) -> Self {
-        let line = Arc::new(line);
+        let connection = Arc::new(connection);
         let client = ClientBuilder::try_from(config.clone())
             .unwrap()
-            .with_layer(&Counting(Arc::clone(&line)))
+            .with_layer(&CountingLayer(Arc::clone(&connection)))
             .build();
         let settings = Settings {
             namespaces: vec![namespace.to_owned()],
@@ -156,7 +161,7 @@ impl Operator {
             },
             concurrency: 8,
             resync,
-            me: "test".to_owned(),
+            process: "test".to_owned(),
             operator: installation.to_owned(),
         };
         let (lease, until) = watch::channel(Some(Instant::now() + Duration::from_hours(1)));
@@ -171,41 +176,41 @@ impl Operator {
             context: Arc::new(context),
             client,
             metrics,
-            dead: line.dead.subscribe(),
-            line,
+            dead: connection.dead.subscribe(),
+            connection,
             _lease: lease,
         }
     }
 
-    /// Looks at the cache once, as it is now; false where the process died of it.
-    pub(crate) async fn look(&self, seen: &Watched) -> bool {
+    /// Reconciles the cache once; false if the process crashed.
+    pub(crate) async fn reconcile(&self, seen: &Watched) -> bool {
         let mut dead = self.dead.clone();
         tokio::select! {
             biased;
             _ = dead.wait_for(|dead| *dead) => false,
-            looked = reconcile(Arc::new(seen.clone()), Arc::clone(&self.context)) => {
-                // What fails is tried again by the next look.
-                if let Err(error) = looked {
-                    try_again(seen, &error, &self.context);
+            result = reconcile(Arc::new(seen.clone()), Arc::clone(&self.context)) => {
+                // A failure is retried by the next reconcile.
+                if let Err(error) = result {
+                    error_policy(seen, &error, &self.context);
                 }
                 true
             }
         }
     }
 
-    /// Works as in a pod, until what is returned is dropped.
-    pub(crate) fn work(&self) -> AtWork {
+    /// Runs as in a pod, until the returned handle is dropped.
+    pub(crate) fn run(&self) -> RunningOperator {
         let stop = futures::future::pending();
-        AtWork(tokio::spawn(watches::run(
+        RunningOperator(tokio::spawn(watches::run(
             Arc::clone(&self.context),
             self.client.clone(),
             stop,
         )))
     }
 
-    /// Looks at caches so far.
-    pub(crate) fn looks(&self) -> u64 {
-        let page = self.metrics.page().unwrap();
+    /// Number of reconciles so far.
+    pub(crate) fn reconciles(&self) -> u64 {
+        let page = self.metrics.encode().unwrap();
         let lines = page.lines();
         lines
             .filter(|line| line.starts_with("falcon_operator_reconciles_total"))
@@ -213,16 +218,16 @@ impl Operator {
             .sum()
     }
 
-    /// So many writes so far.
+    /// Number of writes so far.
     pub(crate) fn writes(&self) -> usize {
-        self.line.writes.load(Ordering::Relaxed)
+        self.connection.writes.load(Ordering::Relaxed)
     }
 }
 
-/// An operator that works; dropped, it is dead.
-pub(crate) struct AtWork(JoinHandle<()>);
+/// A running operator; dropping it stops it.
+pub(crate) struct RunningOperator(JoinHandle<()>);
 
-impl Drop for AtWork {
+impl Drop for RunningOperator {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -235,23 +240,23 @@ pub(crate) fn cache(name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "falconcache.io/v1alpha1", "kind": "FalconCache", "metadata": {"name": name}, "spec": whole})
 }
 
-/// The kinds that the operator makes for every cache.
+/// The kinds that the operator creates for every cache.
 fn kinds() -> Vec<ApiResource> {
-    fn of<K: Resource<DynamicType = ()>>() -> ApiResource {
+    fn kind<K: Resource<DynamicType = ()>>() -> ApiResource {
         ApiResource::erase::<K>(&())
     }
     vec![
-        of::<ServiceAccount>(),
-        of::<RoleBinding>(),
-        of::<Secret>(),
-        of::<Service>(),
-        of::<NetworkPolicy>(),
-        of::<PodDisruptionBudget>(),
-        of::<StatefulSet>(),
+        kind::<ServiceAccount>(),
+        kind::<RoleBinding>(),
+        kind::<Secret>(),
+        kind::<Service>(),
+        kind::<NetworkPolicy>(),
+        kind::<PodDisruptionBudget>(),
+        kind::<StatefulSet>(),
     ]
 }
 
-/// All that there is of a cache, without what differs from life to life: identities, addresses, versions and times.
+/// All objects of a cache, without what differs between runs: uids, addresses, versions and times.
 pub(crate) async fn objects(client: &Client, namespace: &str, name: &str) -> Value {
     let mut all = Vec::new();
     let params = ListParams::default().labels(&format!("app.kubernetes.io/instance={name}"));

@@ -98,7 +98,7 @@ async fn a_second_process_of_one_name_serves_nothing_that_a_complete_barrier_has
     };
     let (mut twin, url) = rig.twin(2);
     let get = |name: &str| format!("{url}/get?key={}", encoded(name));
-    // Long enough for a start and some hellos; it may end by itself or never be ready.
+    // Long enough for a start and some heartbeats; it may end by itself or never be ready.
     for _ in 0..100 {
         let ready = http::try_get(&format!("{url}/readyz")).await;
         let ended = twin.child.try_wait().unwrap();

@@ -1,6 +1,6 @@
 //! Three nodes and a sidecar as processes, before an S3 that the test holds; everything that can be done to them.
 //!
-//! Each node listens at 127.0.0.1 and is known to its peers by an address at which a [`Door`] stands.
+//! Each node listens at 127.0.0.1 and is known to its peers by an address at which a [`TcpProxy`] stands.
 
 use std::fs::File;
 use std::future::Future;
@@ -15,10 +15,10 @@ use tokio::time::{Instant, timeout};
 
 use super::checker::{Commit, History, Read, Span, Time, Value, Write, seconds};
 use super::version::Versions;
-use crate::harness::door::Door;
 use crate::harness::http;
 use crate::harness::node::{Process, free_ports, metric};
 use crate::harness::s3::S3;
+use crate::harness::tcp_proxy::TcpProxy;
 
 /// Nodes of the ring. The sidecar stands behind them in every list.
 pub(super) const NODES: usize = 3;
@@ -38,7 +38,7 @@ const DRAIN: Duration = Duration::from_secs(8);
 
 /// Where a process is, and how it was started.
 pub(super) struct Place {
-    /// The blob API, past the door.
+    /// The blob API, past the proxy.
     pub(super) blob: String,
     /// The S3 gateway.
     pub(super) gateway: String,
@@ -55,7 +55,7 @@ pub(super) struct Rig {
     pub(super) s3: S3,
     pub(super) versions: Versions,
     pub(super) places: Vec<Place>,
-    doors: Vec<Door>,
+    proxies: Vec<TcpProxy>,
     began: Instant,
     history: Mutex<History>,
     story: Mutex<Vec<String>>,
@@ -69,12 +69,12 @@ impl Rig {
         let ports = free_ports(3 * u16::try_from(ALL).expect("few"));
         let (main, rest) = ports.split_at(ALL);
         let (gateways, admins) = rest.split_at(ALL);
-        let mut doors = Vec::new();
+        let mut proxies = Vec::new();
         let mut names = Vec::new();
         for (at, port) in main[..NODES].iter().enumerate() {
             let host = Ipv4Addr::new(127, 0, 1, u8::try_from(at + 1).expect("few"));
             let inner = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
-            doors.push(Door::at((host, *port).into(), inner).await);
+            proxies.push(TcpProxy::at((host, *port).into(), inner).await);
             names.push(format!("http://{host}:{port}"));
         }
         let mut all = vec![
@@ -116,7 +116,7 @@ impl Rig {
             s3,
             versions: Versions::default(),
             places,
-            doors,
+            proxies,
             began: Instant::now(),
             history: Mutex::new(History {
                 sidecars: vec![NODES],
@@ -276,13 +276,13 @@ impl Rig {
         if whole {
             self.signal(at, "STOP").await;
         } else {
-            self.doors[at].shut();
+            self.proxies[at].shut();
         }
         let out = over.await;
         if whole {
             self.signal(at, "CONT").await;
         } else {
-            self.doors[at].open();
+            self.proxies[at].open();
         }
         let span = Span {
             start,
@@ -309,7 +309,7 @@ impl Rig {
 
     /// Cuts the connections that others have to a node.
     pub(super) fn cut(&self, at: usize) {
-        self.doors[at].cut();
+        self.proxies[at].cut();
     }
 
     /// Whether each node sees all serve, and owes nothing that it knows of.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Sends the same requests to S3 directly and through each door of Falcon, and tells each difference between the answers."""
+"""Sends the same requests to S3 directly and through each endpoint of Falcon, and tells each difference between the answers."""
 
 import argparse
 import concurrent.futures
@@ -18,7 +18,7 @@ import yaml
 
 import cases
 from blob import Blob
-from leg import Door, Leg
+from leg import Endpoint, Leg
 
 HERE = pathlib.Path(__file__).parent
 NO_LEG = "x"  # as long as a way's number, so that lengths don't differ
@@ -29,21 +29,21 @@ class Suite:
 
     def __init__(self, given):
         keys = tuple(given.keys)
-        self.direct = Door("direct", given.direct, keys)
-        self.ways = [Door(name, url, keys, given.domain) for name, url in given.through]
-        # Cold and warm are one door.
-        self.doors = list({door.url: door for door in reversed(self.ways)}.values())[::-1]
+        self.direct = Endpoint("direct", given.direct, keys)
+        self.ways = [Endpoint(name, url, keys, given.domain) for name, url in given.through]
+        # Cold and warm are one endpoint.
+        self.endpoints = list({endpoint.url: endpoint for endpoint in reversed(self.ways)}.values())[::-1]
         self.blob_ways = [Blob(name, url, given.token) for name, url in given.blob]
-        self.blobs = list({door.url: door for door in reversed(self.blob_ways)}.values())[::-1]
+        self.blobs = list({endpoint.url: endpoint for endpoint in reversed(self.blob_ways)}.values())[::-1]
         self.bucket, self.block, self.falcon = given.bucket, given.block, given.falcon
         self.given = {"versions": given.versions, "domain": given.domain, "blob": given.blob}
         # No run reads what a cache may still hold of another.
         self.root = f"differential-{secrets.token_hex(4)}"
 
-    def leg(self, case, door, number, seen=None):
+    def leg(self, case, endpoint, number, seen=None):
         # A case's name may have what a key should not be tried with in passing.
         slug = re.sub("[^a-z0-9]+", "-", case.name.lower())[:40] + hashlib.sha256(case.name.encode()).hexdigest()[:8]
-        leg = Leg(self, door, f"{self.root}/{slug}/{number}/", case.own, seen)
+        leg = Leg(self, endpoint, f"{self.root}/{slug}/{number}/", case.own, seen)
         if case.needs == "versions":
             leg.bucket = self.given["versions"]
         return leg
@@ -61,15 +61,15 @@ class Suite:
         if case.needs == "blob":
             others = self.blobs if case.own else self.blob_ways
         else:
-            others = self.doors if case.own else self.ways
+            others = self.endpoints if case.own else self.ways
         ways = [self.direct, *others]
         answers = {}
-        for number, door in enumerate(ways):
-            leg = self.leg(case, door, number if case.own else NO_LEG, seen)
+        for number, endpoint in enumerate(ways):
+            leg = self.leg(case, endpoint, number if case.own else NO_LEG, seen)
             case.act(leg)
             if not leg.answers:
                 raise AssertionError("a case that asks nothing proves nothing")
-            answers[door.name] = leg.answers
+            answers[endpoint.name] = leg.answers
         return answers
 
     def clear(self):
@@ -175,8 +175,8 @@ def arguments():
                         help="exact: the S3 keeps any key as it is, and knows little else; only the cases about keys run. "
                              "The others: a part of each subject")
     parser.add_argument("--versions", metavar="BUCKET", help="a second bucket, for the cases about versions")
-    parser.add_argument("--domain", metavar="NAME", help="what the doors take bucket names in front of, for virtual hosts")
-    parser.add_argument("--falcon", action="store_true", help="each answer of a door must say where it came from")
+    parser.add_argument("--domain", metavar="NAME", help="what the endpoints take bucket names in front of, for virtual hosts")
+    parser.add_argument("--falcon", action="store_true", help="each answer of an endpoint must say where it came from")
     parser.add_argument("--differences", type=pathlib.Path, default=HERE / "differences.yaml", metavar="FILE")
     parser.add_argument("--only", metavar="PATTERN", help="only cases whose name matches, with * and ?")
     parser.add_argument("--jobs", type=int, default=4)

@@ -34,7 +34,7 @@ def client(url, keys, **config):
     )
 
 
-class Door:
+class Endpoint:
     """One endpoint under a name."""
 
     def __init__(self, name, url, keys, domain=None):
@@ -44,10 +44,10 @@ class Door:
 
 
 class Leg:
-    """A case on its way through one door. What it asks is recorded, to be compared with the direct way."""
+    """A case on its way through one endpoint. What it asks is recorded, to be compared with the direct way."""
 
-    def __init__(self, suite, door, prefix, own, seen=None):
-        self.suite, self.door, self.direct, self.bucket = suite, door, suite.direct, suite.bucket
+    def __init__(self, suite, endpoint, prefix, own, seen=None):
+        self.suite, self.endpoint, self.direct, self.bucket = suite, endpoint, suite.direct, suite.bucket
         self.prefix, self.own, self.seen = prefix, own, seen
         self.block = suite.block
         self.answers = []
@@ -55,7 +55,7 @@ class Leg:
 
     @property
     def is_direct(self):
-        return self.door is self.direct
+        return self.endpoint is self.direct
 
     def key(self, name="object"):
         return self.prefix + name
@@ -64,24 +64,24 @@ class Leg:
         """Stores directly, unrecorded: what a case begins with."""
         return self.direct.s3.put_object(Bucket=self.bucket, Key=key or self.key(), Body=body, **more)
 
-    def call(self, operation, door=None, **given):
+    def call(self, operation, endpoint=None, **given):
         """Calls through the SDK."""
-        door = door or self.door
-        answer, parsed = self._ask(door, operation, given)
-        self.record(answer, door)
+        endpoint = endpoint or self.endpoint
+        answer, parsed = self._ask(endpoint, operation, given)
+        self.record(answer, endpoint)
         return parsed
 
-    def _ask(self, door, operation, given):
+    def _ask(self, endpoint, operation, given):
         given.setdefault("Bucket", self.bucket)
-        method = getattr(door.s3, operation)
-        name = door.s3.meta.method_to_api_mapping[operation]
+        method = getattr(endpoint.s3, operation)
+        name = endpoint.s3.meta.method_to_api_mapping[operation]
         answer = Answer(name)
         try:
             try:
                 parsed = method(**given)
             except botocore.exceptions.ConnectionClosedError:
-                # An S3 that refuses a body without reading it hangs up, now and then on the next request. A door may not.
-                if door is not self.direct:
+                # An S3 that refuses a body without reading it hangs up, now and then on the next request. An endpoint may not.
+                if endpoint is not self.direct:
                     raise
                 parsed = method(**given)
             data = parsed["Body"].read() if "Body" in parsed else None
@@ -104,12 +104,12 @@ class Leg:
         if data is not None:
             answer.parts["body"] = body_of(data)
         elif "Error" not in parsed:
-            self._members(door, name, parsed, answer)
+            self._members(endpoint, name, parsed, answer)
         return answer, parsed
 
-    def _members(self, door, name, parsed, answer):
+    def _members(self, endpoint, name, parsed, answer):
         """Adds what the body says, without what headers said already."""
-        shape = door.s3.meta.service_model.operation_model(name).output_shape
+        shape = endpoint.s3.meta.service_model.operation_model(name).output_shape
         for member, inner in (shape.members if shape else {}).items():
             if member in parsed and "location" not in inner.serialization:
                 value = parsed[member]
@@ -120,13 +120,13 @@ class Leg:
     def raw(self, method, key=None, query=(), headers=None, body=b"", sign="header", payload=None, virtual=False, **more):
         """Sends what is given and nothing else: signed in the header, in the query, or not at all.
 
-        `key` None means the bucket. `virtual`: the bucket goes into the host where this door has a domain."""
+        `key` None means the bucket. `virtual`: the bucket goes into the host where this endpoint has a domain."""
         path = "/" if virtual and not self.is_direct else f"/{self.bucket}" + ("/" if key is not None else "")
         path = more.get("path") or path + path_of(key or "")
-        host = f"{self.bucket}.{self.door.domain}" if virtual and not self.is_direct else self.door.host
+        host = f"{self.bucket}.{self.endpoint.domain}" if virtual and not self.is_direct else self.endpoint.host
         sent = {"host": host, **{name.lower(): value for name, value in (headers or {}).items()}}
         query = list(query)
-        signer = Signer(more.get("keys") or self.door.keys, more.get("when"))
+        signer = Signer(more.get("keys") or self.endpoint.keys, more.get("when"))
         if sign == "header":
             payload = payload or (hashlib.sha256(body).hexdigest() if body else EMPTY)
             mark = signer.header(method, path, query, sent, payload)
@@ -153,7 +153,7 @@ class Leg:
     def _send(self, label, method, target, sent, body, key):
         answer = Answer(label)
         try:
-            status, headers, data = send(self.door.url, method, target, sent, body)
+            status, headers, data = send(self.endpoint.url, method, target, sent, body)
         except (OSError, http.client.HTTPException) as error:
             answer.parts["exception"] = type(error).__name__
         else:
@@ -167,36 +167,36 @@ class Leg:
                 answer.parts["body"] = xml_of(data, self.normal)
             elif status < 300 or not data:
                 answer.parts["body"] = body_of(data)
-            self.record(answer, self.door)
+            self.record(answer, self.endpoint)
             return status, headers, data
-        self.record(answer, self.door)
+        self.record(answer, self.endpoint)
         return None, {}, b""
 
-    def record(self, answer, door, asked=True):
+    def record(self, answer, endpoint, asked=True):
         """Keeps an answer to be compared; `asked`: it must say where it came from."""
         answer.parts = filled(answer.parts)
-        if asked and self.suite.falcon and door is not self.direct and answer.source not in SOURCES:
+        if asked and self.suite.falcon and endpoint is not self.direct and answer.source not in SOURCES:
             answer.parts["header x-falcon-cache"] = f"{answer.source!r}, which is none of the known"
         self.answers.append(answer)
 
     def shown(self, key=None, **given):
-        """What is there now: a direct read, and on the way through a door also a read at each door, which must be the same."""
+        """What is there now: a direct read, and on the way through an endpoint also a read at each endpoint, which must be the same."""
         given["Key"] = key or self.key()
         direct, parsed = self._ask(self.direct, "get_object", dict(given))
         direct.call = "then GetObject"
         self.record(direct, self.direct)
         if not self.is_direct:
             told, found = {}, direct.parts.get("status") == 200
-            for door in self.suite.doors:
-                answer, _ = self._ask(door, "get_object", dict(given))
+            for endpoint in self.suite.endpoints:
+                answer, _ = self._ask(endpoint, "get_object", dict(given))
                 answer.parts = filled(answer.parts)
                 for part, here, there in direct.differences(answer):
-                    told[f"{part} at {door.name}"] = f"{there}, and directly {here}"
-            for door in self.suite.blobs if given.keys() <= {"Bucket", "Key"} else []:
-                answer = door.read(self, given["Key"])
+                    told[f"{part} at {endpoint.name}"] = f"{there}, and directly {here}"
+            for endpoint in self.suite.blobs if given.keys() <= {"Bucket", "Key"} else []:
+                answer = endpoint.read(self, given["Key"])
                 for part in ("status", "body", "header etag", "header last-modified") if found else ("status",):
                     here, there = direct.parts.get(part), answer.parts.get(part)
                     if here != there:
-                        told[f"{part} at {door.name}"] = f"{there}, and directly {here}"
+                        told[f"{part} at {endpoint.name}"] = f"{there}, and directly {here}"
             direct.parts.update(told)
         return parsed

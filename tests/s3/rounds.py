@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes through the S3 door of one node and reads at every door of every node: nothing older than the last write may come back."""
+"""Writes through the S3 gateway of one node and reads at every endpoint of every node: nothing older than the last write may come back."""
 
 import argparse
 import concurrent.futures
@@ -17,7 +17,7 @@ from leg import client
 DELETED = None
 
 
-class S3Door:
+class S3Gateway:
     """Reads by the SDK."""
 
     def __init__(self, url, given):
@@ -33,7 +33,7 @@ class S3Door:
             return DELETED
 
 
-class BlobDoor:
+class BlobApi:
     """Reads by `GET /get?key=`, on a connection that stays. One for each thread."""
 
     def __init__(self, url, given):
@@ -91,9 +91,9 @@ def told(data):
 class Rounds:
     """All rounds of one key."""
 
-    def __init__(self, given, s3, doors, root, number):
+    def __init__(self, given, s3, endpoints, root, number):
         self.writer = Writer(s3, given, root, number)
-        self.doors = doors + [BlobDoor(url, given) for url in given.blob]
+        self.endpoints = endpoints + [BlobApi(url, given) for url in given.blob]
         self._order = random.Random(number)
         self.many = given.rounds // given.keys_used + (number < given.rounds % given.keys_used)
         self.reads, self.stale, self.failed = 0, [], []
@@ -106,36 +106,36 @@ class Rounds:
                 # It may still land, now or over a later round, so from here there is nothing to compare with.
                 self.failed.append(f"round {turn}: write: {error}")
                 return
-            for door in self._order.sample(self.doors, len(self.doors)):
-                self._read(door, turn, wanted)
+            for endpoint in self._order.sample(self.endpoints, len(self.endpoints)):
+                self._read(endpoint, turn, wanted)
 
-    def _read(self, door, turn, wanted):
+    def _read(self, endpoint, turn, wanted):
         try:
-            got = door.read(self.writer.key)
+            got = endpoint.read(self.writer.key)
         except Exception as error:
-            self.failed.append(f"round {turn}: {door.name}: {type(error).__name__}: {error}")
+            self.failed.append(f"round {turn}: {endpoint.name}: {type(error).__name__}: {error}")
             return
         self.reads += 1
         if got != wanted:
-            self.stale.append(f"{self.writer.key}: round {turn}: {door.name}: {told(got)}, wanted {told(wanted)}")
+            self.stale.append(f"{self.writer.key}: round {turn}: {endpoint.name}: {told(got)}, wanted {told(wanted)}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", required=True, metavar="URL", help="the S3 door that takes the writes")
-    parser.add_argument("--s3", action="append", default=[], metavar="URL", help="an S3 door to read at")
-    parser.add_argument("--blob", action="append", default=[], metavar="URL", help="a blob door to read at: a node's or a sidecar's")
+    parser.add_argument("--write", required=True, metavar="URL", help="the S3 gateway that takes the writes")
+    parser.add_argument("--s3", action="append", default=[], metavar="URL", help="an S3 gateway to read at")
+    parser.add_argument("--blob", action="append", default=[], metavar="URL", help="a blob API to read at: a node's or a sidecar's")
     parser.add_argument("--bucket", required=True)
     parser.add_argument("--keys", nargs=2, default=["anybody", "secret"], metavar=("ID", "SECRET"))
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--keys-used", type=int, default=5, metavar="N", help="keys to overwrite, each by a thread of its own")
     given = parser.parse_args()
     if not given.s3 + given.blob:
-        parser.error("no door to read at")
+        parser.error("no endpoint to read at")
     began, root = time.monotonic(), f"rounds-{secrets.token_hex(4)}"
     s3 = client(given.write, given.keys, max_pool_connections=given.keys_used)
-    doors = [S3Door(url, given) for url in given.s3]
-    rounds = [Rounds(given, s3, doors, root, number) for number in range(given.keys_used)]
+    endpoints = [S3Gateway(url, given) for url in given.s3]
+    rounds = [Rounds(given, s3, endpoints, root, number) for number in range(given.keys_used)]
     with concurrent.futures.ThreadPoolExecutor(given.keys_used) as pool:
         list(pool.map(Rounds.run, rounds))
     s3.delete_objects(Bucket=given.bucket, Delete={"Objects": [

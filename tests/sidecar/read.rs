@@ -56,7 +56,11 @@ async fn each_byte_crosses_from_its_owner_once_and_what_fits_stays() {
     assert!(s3.counts().is_empty(), "{:?}", s3.counts());
     let store = sidecar.node.proxy().store();
     assert_eq!(store.stats().owned_bytes, 0);
-    assert!(store.stats().hot_bytes > 32 * MIB, "{:?}", store.stats());
+    assert!(
+        store.stats().replica_bytes > 32 * MIB,
+        "{:?}",
+        store.stats()
+    );
     assert_eq!(store.budget().limit(), 64 * MIB);
     assert!(store.budget().peak() <= store.budget().limit());
 }
@@ -127,7 +131,7 @@ async fn what_is_larger_than_the_ring_keeps_comes_from_s3() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_owner_that_hangs_or_is_gone_costs_a_sidecar_time_and_no_error() {
     let s3 = S3::start().await;
-    let (mut ring, door) = Ring::start_with_a_door(&s3.endpoint(), 3, &[]).await;
+    let (mut ring, proxy) = Ring::start_with_a_proxy(&s3.endpoint(), 3, &[]).await;
     let sidecar = ring.sidecar(&[]).await;
     let keys: Vec<String> = (0..60).map(|i| format!("key-{i}")).collect();
     assert!(keys.iter().any(|key| ring.owner(key, 0) == 2));
@@ -143,10 +147,10 @@ async fn an_owner_that_hangs_or_is_gone_costs_a_sidecar_time_and_no_error() {
         asked.elapsed()
     };
     all().await;
-    door.shut();
+    proxy.shut();
     // Once, until it is noticed: not for each key.
     assert!(all().await < Duration::from_secs(5));
-    door.open();
+    proxy.open();
     all().await;
     ring.nodes.pop().unwrap().node.leave().await;
     assert!(all().await < Duration::from_secs(5));

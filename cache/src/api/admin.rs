@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 
 use super::error::Failure;
 use super::query::Query;
-use super::{Api, Note, barrier, denied, permit};
+use super::{Api, ResponseContext, barrier, denied, permit};
 use crate::access::{Caller, Target, Verb};
-use crate::object::{ObjectId, RUN_BLOCKS, Scope};
+use crate::object::{EXTENT_BLOCKS, ObjectId, Scope};
 use crate::ring::Ring;
 
-/// Runs of an object whose owners `/ring` tells.
-const RUNS: u32 = 4;
+/// Extents of an object whose owners `/ring` tells.
+const EXTENTS: u32 = 4;
 
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -40,11 +40,14 @@ pub(super) async fn invalidate(
     let report =
         barrier::to_the_end(async move { api.parts.invalidator.invalidate(scope).await }).await?;
     let (status, body) = barrier::table(&report);
-    Ok(Note::about(about, (status, Json(body)).into_response()))
+    Ok(ResponseContext::about(
+        about,
+        (status, Json(body)).into_response(),
+    ))
 }
 
 fn scope(api: &Api, who: &Caller, query: &mut Query) -> Result<Scope, Failure> {
-    let named = Named::of(query)?;
+    let named = Named::parse(query)?;
     let Some(given) = query.take("bucket").map(Some).or_else(|| {
         // Without a bucket, all is more than the default one.
         (named != Named::All).then_some(None)
@@ -81,7 +84,7 @@ enum Named {
 }
 
 impl Named {
-    fn of(query: &mut Query) -> Result<Self, Failure> {
+    fn parse(query: &mut Query) -> Result<Self, Failure> {
         match (
             query.take("key"),
             query.take("prefix"),
@@ -128,17 +131,17 @@ fn shown(ring: &Ring, object: Option<&ObjectId>) -> Value {
         "me": ring.me(), "sidecar": sidecar, "version": ring.version(), "members": ring.members(),
     });
     if let Some(object) = object {
-        let owners = |run: u32| -> Vec<&str> {
-            ring.owners(object, run)
+        let owners = |extent: u32| -> Vec<&str> {
+            ring.owners(object, extent)
                 .iter()
                 .map(|member| member.name.as_str())
                 .collect()
         };
-        let runs: Vec<Value> = (0..RUNS)
-            .map(|run| json!({"run": run, "first_block": run * RUN_BLOCKS, "owners": owners(run)}))
+        let extents: Vec<Value> = (0..EXTENTS)
+            .map(|extent| json!({"extent": extent, "first_block": extent * EXTENT_BLOCKS, "owners": owners(extent)}))
             .collect();
         shown["object"] = json!({
-            "key": object.key(), "bucket": object.bucket(), "home": owners(0).first(), "runs": runs,
+            "key": object.key(), "bucket": object.bucket(), "home": owners(0).first(), "extents": extents,
         });
     }
     shown
@@ -163,13 +166,13 @@ fn wants_open_metrics(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ring::{Member, State};
+    use crate::ring::{Member, MemberState};
 
     #[test]
     fn an_invalidation_names_exactly_one_thing() {
         let named = |raw: &str| {
             let mut query = Query::parse(Some(raw), &["key", "prefix", "all"]).unwrap();
-            Named::of(&mut query).map_err(|failure| failure.code().to_owned())
+            Named::parse(&mut query).map_err(|failure| failure.code().to_owned())
         };
         assert_eq!(named("key=a"), Ok(Named::Key("a".into())));
         assert_eq!(named("prefix=a"), Ok(Named::Prefix("a".into())));
@@ -193,7 +196,10 @@ mod tests {
             zone: None,
             state,
         };
-        let members = vec![member("a", State::Serving), member("b", State::Silent)];
+        let members = vec![
+            member("a", MemberState::Serving),
+            member("b", MemberState::Unreachable),
+        ];
         let beside = Ring::new("c", members.clone(), 7);
         assert_eq!(shown(&beside, None)["sidecar"], true);
         let ring = Ring::new("a", members, 7);
@@ -202,8 +208,8 @@ mod tests {
             (&json["version"], &json["sidecar"]),
             (&json!(7), &json!(false))
         );
-        assert_eq!(json["members"][1]["state"], "silent");
+        assert_eq!(json["members"][1]["state"], "unreachable");
         assert_eq!(json["object"]["home"], "a");
-        assert_eq!(json["object"]["runs"][3]["owners"], json!(["a"]));
+        assert_eq!(json["object"]["extents"][3]["owners"], json!(["a"]));
     }
 }

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use httpdate::HttpDate;
 
 use crate::object::{self, FieldLines, Head};
-use crate::proxy::Answer;
+use crate::proxy::ReadResult;
 
 const X_FALCON_CACHE: HeaderName = HeaderName::from_static("x-falcon-cache");
 
@@ -16,7 +16,7 @@ const X_FALCON_CACHE: HeaderName = HeaderName::from_static("x-falcon-cache");
 const UPDATING: [&str; 3] = ["cache-control", "expires", "x-amz-version-id"];
 
 /// Where headers are put. Each name comes once, but for the lines.
-pub(super) trait Headers {
+pub(super) trait HeaderSink {
     /// A word of Falcon's.
     fn fix(&mut self, name: &HeaderName, word: &'static str);
 
@@ -33,7 +33,7 @@ pub(super) trait Headers {
     fn lines(&mut self, lines: &FieldLines);
 }
 
-impl Headers for HeaderMap {
+impl HeaderSink for HeaderMap {
     fn fix(&mut self, name: &HeaderName, word: &'static str) {
         self.insert(name, HeaderValue::from_static(word));
     }
@@ -83,13 +83,13 @@ pub(super) fn validators(head: &Head, headers: &mut HeaderMap) {
 }
 
 /// All headers of the object, but for its length.
-pub(super) fn describe(head: &Head, headers: &mut impl Headers) {
+pub(super) fn describe(head: &Head, headers: &mut impl HeaderSink) {
     version(head, headers);
     headers.fix(&ACCEPT_RANGES, "bytes");
     headers.lines(&head.fields);
 }
 
-fn version(head: &Head, headers: &mut impl Headers) {
+fn version(head: &Head, headers: &mut impl HeaderSink) {
     if !head.etag.as_str().is_empty() {
         headers.tag(&head.etag);
     }
@@ -100,12 +100,12 @@ fn version(head: &Head, headers: &mut impl Headers) {
 
 /// True when a part of the object is answered. The last bytes of an empty object are all of it, and no range names them; of
 /// one whose end nobody knows all is given.
-pub(super) fn is_partial(answer: &Answer, ranged: bool) -> bool {
+pub(super) fn is_partial(answer: &ReadResult, ranged: bool) -> bool {
     ranged && answer.head.size > 0 && answer.head.is_sized()
 }
 
 /// How many bytes follow, and which of the object they are; nothing where nobody knows.
-pub(super) fn extent(bytes: &Range<u64>, size: u64, partial: bool, headers: &mut impl Headers) {
+pub(super) fn extent(bytes: &Range<u64>, size: u64, partial: bool, headers: &mut impl HeaderSink) {
     if size == Head::UNSIZED {
         return;
     }
@@ -117,7 +117,7 @@ pub(super) fn extent(bytes: &Range<u64>, size: u64, partial: bool, headers: &mut
 }
 
 /// Where the answer is from, and how long ago S3 vouched for it.
-pub(super) fn provenance(answer: &Answer, source: &'static str, headers: &mut impl Headers) {
+pub(super) fn provenance(answer: &ReadResult, source: &'static str, headers: &mut impl HeaderSink) {
     headers.fix(&X_FALCON_CACHE, source);
     headers.number(&AGE, answer.age.as_secs());
 }

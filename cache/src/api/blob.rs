@@ -9,7 +9,7 @@ use http::Method;
 use super::Api;
 use super::error::Failure;
 use super::query::Query;
-use super::read::Asked;
+use super::read::ObjectRequest;
 use crate::access::Verb;
 
 /// `GET /get?key=K[&bucket=B]`
@@ -21,11 +21,11 @@ pub(super) async fn get(
     let mut query = Query::parse(request.uri().query(), &["key", "bucket"])?;
     let object = api.object(&who, Verb::Read, &mut query)?;
     let body = request.method() != Method::HEAD;
-    let mut asked = Asked::of(object, request.headers(), body);
+    let mut read = ObjectRequest::parse(object, request.headers(), body);
     if !body {
         // Ranges are defined for GET only (RFC 9110, 14.2).
-        asked = asked.whole();
+        read = read.whole();
     }
     drop(request);
-    asked.answer(&api.parts.proxy).await
+    read.answer(&api.parts.proxy).await
 }

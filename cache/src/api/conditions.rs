@@ -22,7 +22,7 @@ pub(super) struct Conditions {
 
 /// What the conditions say of one version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Precondition {
     /// Send it; the `Range` header counts.
     Send,
     /// Send it whole: the client's part belongs to another version.
@@ -35,7 +35,7 @@ pub(super) enum Verdict {
 
 impl Conditions {
     /// The conditions in these headers. A date that is none is ignored, as the RFC demands.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    pub(super) fn parse(headers: &HeaderMap) -> Self {
         Self {
             if_match: list(headers, &header::IF_MATCH),
             if_none_match: list(headers, &header::IF_NONE_MATCH),
@@ -57,7 +57,7 @@ impl Conditions {
     }
 
     /// Judges `GET` and `HEAD` of a version that exists.
-    pub(super) fn judge(&self, head: &Head) -> Verdict {
+    pub(super) fn judge(&self, head: &Head) -> Precondition {
         let modified = head.last_modified.map(whole_seconds);
         let etag = head.etag.as_str();
         let holds = match (&self.if_match, self.if_unmodified_since) {
@@ -66,7 +66,7 @@ impl Conditions {
             (None, None) => true,
         };
         if !holds {
-            return Verdict::Failed;
+            return Precondition::Failed;
         }
         let unchanged = match (&self.if_none_match, self.if_modified_since) {
             (Some(tags), _) => names(tags, etag, Comparison::Weak),
@@ -74,11 +74,11 @@ impl Conditions {
             (None, None) => false,
         };
         if unchanged {
-            return Verdict::NotModified;
+            return Precondition::NotModified;
         }
         match &self.if_range {
-            Some(validator) if !same_version(validator, etag, modified) => Verdict::SendWhole,
-            _ => Verdict::Send,
+            Some(validator) if !same_version(validator, etag, modified) => Precondition::SendWhole,
+            _ => Precondition::Send,
         }
     }
 }
@@ -187,19 +187,19 @@ mod tests {
         }
     }
 
-    fn verdict(headers: &[(&str, &str)]) -> Verdict {
+    fn verdict(headers: &[(&str, &str)]) -> Precondition {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
         }
-        Conditions::of(&map).judge(&head())
+        Conditions::parse(&map).judge(&head())
     }
 
     #[test]
     fn the_table_of_the_rfc() {
-        use Verdict::{Failed, NotModified, Send, SendWhole};
+        use Precondition::{Failed, NotModified, Send, SendWhole};
         let (same, other, weak) = ("\"v,1\"", "\"v2\"", "W/\"v,1\"");
-        let table: &[(&[(&str, &str)], Verdict)] = &[
+        let table: &[(&[(&str, &str)], Precondition)] = &[
             (&[], Send),
             (&[("if-match", same)], Send),
             (&[("if-match", "*")], Send),
@@ -261,8 +261,8 @@ mod tests {
     fn an_ordinary_request_needs_no_head_first() {
         let mut headers = HeaderMap::new();
         headers.insert(header::RANGE, "bytes=0-1".parse().unwrap());
-        assert!(!Conditions::of(&headers).any());
+        assert!(!Conditions::parse(&headers).any());
         headers.insert(header::IF_RANGE, "\"a\"".parse().unwrap());
-        assert!(Conditions::of(&headers).any());
+        assert!(Conditions::parse(&headers).any());
     }
 }

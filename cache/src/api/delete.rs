@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::barrier::{Barriers, to_the_end};
 use super::error::Failure;
 use super::query::Query;
-use super::{Api, Note, permit};
+use super::{Api, ResponseContext, permit};
 use crate::access::{Target, Verb};
 use crate::object::{ObjectId, Scope};
 use crate::origin::{self, Pages};
@@ -71,7 +71,7 @@ pub(super) async fn delete(
             ));
         }
     };
-    Ok(Note::about(about, done.answer()?))
+    Ok(ResponseContext::about(about, done.answer()?))
 }
 
 async fn one(api: Arc<Api>, object: ObjectId) -> Done {
@@ -96,7 +96,7 @@ async fn one(api: Arc<Api>, object: ObjectId) -> Done {
 async fn all(api: Arc<Api>, bucket: String, prefix: String, gone: CancellationToken) -> Done {
     let mut done = Done::default();
     let mut may_land = false;
-    let mut pages = Pages::of(api.parts.origin.clone(), &bucket, &prefix, PAGE);
+    let mut pages = Pages::new(api.parts.origin.clone(), &bucket, &prefix, PAGE);
     while !gone.is_cancelled() {
         match page(&api, &bucket, &mut pages, &mut done).await {
             Ok(true) => {}

@@ -9,7 +9,7 @@ use http::header::{ALLOW, CONNECTION, CONTENT_RANGE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
-use super::{Errors, answer};
+use super::{Dialect, answer};
 use crate::object::{InvalidName, ObjectId, Said};
 use crate::server::BodyStalled;
 use crate::{origin, proxy};
@@ -17,7 +17,7 @@ use crate::{origin, proxy};
 /// A body that its verifier refuses: what is wrong with it is known there.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.message())]
-pub(crate) struct Refusal(pub(crate) Failure);
+pub(crate) struct BodyRefused(pub(crate) Failure);
 
 /// Seconds after which a refused client may try again: the pressure of a moment is over by then.
 const RETRY_SECONDS: u16 = 1;
@@ -95,7 +95,7 @@ impl Failure {
                 return Self::new(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", stalled)
                     .with(CONNECTION, HeaderValue::from_static("close"));
             }
-            if let Some(Refusal(failure)) = error.downcast_ref::<Refusal>() {
+            if let Some(BodyRefused(failure)) = error.downcast_ref::<BodyRefused>() {
                 return failure.clone();
             }
             deepest = error;
@@ -175,10 +175,10 @@ impl Failure {
     }
 
     /// The body of the answer, and what kind of text it is.
-    pub(super) fn render(&self, errors: Errors, request_id: &str) -> (&'static str, Vec<u8>) {
-        match errors {
-            Errors::Json => ("application/json", self.json(request_id)),
-            Errors::Xml => ("application/xml", self.xml_of_s3(request_id)),
+    pub(super) fn render(&self, dialect: Dialect, request_id: &str) -> (&'static str, Vec<u8>) {
+        match dialect {
+            Dialect::Blob => ("application/json", self.json(request_id)),
+            Dialect::S3 => ("application/xml", self.xml_of_s3(request_id)),
         }
     }
 
@@ -420,7 +420,7 @@ mod tests {
     #[test]
     fn the_xml_is_s3s_and_holds_any_key() {
         let failure = Failure::bad("InvalidArgument", "a < b & \u{1}c").about("b", Some("k\n\"'"));
-        let (media, xml) = failure.render(Errors::Xml, "id-1");
+        let (media, xml) = failure.render(Dialect::S3, "id-1");
         assert_eq!(media, "application/xml");
         assert_eq!(
             String::from_utf8(xml).unwrap(),
@@ -442,10 +442,10 @@ mod tests {
                 "<Error><Code>NoSuchKey</Code></Error>",
             ),
         ] {
-            let said = Said::of(FieldLines::default(), theirs).map(Arc::new);
+            let said = Said::new(FieldLines::default(), theirs).map(Arc::new);
             let failure =
                 Failure::new(StatusCode::NOT_FOUND, "NoSuchKey", "").saying(said.as_ref());
-            let (_, xml) = failure.render(Errors::Xml, "id-1");
+            let (_, xml) = failure.render(Dialect::S3, "id-1");
             assert_eq!(String::from_utf8(xml).unwrap(), ours);
         }
     }

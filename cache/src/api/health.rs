@@ -14,7 +14,7 @@ use super::error::Failure;
 /// Whether this node may be sent requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ready {
-    /// Listening, the ring known, hello said.
+    /// Listening, the ring known, heartbeats sent.
     Yes,
     /// Not yet, or no longer: why.
     No(String),

@@ -10,15 +10,15 @@ use http::{HeaderName, header};
 use httpdate::HttpDate;
 use tokio::time::Instant;
 
-use super::access_log::{self, X_AMZ_REQUEST_ID, X_FALCON_NODE};
-use super::answer::{self, Headers};
+use super::answer::{self, HeaderSink};
+use super::middleware::{self, X_AMZ_REQUEST_ID, X_FALCON_NODE};
 use super::query::Query;
-use super::{Api, Errors, Frame, range, request_id};
+use super::{Api, Dialect, Middleware, range, request_id};
 use crate::access::Verb;
-use crate::metrics::Answers;
+use crate::metrics::ResponseCounters;
 use crate::object::{ByteRange, ETag, FieldLines, ObjectId, Source};
-use crate::proxy::{Answer, Ask, Freshness, Hop};
-use crate::server::{FastAnswer, FastPath, Plain, Tally};
+use crate::proxy::{Freshness, ReadOptions, ReadResult, Requester};
+use crate::server::{FastPath, FastResponse, PlainRequest, SentObserver};
 
 /// What else a request may say. Each of these leaves the answer as it is, or is looked at here; a header that is not among
 /// them may mean anything.
@@ -49,30 +49,35 @@ const USUAL: &[&str] = &[
 const HEAD_BYTES: usize = 512;
 
 /// Which object a request names, if who asks may read it.
-type Locate = Box<dyn Fn(&Plain<'_>) -> Option<ObjectId> + Send + Sync>;
+type Locate = Box<dyn Fn(&PlainRequest<'_>) -> Option<ObjectId> + Send + Sync>;
 
-/// The hits of one door.
+/// The hits of one API.
 pub(crate) struct Hits {
     api: Arc<Api>,
-    frame: Frame,
+    middleware: Middleware,
     locate: Locate,
-    answers: OnceLock<Arc<Answers>>,
+    counters: OnceLock<Arc<ResponseCounters>>,
     date: Date,
 }
 
 impl Hits {
-    /// Those of the door that metrics call `door`, where `locate` says which object is meant.
+    /// Those of the API that metrics call `label`, where `locate` says which object is meant.
     pub(crate) fn new(
         api: &Arc<Api>,
-        door: &'static str,
-        errors: Errors,
-        locate: impl Fn(&Plain<'_>) -> Option<ObjectId> + Send + Sync + 'static,
+        label: &'static str,
+        dialect: Dialect,
+        locate: impl Fn(&PlainRequest<'_>) -> Option<ObjectId> + Send + Sync + 'static,
     ) -> Self {
         Self {
             api: Arc::clone(api),
-            frame: Frame::new(door, errors, &api.parts.settings.node, &api.parts.metrics),
+            middleware: Middleware::new(
+                label,
+                dialect,
+                &api.parts.settings.node,
+                &api.parts.metrics,
+            ),
             locate: Box::new(locate),
-            answers: OnceLock::new(),
+            counters: OnceLock::new(),
             date: Date::default(),
         }
     }
@@ -80,7 +85,7 @@ impl Hits {
     /// Those of `/get`.
     pub(crate) fn of_blobs(api: &Arc<Api>) -> Self {
         let own = Arc::clone(api);
-        Self::new(api, "blob", Errors::Json, move |request| {
+        Self::new(api, "blob", Dialect::Blob, move |request| {
             let raw = request.target.strip_prefix("/get?")?;
             let who = own.who(request.header("authorization")).ok()?;
             let mut query = Query::parse(Some(raw), &["key", "bucket"]).ok()?;
@@ -88,13 +93,13 @@ impl Hits {
         })
     }
 
-    fn head(&self, answer: &Answer, partial: bool, request: &Plain<'_>) -> Vec<u8> {
+    fn head(&self, answer: &ReadResult, partial: bool, request: &PlainRequest<'_>) -> Vec<u8> {
         let status = if partial {
             "206 Partial Content"
         } else {
             "200 OK"
         };
-        let mut head = Head(Vec::with_capacity(HEAD_BYTES));
+        let mut head = ResponseHead(Vec::with_capacity(HEAD_BYTES));
         head.0.extend_from_slice(b"HTTP/1.1 ");
         head.0.extend_from_slice(status.as_bytes());
         head.0.extend_from_slice(b"\r\n");
@@ -102,17 +107,17 @@ impl Hits {
         answer::provenance(answer, Source::Memory.as_str(), &mut head);
         answer::extent(&answer.range, answer.head.size, partial, &mut head);
         let checksums = request.header("x-amz-checksum-mode").is_some();
-        if self.frame.errors == Errors::Xml && checksums && !partial {
+        if self.middleware.dialect == Dialect::S3 && checksums && !partial {
             head.lines(&answer.head.checksums);
         }
         let mut id = Vec::with_capacity(HEAD_BYTES / 4);
         request_id::write(request.header("x-request-id"), &mut id);
         head.line(&request_id::X_REQUEST_ID, &id);
-        if self.frame.errors == Errors::Xml {
+        if self.middleware.dialect == Dialect::S3 {
             head.line(&X_AMZ_REQUEST_ID, &id);
         }
-        if !self.frame.node.is_empty() {
-            head.line(&X_FALCON_NODE, self.frame.node.as_bytes());
+        if !self.middleware.node.is_empty() {
+            head.line(&X_FALCON_NODE, self.middleware.node.as_bytes());
         }
         self.date.write(&mut head);
         head.0.extend_from_slice(b"\r\n");
@@ -121,30 +126,30 @@ impl Hits {
 }
 
 impl FastPath for Hits {
-    fn answer(&self, request: &Plain<'_>, now: Instant) -> Option<FastAnswer> {
+    fn answer(&self, request: &PlainRequest<'_>, now: Instant) -> Option<FastResponse> {
         // Each request has a line there, and the routes write it.
-        if access_log::is_on() || !request.headers.iter().all(|header| is_usual(header.name)) {
+        if middleware::is_on() || !request.headers.iter().all(|header| is_usual(header.name)) {
             return None;
         }
         let range = asked_range(request).ok()?;
         let object = (self.locate)(request)?;
-        let ask = Ask {
+        let opts = ReadOptions {
             object,
             range,
             freshness: Freshness::Stored,
-            hop: Hop::First,
+            by: Requester::Client,
             body: !request.head_only,
         };
-        let answer = self.api.parts.proxy.hit(&ask, now)?.ok()?;
+        let answer = self.api.parts.proxy.hit(&opts, now)?.ok()?;
         let partial = answer::is_partial(&answer, range.is_some());
         let head = self.head(&answer, partial, request);
-        let answers = self.answers.get_or_init(|| {
-            let Frame { metrics, door, .. } = &self.frame;
-            Arc::new(metrics.answers(door, Source::Memory.as_str()))
+        let counters = self.counters.get_or_init(|| {
+            let Middleware { metrics, api, .. } = &self.middleware;
+            Arc::new(metrics.response_counters(api, Source::Memory.as_str()))
         });
         let length = answer.range.end - answer.range.start;
-        let tally = Count {
-            answers: Arc::clone(answers),
+        let observer = HitMetrics {
+            counters: Arc::clone(counters),
             partial,
             started: now,
             first: None,
@@ -152,8 +157,8 @@ impl FastPath for Hits {
             body: if request.head_only { 0 } else { length },
             sent: 0,
         };
-        let pieces = answer.body.into_held().unwrap_or_default();
-        Some(FastAnswer::new(head.into(), pieces, Box::new(tally)))
+        let pieces = answer.body.into_memory().unwrap_or_default();
+        Some(FastResponse::new(head.into(), pieces, Box::new(observer)))
     }
 }
 
@@ -161,7 +166,7 @@ impl FastPath for Hits {
 struct Unusual;
 
 /// The range that is asked for; `None` is the whole object.
-fn asked_range(request: &Plain<'_>) -> Result<Option<ByteRange>, Unusual> {
+fn asked_range(request: &PlainRequest<'_>) -> Result<Option<ByteRange>, Unusual> {
     let mut said = request
         .headers
         .iter()
@@ -181,9 +186,9 @@ fn is_usual(name: &str) -> bool {
 }
 
 /// A head as it is sent.
-struct Head(Vec<u8>);
+struct ResponseHead(Vec<u8>);
 
-impl Head {
+impl ResponseHead {
     fn line(&mut self, name: &HeaderName, value: &[u8]) {
         self.0.extend_from_slice(name.as_str().as_bytes());
         self.0.extend_from_slice(b": ");
@@ -192,7 +197,7 @@ impl Head {
     }
 }
 
-impl Headers for Head {
+impl HeaderSink for ResponseHead {
     fn fix(&mut self, name: &HeaderName, word: &'static str) {
         self.line(name, word.as_bytes());
     }
@@ -220,7 +225,7 @@ impl Headers for Head {
 struct Date(Mutex<(u64, String)>);
 
 impl Date {
-    fn write(&self, head: &mut Head) {
+    fn write(&self, head: &mut ResponseHead) {
         let now = SystemTime::now();
         let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -232,8 +237,8 @@ impl Date {
 }
 
 /// One answer's figures; they are settled when its last byte is out, or its connection ends.
-struct Count {
-    answers: Arc<Answers>,
+struct HitMetrics {
+    counters: Arc<ResponseCounters>,
     partial: bool,
     started: Instant,
     /// How long the first bytes took, and how many they were.
@@ -243,18 +248,18 @@ struct Count {
     sent: u64,
 }
 
-impl Tally for Count {
+impl SentObserver for HitMetrics {
     fn sent(&mut self, bytes: usize) {
         self.sent += bytes as u64;
         if self.first.is_none() {
             let took = self.started.elapsed();
             self.first = Some((took, self.sent));
-            self.answers.begun(self.partial, took);
+            self.counters.begun(self.partial, took);
         }
     }
 }
 
-impl Drop for Count {
+impl Drop for HitMetrics {
     fn drop(&mut self) {
         // Most answers leave in one go: then one look at the clock is enough.
         let took = match self.first {
@@ -262,10 +267,10 @@ impl Drop for Count {
             _ => self.started.elapsed(),
         };
         if self.first.is_none() {
-            self.answers.begun(self.partial, took);
+            self.counters.begun(self.partial, took);
         }
         let body = self.sent.saturating_sub(self.head);
         let whole = self.sent >= self.head && body >= self.body;
-        self.answers.ended(body, took, whole);
+        self.counters.ended(body, took, whole);
     }
 }

@@ -18,7 +18,7 @@ use super::query::Query;
 use super::{Api, permit};
 use crate::access::{Target, Verb};
 use crate::object::ETag;
-use crate::origin::{self, Entry, Listed, Origin, Pages};
+use crate::origin::{self, ListPage, ListedObject, Origin, Pages};
 
 /// S3's own limit of a page.
 const PAGE: u32 = 1000;
@@ -26,7 +26,7 @@ const PAGE: u32 = 1000;
 const LINES: &str = "application/x-ndjson";
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct ListedKey<'a> {
     key: &'a str,
     size: u64,
     etag: Option<&'a str>,
@@ -34,8 +34,8 @@ struct Line<'a> {
 }
 
 #[derive(Serialize)]
-struct Page<'a> {
-    objects: Vec<Line<'a>>,
+struct ListBody<'a> {
+    objects: Vec<ListedKey<'a>>,
     cursor: Option<&'a str>,
 }
 
@@ -72,7 +72,7 @@ pub(super) async fn get(
             .insert(header::CONTENT_TYPE, HeaderValue::from_static(LINES));
         return Ok(response);
     }
-    let page = Page {
+    let page = ListBody {
         objects: first.objects.iter().map(line).collect(),
         cursor: first.cursor.as_deref(),
     };
@@ -85,10 +85,10 @@ fn lines(
     bucket: String,
     prefix: String,
     limit: u32,
-    first: Listed,
+    first: ListPage,
 ) -> impl Stream<Item = Result<Bytes, origin::Error>> + Send + 'static {
     try_stream! {
-        let mut pages = Pages::of(origin, &bucket, &prefix, limit).after(&first);
+        let mut pages = Pages::new(origin, &bucket, &prefix, limit).after(&first);
         let mut page = Some(first.objects);
         while let Some(objects) = page {
             if !objects.is_empty() {
@@ -99,7 +99,7 @@ fn lines(
     }
 }
 
-fn text(objects: &[Entry]) -> Bytes {
+fn text(objects: &[ListedObject]) -> Bytes {
     let mut text = Vec::with_capacity(objects.len() * 128);
     for object in objects {
         serde_json::to_writer(&mut text, &line(object)).expect("strings and numbers become JSON");
@@ -108,8 +108,8 @@ fn text(objects: &[Entry]) -> Bytes {
     text.into()
 }
 
-fn line(entry: &Entry) -> Line<'_> {
-    Line {
+fn line(entry: &ListedObject) -> ListedKey<'_> {
+    ListedKey {
         key: &entry.key,
         size: entry.size,
         etag: entry.etag.as_ref().map(ETag::as_str),
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn lines_are_json_for_any_key() {
-        let entry = Entry {
+        let entry = ListedObject {
             key: "a\"\n".into(),
             size: 3,
             etag: Some("\"e\"".into()),

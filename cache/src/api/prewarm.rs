@@ -11,8 +11,8 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 
+use super::body_buffer::buffer_body;
 use super::error::Failure;
-use super::held::held;
 use super::query::Query;
 use super::{Api, permit};
 use crate::access::{Target, Verb};
@@ -29,9 +29,9 @@ const BODY: u64 = 1024 * 1024;
 
 /// All jobs of this node, oldest first.
 #[derive(Default)]
-pub(super) struct Board(Mutex<VecDeque<Arc<Job>>>);
+pub(super) struct JobRegistry(Mutex<VecDeque<Arc<Job>>>);
 
-impl Board {
+impl JobRegistry {
     fn jobs(&self) -> MutexGuard<'_, VecDeque<Arc<Job>>> {
         // A job is pushed or removed whole: a panic elsewhere leaves nothing half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -69,7 +69,7 @@ pub(super) async fn post(
     let who = api.caller(request.headers())?;
     let mut query = Query::parse(request.uri().query(), &["prefix", "bucket"])?;
     let bucket = api.bucket(&who, Verb::Read, query.take("bucket"))?;
-    let (body, _charge) = held(api.parts.proxy.store(), request.into_body(), BODY).await?;
+    let (body, _charge) = buffer_body(api.parts.proxy.store(), request.into_body(), BODY).await?;
     let work = work(query.take("prefix"), &body)?;
     match &work {
         Work::Prefix(prefix) => permit(&who, Verb::Read, &bucket, Target::Prefix(prefix))?,
@@ -159,7 +159,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_keeps_some_jobs_and_runs_fewer() {
-        let board = Board::default();
+        let board = JobRegistry::default();
         let first = job();
         board.add(&first).unwrap();
         for _ in 1..RUNNING {

@@ -6,7 +6,7 @@ use http::{HeaderMap, header};
 use crate::object::ByteRange;
 
 /// The range that a request asks for; `None` means the whole object.
-pub(super) fn of(headers: &HeaderMap) -> Option<ByteRange> {
+pub(super) fn from_headers(headers: &HeaderMap) -> Option<ByteRange> {
     let mut values = headers.get_all(header::RANGE).iter();
     let only = values.next().filter(|_| values.next().is_none())?;
     parse(only.to_str().ok()?)
@@ -75,8 +75,8 @@ mod tests {
         }
         let mut headers = HeaderMap::new();
         headers.append(header::RANGE, "bytes=0-1".parse().unwrap());
-        assert!(of(&headers).is_some());
+        assert!(from_headers(&headers).is_some());
         headers.append(header::RANGE, "bytes=2-3".parse().unwrap());
-        assert_eq!(of(&headers), None);
+        assert_eq!(from_headers(&headers), None);
     }
 }

@@ -1,15 +1,15 @@
-//! One read of an object with HTTP's meaning, the same for both doors: range, conditions, freshness; headers and bytes.
+//! One read of an object with HTTP's meaning, the same for both APIs: range, conditions, freshness; headers and bytes.
 
 use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::answer::Headers;
-use super::conditions::{Conditions, Verdict};
+use super::answer::HeaderSink;
+use super::conditions::{Conditions, Precondition};
 use super::error::Failure;
-use super::{Note, access_log, answer, range};
+use super::{ResponseContext, answer, middleware, range};
 use crate::object::{ByteRange, Head, ObjectId, Source};
-use crate::proxy::{self, Answer, Ask, Freshness, Hop, Proxy};
+use crate::proxy::{self, Freshness, Proxy, ReadOptions, ReadResult, Requester};
 
 /// Room for the usual headers of an answer, with those of the frame and the server; more of them grow it.
 const HEADERS: usize = 12;
@@ -18,7 +18,7 @@ const HEADERS: usize = 12;
 const ATTEMPTS: usize = 4;
 
 /// What is asked for.
-pub(crate) struct Asked {
+pub(crate) struct ObjectRequest {
     object: ObjectId,
     range: Option<ByteRange>,
     conditions: Conditions,
@@ -27,12 +27,12 @@ pub(crate) struct Asked {
     checksums: bool,
 }
 
-impl Asked {
+impl ObjectRequest {
     /// What these headers ask of an object; `body`: its bytes too.
-    pub(crate) fn of(object: ObjectId, headers: &HeaderMap, body: bool) -> Self {
+    pub(crate) fn parse(object: ObjectId, headers: &HeaderMap, body: bool) -> Self {
         Self {
-            range: range::of(headers),
-            conditions: Conditions::of(headers),
+            range: range::from_headers(headers),
+            conditions: Conditions::parse(headers),
             freshness: freshness(headers),
             body,
             checksums: false,
@@ -72,15 +72,15 @@ impl Asked {
             plain(proxy, self).await
         };
         let mut response = answered.map_err(|failure| failure.at(&self.object))?;
-        if access_log::is_on()
-            && let Some(note) = response.extensions_mut().get_mut::<Note>()
+        if middleware::is_on()
+            && let Some(note) = response.extensions_mut().get_mut::<ResponseContext>()
         {
             note.key = Some(self.object.key().to_owned());
         }
         Ok(response)
     }
 
-    /// Puts the question to the proxy.
+    /// Reads through the proxy.
     ///
     /// S3 tells checksums with the whole object or its head. Where the head came with a part, it is asked for them, once.
     async fn put(
@@ -88,24 +88,24 @@ impl Asked {
         proxy: &Proxy,
         range: Option<ByteRange>,
         body: bool,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<ReadResult, Failure> {
         let answer = proxy
-            .read(self.ask(range, self.freshness.clone(), body))
+            .read(self.options(range, self.freshness.clone(), body))
             .await?;
         let is_head = !self.body && self.range.is_none();
         if is_head && self.checksums && !answer.head.checksums_known {
-            let told = self.ask(None, Freshness::Revalidate, false);
+            let told = self.options(None, Freshness::Revalidate, false);
             return Ok(proxy.read(told).await?);
         }
         Ok(answer)
     }
 
-    fn ask(&self, range: Option<ByteRange>, freshness: Freshness, body: bool) -> Ask {
-        Ask {
+    fn options(&self, range: Option<ByteRange>, freshness: Freshness, body: bool) -> ReadOptions {
+        ReadOptions {
             object: self.object.clone(),
             range,
             freshness,
-            hop: Hop::First,
+            by: Requester::Client,
             body,
         }
     }
@@ -134,42 +134,42 @@ fn freshness(headers: &HeaderMap) -> Freshness {
     }
 }
 
-/// One question to the proxy, and its answer sent on.
-async fn plain(proxy: &Proxy, asked: &Asked) -> Result<Response, Failure> {
-    let answer = asked.put(proxy, asked.range, asked.body).await?;
+/// One read through the proxy, and its answer sent on.
+async fn plain(proxy: &Proxy, request: &ObjectRequest) -> Result<Response, Failure> {
+    let answer = request.put(proxy, request.range, request.body).await?;
     let source = answer.source;
-    Ok(found(answer, asked.range.is_some(), source, asked))
+    Ok(found(answer, request.range.is_some(), source, request))
 }
 
 /// The head first: no byte of the object is read for a `304` or `412`. The verdict must hold for the version that is sent in
 /// the end, so when the object changes in between, it is judged anew.
-async fn conditional(proxy: &Proxy, asked: &Asked) -> Result<Response, Failure> {
-    let first = asked.put(proxy, None, false).await?;
+async fn conditional(proxy: &Proxy, request: &ObjectRequest) -> Result<Response, Failure> {
+    let first = request.put(proxy, None, false).await?;
     let (verified, mut judged) = (first.source, first);
     for _ in 0..ATTEMPTS {
-        let verdict = asked.conditions.judge(&judged.head);
-        match verdict {
-            Verdict::NotModified => return Ok(not_modified(&judged)),
-            Verdict::Failed => return Err(failed(&judged.head)),
-            Verdict::Send | Verdict::SendWhole => {}
+        let precondition = request.conditions.judge(&judged.head);
+        match precondition {
+            Precondition::NotModified => return Ok(not_modified(&judged)),
+            Precondition::Failed => return Err(failed(&judged.head)),
+            Precondition::Send | Precondition::SendWhole => {}
         }
-        let range = asked.range.filter(|_| verdict == Verdict::Send);
-        if range.is_none() && !asked.body {
+        let range = request.range.filter(|_| precondition == Precondition::Send);
+        if range.is_none() && !request.body {
             let source = judged.source;
-            return Ok(found(judged, false, source, asked));
+            return Ok(found(judged, false, source, request));
         }
         // S3 was asked for the head already, if that was wanted.
-        let ask = asked.ask(range, Freshness::Stored, asked.body);
-        match proxy.read(ask).await {
-            Ok(answer) if asked.conditions.judge(&answer.head) == verdict => {
+        let opts = request.options(range, Freshness::Stored, request.body);
+        match proxy.read(opts).await {
+            Ok(answer) if request.conditions.judge(&answer.head) == precondition => {
                 let source = source_of(verified, answer.source);
-                return Ok(found(answer, range.is_some(), source, asked));
+                return Ok(found(answer, range.is_some(), source, request));
             }
             Ok(answer) => judged = answer,
             // The range was meant for the version that was judged.
             Err(proxy::Error::Unsatisfiable { head }) if head.etag != judged.head.etag => {
                 judged = proxy
-                    .read(asked.ask(None, Freshness::Stored, false))
+                    .read(request.options(None, Freshness::Stored, false))
                     .await?;
             }
             Err(error) => return Err(error.into()),
@@ -186,7 +186,7 @@ fn source_of(head: Source, body: Source) -> Source {
     }
 }
 
-fn found(answer: Answer, ranged: bool, source: Source, asked: &Asked) -> Response {
+fn found(answer: ReadResult, ranged: bool, source: Source, request: &ObjectRequest) -> Response {
     let partial = answer::is_partial(&answer, ranged);
     let mut response = Response::new(Body::empty());
     *response.status_mut() = if partial {
@@ -199,17 +199,17 @@ fn found(answer: Answer, ranged: bool, source: Source, asked: &Asked) -> Respons
     answer::describe(&answer.head, headers);
     answer::provenance(&answer, source.as_str(), headers);
     answer::extent(&answer.range, answer.head.size, partial, headers);
-    if asked.checksums && !partial {
+    if request.checksums && !partial {
         headers.lines(&answer.head.checksums);
     }
-    if asked.body {
+    if request.body {
         // An error of this stream ends the connection before the announced length: never a clean end.
         *response.body_mut() = Body::from_stream(answer.body);
     }
     noted(response, source)
 }
 
-fn not_modified(answer: &Answer) -> Response {
+fn not_modified(answer: &ReadResult) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NOT_MODIFIED;
     answer::validators(&answer.head, response.headers_mut());
@@ -218,7 +218,7 @@ fn not_modified(answer: &Answer) -> Response {
 }
 
 fn noted(mut response: Response, source: Source) -> Response {
-    response.extensions_mut().insert(Note {
+    response.extensions_mut().insert(ResponseContext {
         key: None,
         source: source.as_str(),
     });

@@ -22,7 +22,7 @@ static PROCESS: LazyLock<String> =
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// The id of the request with these headers: 1 to 128 visible ASCII characters.
-pub fn of(headers: &HeaderMap) -> HeaderValue {
+pub fn from_headers(headers: &HeaderMap) -> HeaderValue {
     headers
         .get(X_REQUEST_ID)
         .filter(|id| usable(id.as_bytes()))
@@ -71,7 +71,7 @@ mod tests {
     fn answered(given: &[u8]) -> HeaderValue {
         let mut headers = HeaderMap::new();
         headers.insert(X_REQUEST_ID, HeaderValue::from_bytes(given).unwrap());
-        of(&headers)
+        from_headers(&headers)
     }
 
     #[test]
@@ -93,6 +93,9 @@ mod tests {
             assert_ne!(id.as_bytes(), given);
             assert!(usable(id.as_bytes()));
         }
-        assert_ne!(of(&HeaderMap::new()), of(&HeaderMap::new()));
+        assert_ne!(
+            from_headers(&HeaderMap::new()),
+            from_headers(&HeaderMap::new())
+        );
     }
 }

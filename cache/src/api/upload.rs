@@ -1,10 +1,10 @@
 //! `POST /upload`: the files of a multipart form, streamed to S3 through one buffer, each followed by its barrier.
 
-mod buffer;
 mod disposition;
 mod file;
-mod form;
-mod turns;
+mod form_limit;
+mod resources;
+mod slots;
 
 use std::sync::Arc;
 
@@ -17,15 +17,15 @@ use serde_json::{Value, json};
 use super::barrier::Barriers;
 use super::error::Failure;
 use super::query::Query;
-use super::{Api, Note, permit};
+use super::{Api, ResponseContext, permit};
 use crate::access::{Target, Verb};
 use crate::object::ObjectId;
 use crate::origin::Headers;
-use buffer::Means;
 use file::Writer;
-use form::Allowance;
+use form_limit::Allowance;
+use resources::UploadResources;
 
-pub(super) use turns::Turns;
+pub(super) use slots::UploadSlots;
 
 /// The form's field that holds the files.
 const FIELD: &str = "files";
@@ -37,7 +37,7 @@ const PART: u64 = 8 * 1024 * 1024;
 const PARTS: u64 = 9_000;
 
 /// What became of one file.
-enum Fate {
+enum FileOutcome {
     Stored(Value),
     Failed(Failure),
 }
@@ -55,7 +55,7 @@ pub(super) async fn post(
     permit(&who, Verb::Write, &bucket, Target::Prefix(&path))?;
     let size = buffer_size(&request);
     let allowance = Allowance::default();
-    let request = request.map(|body| form::bounded(body, &allowance));
+    let request = request.map(|body| form_limit::bounded(body, &allowance));
     let mut form = Multipart::from_request(request, &())
         .await
         .map_err(|error| {
@@ -67,15 +67,18 @@ pub(super) async fn post(
                 ),
             )
         })?;
-    let mut means = Means::new(&api, who, size);
-    let (mut fates, mut barriers) = (Vec::new(), Barriers::default());
+    let mut resources = UploadResources::new(&api, who, size);
+    let (mut outcomes, mut barriers) = (Vec::new(), Barriers::default());
     loop {
         allowance.head();
         let field = match form.next_field().await {
             Ok(None) => break,
             Ok(Some(field)) => field,
             Err(error) => {
-                fates.push(Fate::Failed(Failure::body(&error, StatusCode::BAD_REQUEST)));
+                outcomes.push(FileOutcome::Failed(Failure::body(
+                    &error,
+                    StatusCode::BAD_REQUEST,
+                )));
                 break;
             }
         };
@@ -87,7 +90,7 @@ pub(super) async fn post(
             Ok(object) => object,
             Err(failure) => {
                 // A form that was meant otherwise: nothing more of it is read.
-                fates.push(Fate::Failed(failure));
+                outcomes.push(FileOutcome::Failed(failure));
                 break;
             }
         };
@@ -95,15 +98,15 @@ pub(super) async fn post(
             content_type: field.content_type().map(str::to_owned),
             ..Headers::default()
         };
-        let writer = Writer::new(&api.parts, object, headers, &mut means);
-        let (fate, readable) = writer.take(field, &mut barriers).await;
-        fates.push(fate);
+        let writer = Writer::new(&api.parts, object, headers, &mut resources);
+        let (outcome, readable) = writer.take(field, &mut barriers).await;
+        outcomes.push(outcome);
         if !readable {
             break;
         }
     }
-    let response = answer(fates, &barriers)?;
-    Ok(Note::about(path, response))
+    let response = answer(outcomes, &barriers)?;
+    Ok(ResponseContext::about(path, response))
 }
 
 /// The most bytes of the buffer: a part, less for a small form, more for one that would not fit into S3's number of parts.
@@ -148,14 +151,16 @@ fn name(
 }
 
 /// 200 when all is well, 207 when some of it is, the first failure's status when nothing is.
-fn answer(fates: Vec<Fate>, barriers: &Barriers) -> Result<Response, Failure> {
-    let first = fates.iter().find_map(|fate| match fate {
-        Fate::Failed(failure) => Some(failure.clone()),
-        Fate::Stored(_) => None,
+fn answer(outcomes: Vec<FileOutcome>, barriers: &Barriers) -> Result<Response, Failure> {
+    let first = outcomes.iter().find_map(|outcome| match outcome {
+        FileOutcome::Failed(failure) => Some(failure.clone()),
+        FileOutcome::Stored(_) => None,
     });
-    let stored = fates.iter().any(|fate| matches!(fate, Fate::Stored(_)));
-    let several = fates.len() > 1;
-    let files: Vec<Value> = fates.into_iter().map(Fate::json).collect();
+    let stored = outcomes
+        .iter()
+        .any(|outcome| matches!(outcome, FileOutcome::Stored(_)));
+    let several = outcomes.len() > 1;
+    let files: Vec<Value> = outcomes.into_iter().map(FileOutcome::json).collect();
     let status = match first {
         None if files.is_empty() => {
             return Err(Failure::bad(
@@ -177,7 +182,7 @@ fn answer(fates: Vec<Fate>, barriers: &Barriers) -> Result<Response, Failure> {
     Ok((status, body).into_response())
 }
 
-impl Fate {
+impl FileOutcome {
     fn json(self) -> Value {
         match self {
             Self::Stored(file) => file,
@@ -191,15 +196,15 @@ impl Fate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Errors;
+    use crate::api::Dialect;
     use crate::invalidate::{NodeReport, Report};
 
-    fn stored() -> Fate {
-        Fate::Stored(json!({"key": "a", "bucket": "b", "size": 1, "etag": "\"e\""}))
+    fn stored() -> FileOutcome {
+        FileOutcome::Stored(json!({"key": "a", "bucket": "b", "size": 1, "etag": "\"e\""}))
     }
 
-    fn failed() -> Fate {
-        Fate::Failed(Failure::later("SlowDown", "not now").about("b", Some("c")))
+    fn failed() -> FileOutcome {
+        FileOutcome::Failed(Failure::later("SlowDown", "not now").about("b", Some("c")))
     }
 
     #[test]
@@ -233,13 +238,14 @@ mod tests {
 
     #[test]
     fn the_status_tells_all_some_or_none() {
-        let status =
-            |fates| answer(fates, &Barriers::default()).map(|response| response.status().as_u16());
+        let status = |outcomes| {
+            answer(outcomes, &Barriers::default()).map(|response| response.status().as_u16())
+        };
         assert_eq!(status(vec![stored(), stored()]).unwrap(), 200);
         assert_eq!(status(vec![stored(), failed()]).unwrap(), 207);
         let none = status(vec![failed(), failed()]).unwrap_err();
         assert_eq!(none.status().as_u16(), 503);
-        let json: Value = serde_json::from_slice(&none.render(Errors::Json, "r").1).unwrap();
+        let json: Value = serde_json::from_slice(&none.render(Dialect::Blob, "r").1).unwrap();
         assert_eq!(json["files"][1]["code"], "SlowDown");
     }
 

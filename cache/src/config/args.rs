@@ -1,4 +1,4 @@
-//! The command line as typed: names, units, defaults and what each flag alone allows. What they mean together is `config`'s.
+//! The command line as given: names, units, defaults and what each flag alone allows. What they mean together is `config`'s.
 //!
 //! The docs of the fields are the text of `--help`.
 
@@ -35,10 +35,10 @@ const ORIGINAL: [&str; 10] = [
 pub struct Args {
     /// What to do; to serve where nothing is said.
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub command: Option<CommandArgs>,
     /// The flags of `serve`, which need not be named.
     #[command(flatten)]
-    pub serve: Serve,
+    pub serve: ServeArgs,
 }
 
 /// What the binary does.
@@ -47,35 +47,35 @@ pub struct Args {
     clippy::large_enum_variant,
     reason = "there is one, for as long as the flags are read"
 )]
-pub enum Command {
+pub enum CommandArgs {
     /// Run a node (also without this word)
-    Serve(Serve),
+    Serve(ServeArgs),
     /// Run a ring with an S3 of its own on this machine, to try Falcon
-    Dev(Dev),
+    Dev(DevArgs),
 }
 
 /// The flags of a node.
 #[derive(Debug, clap::Args)]
-pub struct Serve {
+pub struct ServeArgs {
     #[command(flatten)]
-    pub(super) origin: Origin,
+    pub(super) origin: OriginArgs,
     #[command(flatten)]
-    pub(super) memory: Memory,
+    pub(super) memory: MemoryArgs,
     #[command(flatten)]
-    pub(super) freshness: Freshness,
+    pub(super) freshness: FreshnessArgs,
     #[command(flatten)]
-    pub(super) writes: Writes,
+    pub(super) writes: WriteArgs,
     #[command(flatten)]
-    pub(super) ring: Ring,
+    pub(super) ring: RingArgs,
     #[command(flatten)]
-    pub(super) doors: Doors,
+    pub(super) network: NetworkArgs,
     #[command(flatten)]
-    pub(super) log: Logging,
+    pub(super) log: LogArgs,
 }
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Origin (S3)")]
-pub(super) struct Origin {
+pub(super) struct OriginArgs {
     /// Bucket that a request means when it names none
     #[arg(long, env = "FALCON_BUCKET", value_name = "NAME")]
     pub bucket: Option<String>,
@@ -109,7 +109,7 @@ pub(super) struct Origin {
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Memory")]
-pub(super) struct Memory {
+pub(super) struct MemoryArgs {
     /// Memory for objects, never exceeded [default: half of the container's limit, else 512; of a sidecar 64]
     #[arg(long, env = "FALCON_MAX_CACHE_SIZE", value_name = "MB", value_parser = value_parser!(u64).range(1..=1 << 30))]
     pub max_cache_size: Option<u64>,
@@ -124,14 +124,14 @@ pub(super) struct Memory {
         default_value_t = 1024
     )]
     pub block_size: u64,
-    /// Share of the memory kept for copies of what other nodes own; they take more while memory is free. Of a sidecar all of it
-    #[arg(long, env = "FALCON_HOT_SHARE", value_name = "PERCENT", default_value_t = 12, value_parser = value_parser!(u8).range(0..=90))]
-    pub hot_share: u8,
+    /// Share of the memory kept for replicas, copies of blocks that other nodes own; they take more while memory is free [with --sidecar: all of it]
+    #[arg(long, env = "FALCON_REPLICA_SHARE", value_name = "PERCENT", default_value_t = 12, value_parser = value_parser!(u8).range(0..=90))]
+    pub replica_share: u8,
 }
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Freshness")]
-pub(super) struct Freshness {
+pub(super) struct FreshnessArgs {
     /// How long an object is fresh before S3 is asked for its version; 0 is for ever
     #[arg(long, env = "FALCON_TTL", value_name = "MINUTES", default_value_t = 60, value_parser = value_parser!(u64).range(0..=52_560_000))]
     pub ttl: u64,
@@ -145,7 +145,7 @@ pub(super) struct Freshness {
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Writes")]
-pub(super) struct Writes {
+pub(super) struct WriteArgs {
     /// Refuse uploads and deletions
     #[arg(long, env = "FALCON_READ_ONLY", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, action = ArgAction::Set, hide_possible_values = true, value_parser = BoolishValueParser::new())]
     pub read_only: bool,
@@ -156,7 +156,7 @@ pub(super) struct Writes {
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Ring")]
-pub(super) struct Ring {
+pub(super) struct RingArgs {
     /// Name or address by which peers reach this node: with --peers, which one of them it is [default: localhost; in Kubernetes the pod's address]
     #[arg(long, env = "FALCON_HOST", value_name = "HOST")]
     pub host: Option<String>,
@@ -193,8 +193,8 @@ pub(super) struct Ring {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Doors")]
-pub(super) struct Doors {
+#[command(next_help_heading = "Network")]
+pub(super) struct NetworkArgs {
     /// Address to listen on [default: all, of both families; of a sidecar 127.0.0.1, and all for metrics and health]
     #[arg(long, env = "FALCON_LISTEN", value_name = "IP")]
     pub listen: Option<IpAddr>,
@@ -231,7 +231,7 @@ pub(super) struct Doors {
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Log")]
-pub(super) struct Logging {
+pub(super) struct LogArgs {
     /// Log at level debug
     #[arg(long, env = "FALCON_VERBOSE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, action = ArgAction::Set, hide_possible_values = true, value_parser = BoolishValueParser::new())]
     pub verbose: bool,
@@ -251,7 +251,7 @@ pub(super) struct Logging {
 
 /// The flags of `dev`.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
-pub struct Dev {
+pub struct DevArgs {
     /// How many nodes
     #[arg(long, env = "FALCON_NODES", value_name = "COUNT", default_value_t = 3, value_parser = value_parser!(u16).range(1..=16))]
     pub nodes: u16,
@@ -299,7 +299,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// A port as typed; `None` where it is not this node's.
+/// A port as given; `None` where it is not this node's.
 ///
 /// Kubernetes sets FALCON_PORT=tcp://10.0.0.1:8080 in every pod beside a Service named falcon, and the like for the other
 /// ports. That is nobody's wish.
@@ -322,10 +322,10 @@ impl FromStr for Port {
 
 /// The command line's grammar. The environment is named once at the end of the help and not with each flag.
 pub(super) fn command() -> clap::Command {
-    let quiet = |argument: clap::Arg| argument.hide_env(true);
+    let hide_env = |argument: clap::Arg| argument.hide_env(true);
     Args::command()
-        .mut_args(quiet)
-        .mut_subcommands(|command| command.mut_args(quiet))
+        .mut_args(hide_env)
+        .mut_subcommands(|command| command.mut_args(hide_env))
 }
 
 /// The original's flags, where they were typed with one dash, with two. Nothing else is touched, and nothing after `--`.
@@ -435,7 +435,7 @@ mod tests {
             "Freshness:",
             "Writes:",
             "Ring:",
-            "Doors:",
+            "Network:",
             "Log:",
             "--ttl <MINUTES>",
             "--timeout <MS>",

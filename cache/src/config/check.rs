@@ -1,27 +1,28 @@
-//! From each group of flags as typed to what it means, or why it can't be meant. Pure.
+//! From each group of flags as given to what it means, or why it can't be meant. Pure.
 
 use std::time::Duration;
 
-use super::args::{self, Serve};
-use super::doors::doors;
+use super::args::{self, ServeArgs};
+use super::network::network;
 use super::ring::ring;
 use super::{
-    Buckets, Config, DEFAULT_CACHE_MB, DEFAULT_SIDECAR_MB, Error, Freshness, KIB, Log, MB,
-    MIN_BLOCKS, Memory, Origin, SAFE_SHARE_PERCENT, Surroundings, Writes,
+    BucketConfig, Config, DEFAULT_CACHE_MB, DEFAULT_SIDECAR_MB, Environment, Error,
+    FreshnessConfig, KIB, LogConfig, MB, MIN_BLOCKS, MemoryConfig, OriginConfig,
+    SAFE_SHARE_PERCENT, WriteConfig,
 };
 
 pub(super) fn refused(message: impl Into<String>) -> Error {
     Error::Refused(message.into())
 }
 
-impl Serve {
+impl ServeArgs {
     /// What is meant, here.
-    pub(super) fn into_config(self, here: &Surroundings) -> Result<Config, Error> {
+    pub(super) fn into_config(self, env: &Environment) -> Result<Config, Error> {
         let mut warnings = Vec::new();
-        let memory = memory(&self.memory, self.ring.sidecar, here, &mut warnings)?;
-        let ring = ring(self.ring, here, &mut warnings)?;
-        let doors = doors(&self.doors, &ring, &mut warnings)?;
-        if doors.access_file.is_some() && !ring.is_alone() && ring.peer_token_file.is_none() {
+        let memory = memory(&self.memory, self.ring.sidecar, env, &mut warnings)?;
+        let ring = ring(self.ring, env, &mut warnings)?;
+        let network = network(&self.network, &ring, &mut warnings)?;
+        if network.access_file.is_some() && !ring.is_alone() && ring.peer_token_file.is_none() {
             return Err(refused(
                 "--access-file with peers must have --peer-token-file: without it whoever reaches the port could read and write as a peer; give all nodes the same file",
             ));
@@ -32,7 +33,7 @@ impl Serve {
             memory,
             freshness: freshness(&self.freshness),
             writes: writes(&self.writes)?,
-            doors,
+            network,
             ring,
             log: log(&self.log)?,
             warnings,
@@ -51,9 +52,9 @@ pub(super) fn list(entries: &[String]) -> Vec<String> {
     entries.filter(|entry| !entry.is_empty()).collect()
 }
 
-fn buckets(typed: &args::Origin) -> Result<Buckets, Error> {
-    let bucket = given(typed.bucket.clone());
-    let mut names = list(&typed.buckets);
+fn buckets(raw: &args::OriginArgs) -> Result<BucketConfig, Error> {
+    let bucket = given(raw.bucket.clone());
+    let mut names = list(&raw.buckets);
     let any = names.iter().any(|name| name == "*");
     if any && names.len() > 1 {
         return Err(refused(
@@ -88,14 +89,14 @@ fn buckets(typed: &args::Origin) -> Result<Buckets, Error> {
         ));
     }
     let only = (!any && names.len() == 1).then(|| names[0].clone());
-    Ok(Buckets {
+    Ok(BucketConfig {
         default: bucket.or(only),
         allowed: (!any).then_some(names),
     })
 }
 
-fn origin(typed: args::Origin) -> Result<Origin, Error> {
-    let endpoint = given(typed.s3_endpoint)
+fn origin(raw: args::OriginArgs) -> Result<OriginConfig, Error> {
+    let endpoint = given(raw.s3_endpoint)
         .map(|url| {
             let place = url
                 .strip_prefix("https://")
@@ -115,36 +116,36 @@ fn origin(typed: args::Origin) -> Result<Origin, Error> {
             Ok(url.trim_end_matches('/').to_owned())
         })
         .transpose()?;
-    Ok(Origin {
+    Ok(OriginConfig {
         // Only AWS can be trusted to have a host name for each bucket.
-        force_path_style: typed.s3_force_path_style.unwrap_or(endpoint.is_some()),
+        force_path_style: raw.s3_force_path_style.unwrap_or(endpoint.is_some()),
         endpoint,
-        region: given(typed.s3_region),
-        credentials_dir: typed
+        region: given(raw.s3_region),
+        credentials_dir: raw
             .s3_credentials_dir
             .filter(|dir| !dir.as_os_str().is_empty()),
-        timeout: Duration::from_millis(typed.timeout),
-        parts_in_flight: usize::from(typed.parts_in_flight),
+        timeout: Duration::from_millis(raw.timeout),
+        parts_in_flight: usize::from(raw.parts_in_flight),
     })
 }
 
 fn memory(
-    typed: &args::Memory,
+    raw: &args::MemoryArgs,
     sidecar: bool,
-    here: &Surroundings,
+    env: &Environment,
     warnings: &mut Vec<String>,
-) -> Result<Memory, Error> {
-    if !typed.block_size.is_power_of_two() || !(64..=16_384).contains(&typed.block_size) {
+) -> Result<MemoryConfig, Error> {
+    if !raw.block_size.is_power_of_two() || !(64..=16_384).contains(&raw.block_size) {
         return Err(refused(format!(
             "--block-size {} is no power of two from 64 to 16384 (KiB): 1024 is a good one",
-            typed.block_size
+            raw.block_size
         )));
     }
-    let block = typed.block_size * KIB;
-    let typed_limit = typed.max_cache_size.map(|size| size * MB);
-    let half = here.memory_limit.map(|limit| limit / 2 / MB * MB);
-    let (limit, whence) = match (typed_limit, half) {
-        (Some(typed), _) => (typed, ""),
+    let block = raw.block_size * KIB;
+    let raw_limit = raw.max_cache_size.map(|size| size * MB);
+    let half = env.memory_limit.map(|limit| limit / 2 / MB * MB);
+    let (limit, whence) = match (raw_limit, half) {
+        (Some(raw), _) => (raw, ""),
         // The container is the application's neighbour, and has its memory from the same pod.
         (None, _) if sidecar => (DEFAULT_SIDECAR_MB * MB, ", the default of a sidecar,"),
         (None, Some(half)) => (half, ", half of this container's memory limit,"),
@@ -154,11 +155,11 @@ fn memory(
         return Err(refused(format!(
             "--max-cache-size {}{whence} holds fewer than {MIN_BLOCKS} blocks of {} KiB: give it at least {} (MB), or lower --block-size",
             limit / MB,
-            typed.block_size,
+            raw.block_size,
             (MIN_BLOCKS * block).div_ceil(MB)
         )));
     }
-    if let Some(available) = here.memory_limit
+    if let Some(available) = env.memory_limit
         && limit > available / 100 * SAFE_SHARE_PERCENT
     {
         warnings.push(format!(
@@ -167,52 +168,52 @@ fn memory(
             available / MB
         ));
     }
-    let max_object = typed.max_blob_size * MB;
+    let max_object = raw.max_blob_size * MB;
     // Of a sidecar it says which objects the ring keeps, not what this memory is for.
     if max_object > limit && !sidecar {
         warnings.push(format!(
             "--max-blob-size {} is more than --max-cache-size {}: the largest objects push out all others and themselves",
-            typed.max_blob_size,
+            raw.max_blob_size,
             limit / MB
         ));
     }
-    Ok(Memory {
+    Ok(MemoryConfig {
         limit,
         // A sidecar owns nothing: whatever it holds is a copy.
-        hot: if sidecar {
+        replicas: if sidecar {
             limit
         } else {
-            limit / 100 * u64::from(typed.hot_share)
+            limit / 100 * u64::from(raw.replica_share)
         },
         block,
         max_object,
     })
 }
 
-fn freshness(typed: &args::Freshness) -> Freshness {
+fn freshness(raw: &args::FreshnessArgs) -> FreshnessConfig {
     let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
-    Freshness {
-        ttl: (typed.ttl > 0).then(|| minutes(typed.ttl)),
-        stale_if_error: minutes(typed.stale_if_error),
-        negative_ttl: Duration::from_millis(typed.negative_ttl),
+    FreshnessConfig {
+        ttl: (raw.ttl > 0).then(|| minutes(raw.ttl)),
+        stale_if_error: minutes(raw.stale_if_error),
+        negative_ttl: Duration::from_millis(raw.negative_ttl),
     }
 }
 
-fn writes(typed: &args::Writes) -> Result<Writes, Error> {
-    if typed.read_only && typed.cache_on_write {
+fn writes(raw: &args::WriteArgs) -> Result<WriteConfig, Error> {
+    if raw.read_only && raw.cache_on_write {
         return Err(refused(
             "--read-only refuses what --cache-on-write would keep: leave one of them out",
         ));
     }
-    Ok(Writes {
-        read_only: typed.read_only,
-        cache_on_write: typed.cache_on_write,
+    Ok(WriteConfig {
+        read_only: raw.read_only,
+        cache_on_write: raw.cache_on_write,
     })
 }
 
-fn log(typed: &args::Logging) -> Result<Log, Error> {
-    let default = if typed.verbose { "debug" } else { "info" };
-    let level = given(typed.log_level.clone()).unwrap_or_else(|| default.to_owned());
+fn log(raw: &args::LogArgs) -> Result<LogConfig, Error> {
+    let default = if raw.verbose { "debug" } else { "info" };
+    let level = given(raw.log_level.clone()).unwrap_or_else(|| default.to_owned());
     let is_level = |word: &str| {
         ["off", "error", "warn", "info", "debug", "trace"]
             .iter()
@@ -237,8 +238,8 @@ fn log(typed: &args::Logging) -> Result<Log, Error> {
             "--log-level {level:?} is no level: take error, warn, info, debug or trace, or MODULE=LEVEL, comma separated"
         )));
     };
-    Ok(Log {
-        format: typed.log_format,
+    Ok(LogConfig {
+        format: raw.log_format,
         filter,
     })
 }

@@ -1,29 +1,29 @@
-//! Which ring, and as whom: from the flags as typed to what they mean, or why they can't be meant. Pure.
+//! Which ring, and as whom: from the flags as given to what they mean, or why they can't be meant. Pure.
 
 use std::net::IpAddr;
 
 use super::args::{self, DiscoveryApi};
 use super::check::{given, list, refused};
-use super::{Discovery, Error, Ring, Surroundings};
+use super::{Discovery, Environment, Error, RingConfig};
 
 /// Which ring this node is in, or beside.
 pub(super) fn ring(
-    typed: args::Ring,
-    here: &Surroundings,
+    raw: args::RingArgs,
+    env: &Environment,
     warnings: &mut Vec<String>,
-) -> Result<Ring, Error> {
-    let sidecar = typed.sidecar;
-    let peers = list(&typed.peers);
-    let host = given(typed.host);
-    let node = given(typed.node_name);
-    let namespace = given(typed.k8s_namespace);
-    let peer_token_file = typed
+) -> Result<RingConfig, Error> {
+    let sidecar = raw.sidecar;
+    let peers = list(&raw.peers);
+    let host = given(raw.host);
+    let node = given(raw.node_name);
+    let namespace = given(raw.k8s_namespace);
+    let peer_token_file = raw
         .peer_token_file
         .filter(|file| !file.as_os_str().is_empty());
     if sidecar {
         refuse_of_sidecar(host.as_deref(), node.as_deref())?;
     }
-    let (host, discovery) = if let Some(id) = given(typed.k8s_discovery_id) {
+    let (host, discovery) = if let Some(id) = given(raw.k8s_discovery_id) {
         if !peers.is_empty() {
             return Err(refused(
                 "--peers and --k8s-discovery-id both say who the nodes are: leave one of them out",
@@ -34,7 +34,7 @@ pub(super) fn ring(
                 "no --peer-token-file: whoever reaches the port can speak as a peer".to_owned(),
             );
         }
-        let address = here.pod_address.filter(|_| !sidecar);
+        let address = env.pod_address.filter(|_| !sidecar);
         let host = host
             .or_else(|| address.map(|ip| ip.to_string()))
             .or_else(|| sidecar.then(localhost))
@@ -42,13 +42,13 @@ pub(super) fn ring(
                 refused("the pod's address is not known: give it with --host (FALCON_HOST from status.podIP)")
             })?;
         let node = if sidecar {
-            Some(sidecar_name(here))
+            Some(sidecar_name(env))
         } else {
             node
         };
         (
             host,
-            kubernetes(id, namespace, typed.k8s_discovery_api, node, here)?,
+            kubernetes(id, namespace, raw.k8s_discovery_api, node, env)?,
         )
     } else {
         if node.is_some() {
@@ -71,11 +71,11 @@ pub(super) fn ring(
             "--host {host:?} is no name and no address: give it without http:// and without the port"
         )));
     }
-    Ok(Ring {
+    Ok(RingConfig {
         host,
         sidecar,
         discovery,
-        zone: given(typed.zone),
+        zone: given(raw.zone),
         peer_token_file,
     })
 }
@@ -96,11 +96,8 @@ fn localhost() -> String {
 }
 
 /// A name that no pod and no URL has, so that it is no member's.
-fn sidecar_name(here: &Surroundings) -> String {
-    format!(
-        "sidecar@{}",
-        here.hostname.as_deref().unwrap_or("localhost")
-    )
+fn sidecar_name(env: &Environment) -> String {
+    format!("sidecar@{}", env.hostname.as_deref().unwrap_or("localhost"))
 }
 
 fn kubernetes(
@@ -108,7 +105,7 @@ fn kubernetes(
     namespace: Option<String>,
     api: DiscoveryApi,
     node: Option<String>,
-    here: &Surroundings,
+    env: &Environment,
 ) -> Result<Discovery, Error> {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let label = id.len() <= 63
@@ -120,11 +117,9 @@ fn kubernetes(
             "--k8s-discovery-id {id:?} is no value of a label: take up to 63 letters, digits, '-', '_' or '.', with a letter or digit at both ends"
         )));
     }
-    let namespace = namespace
-        .or_else(|| here.namespace.clone())
-        .ok_or_else(|| {
-            refused("no service account says which namespace this is: give it with --k8s-namespace")
-        })?;
+    let namespace = namespace.or_else(|| env.namespace.clone()).ok_or_else(|| {
+        refused("no service account says which namespace this is: give it with --k8s-namespace")
+    })?;
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if namespace.len() > 63 || !namespace.chars().all(plain) {
         return Err(refused(format!(
@@ -132,7 +127,7 @@ fn kubernetes(
         )));
     }
     let node = node
-        .or_else(|| here.hostname.clone())
+        .or_else(|| env.hostname.clone())
         .ok_or_else(|| refused("this host has no name: give the pod's with --node-name"))?;
     Ok(Discovery::Kubernetes {
         id,

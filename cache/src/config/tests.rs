@@ -1,7 +1,7 @@
 use super::*;
 
-fn here() -> Surroundings {
-    Surroundings {
+fn env() -> Environment {
+    Environment {
         memory_limit: None,
         hostname: Some("falcon-1".to_owned()),
         pod_address: Some([10, 0, 0, 7].into()),
@@ -11,7 +11,7 @@ fn here() -> Surroundings {
 
 fn meant(line: &str) -> Result<Config, Error> {
     let argv = ["falcon-cache"].into_iter().chain(line.split_whitespace());
-    Args::read(argv)?.into_config(&here())
+    Args::read(argv)?.into_config(&env())
 }
 
 fn config(line: &str) -> Config {
@@ -29,7 +29,7 @@ fn refusal(line: &str) -> String {
 fn the_defaults_are_the_originals() {
     let config = config("--bucket b");
     assert_eq!(config.ring.host, "localhost");
-    assert_eq!(config.doors.port, 8080);
+    assert_eq!(config.network.port, 8080);
     assert_eq!(config.memory.max_object, 128 << 20);
     assert_eq!(config.origin.timeout, Duration::from_secs(5));
     assert_eq!(config.freshness.ttl, Some(Duration::from_hours(1)));
@@ -42,9 +42,9 @@ fn the_defaults_are_the_originals() {
 
 #[test]
 fn the_originals_command_line_means_what_it_meant() {
-    let typed = "-bucket b -s3-endpoint http://minio:9000 -peers http://localhost:8080,http://localhost:8081 \
+    let given = "-bucket b -s3-endpoint http://minio:9000 -peers http://localhost:8080,http://localhost:8081 \
                  -host localhost -port 8081 -max-blob-size=64 -timeout 100 -ttl 0 -verbose";
-    let config = config(typed);
+    let config = config(given);
     assert_eq!(config.origin.endpoint.as_deref(), Some("http://minio:9000"));
     assert_eq!(
         config.ring.discovery,
@@ -56,7 +56,7 @@ fn the_originals_command_line_means_what_it_meant() {
         }
     );
     assert_eq!(
-        (config.doors.port, config.memory.max_object),
+        (config.network.port, config.memory.max_object),
         (8081, 64 << 20)
     );
     assert_eq!(config.origin.timeout, Duration::from_millis(100));
@@ -64,7 +64,7 @@ fn the_originals_command_line_means_what_it_meant() {
     assert_eq!(config.log.filter, "debug");
     assert!(config.origin.force_path_style);
     // Two nodes of one host must not fight for ports that the original did not have.
-    assert_eq!((config.doors.admin_port, config.doors.s3), (0, None));
+    assert_eq!((config.network.admin_port, config.network.s3), (0, None));
 }
 
 #[test]
@@ -73,15 +73,17 @@ fn serve_may_be_named_and_dev_is_another_job() {
         config("serve --bucket b -ttl 5"),
         config("--bucket b -ttl 5")
     );
-    let job = |line: &str| {
+    let command = |line: &str| {
         let argv = ["falcon-cache"].into_iter().chain(line.split_whitespace());
-        Args::read(argv).unwrap().into_job(&Surroundings::default())
+        Args::read(argv)
+            .unwrap()
+            .into_command(&Environment::default())
     };
-    let Ok(Job::Dev(dev)) = job("dev --nodes 5 -port 9100") else {
+    let Ok(Command::Dev(dev)) = command("dev --nodes 5 -port 9100") else {
         panic!("dev is dev");
     };
     assert_eq!((dev.nodes, dev.port, dev.data), (5, 9100, None));
-    assert!(job("dev --port 65535").is_err());
+    assert!(command("dev --port 65535").is_err());
     assert!(meant("dev").is_err());
     assert!(meant("--bucket b dev").is_err());
 }
@@ -155,11 +157,11 @@ fn the_cache_takes_half_of_what_the_container_has() {
         let argv = ["falcon-cache", "--bucket", "b"]
             .into_iter()
             .chain(line.split_whitespace());
-        let here = Surroundings {
+        let env = Environment {
             memory_limit,
-            ..here()
+            ..env()
         };
-        Args::read(argv).unwrap().into_config(&here)
+        Args::read(argv).unwrap().into_config(&env)
     };
     assert_eq!(limit("", None).unwrap().memory.limit, 512 << 20);
     assert_eq!(
@@ -185,23 +187,23 @@ fn the_cache_takes_half_of_what_the_container_has() {
 #[test]
 fn sizes_and_times_come_in_bytes_and_durations() {
     let config = config(
-        "--bucket b --max-cache-size 1000 --block-size 64 --hot-share 10 --stale-if-error 2 --negative-ttl 0 --drain-timeout 3",
+        "--bucket b --max-cache-size 1000 --block-size 64 --replica-share 10 --stale-if-error 2 --negative-ttl 0 --drain-timeout 3",
     );
     assert_eq!(
         (config.memory.limit, config.memory.block),
         (1000 << 20, 64 << 10)
     );
-    assert_eq!(config.memory.hot, 100 << 20);
+    assert_eq!(config.memory.replicas, 100 << 20);
     assert_eq!(config.freshness.stale_if_error, Duration::from_mins(2));
     assert_eq!(config.freshness.negative_ttl, Duration::ZERO);
-    assert_eq!(config.doors.drain_timeout, Duration::from_secs(3));
+    assert_eq!(config.network.drain_timeout, Duration::from_secs(3));
 }
 
 #[test]
 fn kubernetes_knows_the_pod() {
-    let typed = config("--bucket b --k8s-discovery-id main --peer-token-file /t");
+    let given = config("--bucket b --k8s-discovery-id main --peer-token-file /t");
     assert_eq!(
-        typed.ring.discovery,
+        given.ring.discovery,
         Discovery::Kubernetes {
             id: "main".into(),
             namespace: "apps".into(),
@@ -209,14 +211,14 @@ fn kubernetes_knows_the_pod() {
             node: "falcon-1".into(),
         }
     );
-    assert_eq!(typed.ring.host, "10.0.0.7");
-    assert_eq!((typed.doors.admin_port, typed.doors.s3), (9095, None));
-    assert_eq!(typed.warnings, [""; 0]);
-    let typed = config(
+    assert_eq!(given.ring.host, "10.0.0.7");
+    assert_eq!((given.network.admin_port, given.network.s3), (9095, None));
+    assert_eq!(given.warnings, [""; 0]);
+    let given = config(
         "--bucket b --k8s-discovery-id main --k8s-discovery-api endpoints --k8s-namespace n --node-name p --host fd00::1",
     );
     assert_eq!(
-        typed.ring.discovery,
+        given.ring.discovery,
         Discovery::Kubernetes {
             id: "main".into(),
             namespace: "n".into(),
@@ -224,17 +226,17 @@ fn kubernetes_knows_the_pod() {
             node: "p".into()
         }
     );
-    assert_eq!(typed.ring.host, "fd00::1");
-    assert!(typed.warnings[0].contains("--peer-token-file"));
+    assert_eq!(given.ring.host, "fd00::1");
+    assert!(given.warnings[0].contains("--peer-token-file"));
 }
 
 #[test]
 fn a_sidecar_is_for_its_own_pod_and_keeps_copies_alone() {
-    let typed =
+    let given =
         config("--bucket b --sidecar --k8s-discovery-id main --peer-token-file /t --zone z");
-    assert!(typed.ring.sidecar);
+    assert!(given.ring.sidecar);
     assert_eq!(
-        typed.ring.discovery,
+        given.ring.discovery,
         Discovery::Kubernetes {
             id: "main".into(),
             namespace: "apps".into(),
@@ -242,39 +244,42 @@ fn a_sidecar_is_for_its_own_pod_and_keeps_copies_alone() {
             node: "sidecar@falcon-1".into(),
         }
     );
-    assert_eq!(typed.ring.host, "localhost");
-    assert_eq!(typed.ring.zone.as_deref(), Some("z"));
-    assert_eq!((typed.memory.limit, typed.memory.hot), (64 << 20, 64 << 20));
-    assert_eq!(typed.doors.listen, Some([127, 0, 0, 1].into()));
-    assert_eq!(typed.doors.admin_listen, None);
-    assert_eq!(typed.warnings, [""; 0]);
+    assert_eq!(given.ring.host, "localhost");
+    assert_eq!(given.ring.zone.as_deref(), Some("z"));
+    assert_eq!(
+        (given.memory.limit, given.memory.replicas),
+        (64 << 20, 64 << 20)
+    );
+    assert_eq!(given.network.listen, Some([127, 0, 0, 1].into()));
+    assert_eq!(given.network.admin_listen, None);
+    assert_eq!(given.warnings, [""; 0]);
     assert!(
-        typed
+        given
             .to_string()
             .contains(" sidecar=true discovery=apps/main ")
     );
 
-    let typed = config(
-        "--bucket b --sidecar --peers http://localhost:8080 --port 8090 --listen 10.0.0.7 --max-cache-size 100 --hot-share 5",
+    let given = config(
+        "--bucket b --sidecar --peers http://localhost:8080 --port 8090 --listen 10.0.0.7 --max-cache-size 100 --replica-share 5",
     );
-    assert_eq!(typed.memory.hot, 100 << 20);
-    assert_eq!(typed.doors.listen, Some([10, 0, 0, 7].into()));
-    assert_eq!(typed.doors.admin_listen, typed.doors.listen);
+    assert_eq!(given.memory.replicas, 100 << 20);
+    assert_eq!(given.network.listen, Some([10, 0, 0, 7].into()));
+    assert_eq!(given.network.admin_listen, given.network.listen);
     // The one of the list has the usual ports of this host.
-    assert_eq!((typed.doors.admin_port, typed.doors.s3), (0, None));
+    assert_eq!((given.network.admin_port, given.network.s3), (0, None));
     assert!(!config("--bucket b --sidecar=false").ring.sidecar);
 }
 
 #[test]
 fn a_sidecar_does_not_take_half_of_what_the_container_has() {
-    let here = Surroundings {
+    let env = Environment {
         memory_limit: Some(1 << 30),
         pod_address: None,
-        ..here()
+        ..env()
     };
     let argv = "falcon-cache --bucket b --sidecar --k8s-discovery-id main";
-    let typed = Args::read(argv.split_whitespace()).unwrap();
-    assert_eq!(typed.into_config(&here).unwrap().memory.limit, 64 << 20);
+    let given = Args::read(argv.split_whitespace()).unwrap();
+    assert_eq!(given.into_config(&env).unwrap().memory.limit, 64 << 20);
 }
 
 #[test]
@@ -285,7 +290,7 @@ fn outside_of_a_pod_kubernetes_wants_to_be_told() {
             .chain(line.split_whitespace());
         Args::read(argv)
             .unwrap()
-            .into_config(&Surroundings::default())
+            .into_config(&Environment::default())
             .map_err(|error| error.to_string())
     };
     assert!(told("").unwrap_err().contains("--host"));
@@ -402,7 +407,11 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ),
     ("--bucket b --log-level loud", "--log-level", "debug"),
     ("--bucket b --timeout 0", "--timeout <MS>", "1.."),
-    ("--bucket b --hot-share 91", "--hot-share <PERCENT>", "90"),
+    (
+        "--bucket b --replica-share 91",
+        "--replica-share <PERCENT>",
+        "90",
+    ),
 ];
 
 #[test]
@@ -428,25 +437,25 @@ fn what_is_probably_not_meant_is_warned_of() {
 
 #[test]
 fn a_port_of_zero_clashes_with_none() {
-    let doors = config("--bucket b --port 0 --admin-port 0 --s3-port 0 --s3-auth none").doors;
-    let s3_port = doors.s3.map(|s3| s3.port);
-    assert_eq!((doors.port, doors.admin_port, s3_port), (0, 0, Some(0)));
+    let network = config("--bucket b --port 0 --admin-port 0 --s3-port 0 --s3-auth none").network;
+    let s3_port = network.s3.map(|s3| s3.port);
+    assert_eq!((network.port, network.admin_port, s3_port), (0, 0, Some(0)));
 }
 
 #[test]
 fn the_s3_door_opens_only_to_those_who_are_named() {
-    assert_eq!(config("--bucket b").doors.s3, None);
-    assert_eq!(config("--bucket b --s3-port 0").doors.s3, None);
+    assert_eq!(config("--bucket b").network.s3, None);
+    assert_eq!(config("--bucket b --s3-port 0").network.s3, None);
     let open = config("--bucket b --s3-auth none --s3-domain s3.lan,s3.example");
     assert!(open.warnings[0].contains("--s3-auth none"));
     assert_eq!(
-        open.doors.s3,
-        Some(S3 {
+        open.network.s3,
+        Some(S3Config {
             port: 9000,
             domains: vec!["s3.lan".into(), "s3.example".into()]
         })
     );
-    let kept = config("--bucket b --s3-auth keys --access-file /etc/a.yaml").doors;
+    let kept = config("--bucket b --s3-auth keys --access-file /etc/a.yaml").network;
     assert_eq!(kept.access_file.as_deref(), Some(Path::new("/etc/a.yaml")));
     assert_eq!(kept.s3.unwrap().port, 9000);
     for (line, fix) in [
@@ -506,7 +515,7 @@ fn the_line_for_the_log_says_what_is_meant() {
     let line = config("--buckets b,c --k8s-discovery-id main --ttl 0 --max-cache-size 800 --peer-token-file /secret").to_string();
     assert_eq!(
         line,
-        "buckets=b,c endpoint=AWS discovery=apps/main node=falcon-1 s3=off access=everybody host=10.0.0.7 port=8080 admin_port=9095 cache_mb=800 hot_mb=96 block_kib=1024 max_blob_mb=128 ttl=never timeout=5s read_only=false"
+        "buckets=b,c endpoint=AWS discovery=apps/main node=falcon-1 s3=off access=everybody host=10.0.0.7 port=8080 admin_port=9095 cache_mb=800 replica_mb=96 block_kib=1024 max_blob_mb=128 ttl=never timeout=5s read_only=false"
     );
     assert!(
         config("--bucket b")

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// A node.
 pub(super) struct Place {
     pub(super) url: String,
-    /// Its S3 door.
+    /// Its S3 gateway.
     pub(super) s3: String,
     pub(super) metrics: String,
 }

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use k8s_openapi::api::core::v1::{EndpointAddress, Endpoints};
 
 use super::{Candidate, address, name, port, settle};
-use crate::members::Found;
+use crate::members::DiscoveredNode;
 
 /// The union of all subsets; an address that is not ready is a node that doesn't serve.
-pub(super) fn merge(endpoints: &[&Endpoints], fallback_port: u16) -> Vec<Found> {
+pub(super) fn merge(endpoints: &[&Endpoints], fallback_port: u16) -> Vec<DiscoveredNode> {
     let mut candidates = Vec::new();
     for subset in endpoints.iter().flat_map(|it| it.subsets.iter().flatten()) {
         let ports = subset.ports.iter().flatten();

@@ -3,13 +3,17 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::Error;
-use crate::members::Found;
+use crate::members::DiscoveredNode;
 use crate::peer::Contact;
 
 /// This node and all nodes of the list, itself included. A peer's name is its URL; one without a port has this node's.
 ///
 /// An empty list is a ring of this node alone.
-pub fn fixed(peers: &[String], host: &str, port: u16) -> Result<(Contact, Vec<Found>), Error> {
+pub fn fixed(
+    peers: &[String],
+    host: &str,
+    port: u16,
+) -> Result<(Contact, Vec<DiscoveredNode>), Error> {
     let listed = listed(peers, port)?;
     let me = Peer {
         host: bare(host),
@@ -36,7 +40,11 @@ pub fn fixed(peers: &[String], host: &str, port: u16) -> Result<(Contact, Vec<Fo
 }
 
 /// A sidecar at this host and port, and all nodes of the list, of which it is none.
-pub fn beside(peers: &[String], host: &str, port: u16) -> Result<(Contact, Vec<Found>), Error> {
+pub fn beside(
+    peers: &[String],
+    host: &str,
+    port: u16,
+) -> Result<(Contact, Vec<DiscoveredNode>), Error> {
     let listed = listed(peers, port)?;
     let me = Peer {
         host: bare(host),
@@ -68,8 +76,8 @@ fn listed(peers: &[String], port: u16) -> Result<Vec<Peer>, Error> {
     Ok(listed)
 }
 
-fn found(listed: &[Peer]) -> Vec<Found> {
-    let found = listed.iter().map(|peer| Found {
+fn found(listed: &[Peer]) -> Vec<DiscoveredNode> {
+    let found = listed.iter().map(|peer| DiscoveredNode {
         name: peer.url(),
         url: peer.url(),
         zone: None,
@@ -181,7 +189,7 @@ mod tests {
         peers.split(',').map(str::to_owned).collect()
     }
 
-    fn names(found: &[Found]) -> Vec<&str> {
+    fn names(found: &[DiscoveredNode]) -> Vec<&str> {
         found.iter().map(|found| found.name.as_str()).collect()
     }
 

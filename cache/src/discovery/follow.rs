@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
 use super::LABEL;
-use crate::members::Found;
+use crate::members::DiscoveredNode;
 
 /// A watch that is silent for longer than this and five seconds is dead. kube's own 290 s would hide a half-open
 /// connection for almost five minutes.
@@ -34,10 +34,14 @@ const OUTAGE_GAP: Duration = Duration::from_mins(3);
 pub(super) const REFUSALS: u32 = 5;
 
 /// The sets that `merge` makes of the objects with label `id`; it gets the one written last last.
-pub(super) fn follow<K, F>(api: kube::Api<K>, id: &str, merge: F) -> BoxStream<'static, Vec<Found>>
+pub(super) fn follow<K, F>(
+    api: kube::Api<K>,
+    id: &str,
+    merge: F,
+) -> BoxStream<'static, Vec<DiscoveredNode>>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-    F: Fn(&[&K]) -> Vec<Found> + Send + 'static,
+    F: Fn(&[&K]) -> Vec<DiscoveredNode> + Send + 'static,
 {
     let config = watcher::Config::default()
         .labels(&format!("{LABEL}={id}"))
@@ -45,9 +49,9 @@ where
     let events = events(api, config);
     async_stream::stream! {
         let mut events = pin!(events);
-        let mut held = Held::default();
+        let mut held = KnownObjects::default();
         let mut outage = Outage::default();
-        let mut told: Option<Vec<Found>> = None;
+        let mut told: Option<Vec<DiscoveredNode>> = None;
         let mut changed: Option<Changed> = None;
         loop {
             let event = match &changed {
@@ -148,13 +152,13 @@ impl Changed {
 }
 
 /// The objects as last seen, by name.
-struct Held<K> {
+struct KnownObjects<K> {
     objects: BTreeMap<String, K>,
     /// The list that is being read; it takes the objects' place when it is complete.
     listing: BTreeMap<String, K>,
 }
 
-impl<K> Default for Held<K> {
+impl<K> Default for KnownObjects<K> {
     fn default() -> Self {
         Self {
             objects: BTreeMap::new(),
@@ -163,7 +167,7 @@ impl<K> Default for Held<K> {
     }
 }
 
-impl<K: Resource> Held<K> {
+impl<K: Resource> KnownObjects<K> {
     /// True when there may be something new to tell.
     fn take(&mut self, event: Event<K>) -> bool {
         match event {

@@ -6,10 +6,10 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::ResourceExt;
 
 use super::{Candidate, address, name, port, settle};
-use crate::members::Found;
+use crate::members::DiscoveredNode;
 
 /// The union of the slices, given in the order in which they were written.
-pub(super) fn merge(slices: &[&EndpointSlice], fallback_port: u16) -> Vec<Found> {
+pub(super) fn merge(slices: &[&EndpointSlice], fallback_port: u16) -> Vec<DiscoveredNode> {
     let mut candidates = Vec::new();
     for slice in slices {
         if !matches!(slice.address_type.as_str(), "IPv4" | "IPv6") {

@@ -102,10 +102,10 @@ impl Server {
 }
 
 /// The node's side: the sets as they come.
-struct Sets(tokio::sync::mpsc::UnboundedReceiver<Vec<Found>>);
+struct Sets(tokio::sync::mpsc::UnboundedReceiver<Vec<DiscoveredNode>>);
 
 impl Sets {
-    async fn next(&mut self) -> Vec<Found> {
+    async fn next(&mut self) -> Vec<DiscoveredNode> {
         timeout(Duration::from_mins(5), self.0.recv())
             .await
             .expect("a set comes")
@@ -128,8 +128,8 @@ impl Sets {
     }
 }
 
-fn line(found: &[Found]) -> String {
-    let one = |found: &Found| {
+fn line(found: &[DiscoveredNode]) -> String {
+    let one = |found: &DiscoveredNode| {
         let terminating = if found.terminating { "!" } else { "" };
         let serving = if found.serving { "" } else { "-" };
         let at = found.url.strip_prefix("http://").unwrap();
@@ -138,7 +138,7 @@ fn line(found: &[Found]) -> String {
     found.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
-fn start(api: Api) -> (Server, Sets) {
+fn start(api: WatchedApi) -> (Server, Sets) {
     let (service, handle) = tower_test::mock::pair::<Request<Body>, Answer>();
     let client = kube::Client::new(service, "elsewhere");
     let mut stream = watch(client, "apps", "main", api, 8080);
@@ -192,7 +192,7 @@ fn b() -> Value {
     endpoint("falcon-1", "10.0.0.2")
 }
 
-fn merged(slices: &[Value]) -> Vec<Found> {
+fn merged(slices: &[Value]) -> Vec<DiscoveredNode> {
     let slices: Vec<EndpointSlice> = slices
         .iter()
         .map(|slice| serde_json::from_value(slice.clone()).unwrap())
@@ -202,7 +202,7 @@ fn merged(slices: &[Value]) -> Vec<Found> {
 
 #[tokio::test(start_paused = true)]
 async fn nodes_come_and_go() {
-    let (mut server, mut sets) = start(Api::EndpointSlices);
+    let (mut server, mut sets) = start(WatchedApi::EndpointSlices);
     server.list(1, &[slice("s", 1, &[a()])]).await;
     assert_eq!(sets.line().await, "falcon-0=10.0.0.1:8080");
     let feed = server.watch(1).await;
@@ -222,13 +222,13 @@ async fn nodes_come_and_go() {
 
 #[tokio::test(start_paused = true)]
 async fn the_slices_are_asked_for_in_the_nodes_own_namespace() {
-    let (mut server, _sets) = start(Api::EndpointSlices);
+    let (mut server, _sets) = start(WatchedApi::EndpointSlices);
     let (uri, _) = server.asked().await;
     assert!(
         uri.starts_with("/apis/discovery.k8s.io/v1/namespaces/apps/endpointslices?"),
         "{uri}"
     );
-    let (mut server, _sets) = start(Api::Endpoints);
+    let (mut server, _sets) = start(WatchedApi::Endpoints);
     let (uri, _) = server.asked().await;
     assert!(
         uri.starts_with("/api/v1/namespaces/apps/endpoints?"),
@@ -238,7 +238,7 @@ async fn the_slices_are_asked_for_in_the_nodes_own_namespace() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_comes_before_the_first_list_is_complete() {
-    let (mut server, mut sets) = start(Api::EndpointSlices);
+    let (mut server, mut sets) = start(WatchedApi::EndpointSlices);
     let (_, respond) = server.asked().await;
     let page = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSliceList",
@@ -261,7 +261,7 @@ async fn nothing_comes_before_the_first_list_is_complete() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cache_without_nodes_is_an_empty_set_and_not_silence() {
-    let (mut server, mut sets) = start(Api::EndpointSlices);
+    let (mut server, mut sets) = start(WatchedApi::EndpointSlices);
     server.list(1, &[]).await;
     assert_eq!(sets.next().await, []);
     let feed = server.watch(1).await;
@@ -276,7 +276,7 @@ async fn a_cache_without_nodes_is_an_empty_set_and_not_silence() {
 
 #[tokio::test(start_paused = true)]
 async fn too_old_a_version_is_listed_again_and_what_vanished_meanwhile_is_gone() {
-    let (mut server, mut sets) = start(Api::EndpointSlices);
+    let (mut server, mut sets) = start(WatchedApi::EndpointSlices);
     server
         .list(1, &[slice("s", 1, &[a()]), slice("t", 1, &[b()])])
         .await;
@@ -290,7 +290,7 @@ async fn too_old_a_version_is_listed_again_and_what_vanished_meanwhile_is_gone()
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_refused_with_410_is_listed_again_too() {
-    let (mut server, mut sets) = start(Api::EndpointSlices);
+    let (mut server, mut sets) = start(WatchedApi::EndpointSlices);
     server.list(1, &[slice("s", 1, &[a()])]).await;
     sets.next().await;
     assert!(server.refuse(410).await);
@@ -300,7 +300,7 @@ async fn a_watch_refused_with_410_is_listed_again_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_lost_its_past_is_listed_again() {
-    let (mut server, mut sets) = start(Api::EndpointSlices);
+    let (mut server, mut sets) = start(WatchedApi::EndpointSlices);
     server.list(1000, &[slice("s", 1000, &[a()])]).await;
     sets.next().await;
     for _ in 0..REFUSALS {
@@ -314,7 +314,7 @@ async fn a_server_that_lost_its_past_is_listed_again() {
 
 #[tokio::test(start_paused = true)]
 async fn while_the_server_is_away_the_last_set_holds_and_the_watch_goes_on_after() {
-    let (mut server, mut sets) = start(Api::EndpointSlices);
+    let (mut server, mut sets) = start(WatchedApi::EndpointSlices);
     server.list(1, &[slice("s", 1, &[a()])]).await;
     sets.next().await;
     let feed = server.watch(1).await;
@@ -336,7 +336,7 @@ async fn while_the_server_is_away_the_last_set_holds_and_the_watch_goes_on_after
 
 #[tokio::test(start_paused = true)]
 async fn a_list_that_fails_halfway_takes_nothing_away() {
-    let (mut server, mut sets) = start(Api::EndpointSlices);
+    let (mut server, mut sets) = start(WatchedApi::EndpointSlices);
     server
         .list(1, &[slice("s", 1, &[a()]), slice("t", 1, &[b()])])
         .await;
@@ -358,7 +358,7 @@ async fn a_list_that_fails_halfway_takes_nothing_away() {
 
 #[tokio::test(start_paused = true)]
 async fn a_first_list_that_is_refused_is_tried_again() {
-    let (mut server, mut sets) = start(Api::EndpointSlices);
+    let (mut server, mut sets) = start(WatchedApi::EndpointSlices);
     for code in [403, 500, 503] {
         assert!(!server.refuse(code).await);
     }
@@ -368,7 +368,7 @@ async fn a_first_list_that_is_refused_is_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn an_event_that_cannot_be_read_is_made_up_for_by_a_list() {
-    let (mut server, mut sets) = start(Api::EndpointSlices);
+    let (mut server, mut sets) = start(WatchedApi::EndpointSlices);
     server.list(1, &[slice("s", 1, &[a()])]).await;
     sets.next().await;
     let feed = server.watch(1).await;
@@ -382,7 +382,7 @@ async fn an_event_that_cannot_be_read_is_made_up_for_by_a_list() {
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_cut_in_the_middle_of_an_event_goes_on_before_it() {
-    let (mut server, mut sets) = start(Api::EndpointSlices);
+    let (mut server, mut sets) = start(WatchedApi::EndpointSlices);
     server.list(1, &[slice("s", 1, &[a()])]).await;
     sets.next().await;
     let feed = server.watch(1).await;
@@ -396,7 +396,7 @@ async fn a_watch_cut_in_the_middle_of_an_event_goes_on_before_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_died_in_silence_is_noticed_in_half_a_minute() {
-    let (mut server, mut sets) = start(Api::EndpointSlices);
+    let (mut server, mut sets) = start(WatchedApi::EndpointSlices);
     server.list(1, &[slice("s", 1, &[a()])]).await;
     sets.next().await;
     let began = Instant::now();
@@ -407,7 +407,7 @@ async fn a_connection_that_died_in_silence_is_noticed_in_half_a_minute() {
 
 #[tokio::test(start_paused = true)]
 async fn bookmarks_and_writes_that_change_no_node_are_not_told() {
-    let (mut server, mut sets) = start(Api::EndpointSlices);
+    let (mut server, mut sets) = start(WatchedApi::EndpointSlices);
     server.list(1, &[slice("s", 1, &[a()])]).await;
     sets.next().await;
     let feed = server.watch(1).await;
@@ -422,7 +422,7 @@ async fn bookmarks_and_writes_that_change_no_node_are_not_told() {
 
 #[tokio::test(start_paused = true)]
 async fn an_older_state_that_is_told_again_changes_nothing() {
-    let (mut server, mut sets) = start(Api::EndpointSlices);
+    let (mut server, mut sets) = start(WatchedApi::EndpointSlices);
     server.list(9, &[slice("s", 9, &[a(), b()])]).await;
     sets.next().await;
     let feed = server.watch(9).await;
@@ -438,7 +438,7 @@ async fn an_older_state_that_is_told_again_changes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slice_made_anew_under_its_name_counts() {
-    let (mut server, mut sets) = start(Api::EndpointSlices);
+    let (mut server, mut sets) = start(WatchedApi::EndpointSlices);
     server.list(9, &[slice("s", 9, &[a()])]).await;
     sets.next().await;
     let feed = server.watch(9).await;
@@ -450,7 +450,7 @@ async fn a_slice_made_anew_under_its_name_counts() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_moves_to_another_slice_is_never_missing() {
-    let (mut server, mut sets) = start(Api::EndpointSlices);
+    let (mut server, mut sets) = start(WatchedApi::EndpointSlices);
     server
         .list(1, &[slice("s", 1, &[a()]), slice("t", 1, &[])])
         .await;
@@ -474,7 +474,7 @@ async fn a_pod_that_moves_to_another_slice_is_never_missing() {
 
 #[tokio::test(start_paused = true)]
 async fn changes_in_a_row_are_told_once_and_without_end_all_the_same() {
-    let (mut server, mut sets) = start(Api::EndpointSlices);
+    let (mut server, mut sets) = start(WatchedApi::EndpointSlices);
     server.list(1, &[]).await;
     sets.next().await;
     let feed = server.watch(1).await;
@@ -507,7 +507,7 @@ async fn changes_in_a_row_are_told_once_and_without_end_all_the_same() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_stops_serving_or_terminates_is_still_told_of() {
-    let (mut server, mut sets) = start(Api::EndpointSlices);
+    let (mut server, mut sets) = start(WatchedApi::EndpointSlices);
     server.list(1, &[slice("s", 1, &[a(), b()])]).await;
     sets.next().await;
     let feed = server.watch(1).await;
@@ -530,7 +530,7 @@ async fn a_node_that_stops_serving_or_terminates_is_still_told_of() {
 
 #[tokio::test(start_paused = true)]
 async fn endpoints_say_the_same_in_the_old_words() {
-    let (mut server, mut sets) = start(Api::Endpoints);
+    let (mut server, mut sets) = start(WatchedApi::Endpoints);
     let address =
         |pod: &str, ip: &str| json!({ "ip": ip, "targetRef": { "kind": "Pod", "name": pod } });
     let endpoints = |version: u32, ready: &[Value], not_ready: &[Value]| {

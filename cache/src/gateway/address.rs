@@ -42,7 +42,11 @@ pub(super) struct Address {
 
 impl Address {
     /// What `uri` names, said to `host`; under one of the `domains` the host's first part is the bucket.
-    pub(super) fn of(uri: &Uri, host: Option<&str>, domains: &[String]) -> Result<Self, Failure> {
+    pub(super) fn parse(
+        uri: &Uri,
+        host: Option<&str>,
+        domains: &[String],
+    ) -> Result<Self, Failure> {
         let path = uri.path().strip_prefix('/').unwrap_or(uri.path());
         let (bucket, key) = if let Some(bucket) = host.and_then(|host| bucket_of(host, domains)) {
             (bucket.to_owned(), path)
@@ -105,7 +109,7 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
-    pub(super) fn of(query: &str) -> Result<Self, Failure> {
+    pub(super) fn parse(query: &str) -> Result<Self, Failure> {
         Self::read(query, |name| {
             !SIGNATURE.iter().any(|it| it.eq_ignore_ascii_case(name))
         })
@@ -189,7 +193,7 @@ mod tests {
 
     fn named(uri: &str, host: Option<&str>) -> (Option<String>, Option<String>) {
         let domains = ["s3.lan".to_owned()];
-        let address = Address::of(&uri.parse().unwrap(), host, &domains).unwrap();
+        let address = Address::parse(&uri.parse().unwrap(), host, &domains).unwrap();
         (address.bucket, address.key)
     }
 
@@ -218,7 +222,7 @@ mod tests {
         ] {
             assert_eq!(named(path, None).1.as_deref(), Some(key), "{path}");
         }
-        let bad = Address::of(&"/b/%FF".parse().unwrap(), None, &[]);
+        let bad = Address::parse(&"/b/%FF".parse().unwrap(), None, &[]);
         assert_eq!(bad.unwrap_err().code(), "InvalidURI");
     }
 
@@ -226,7 +230,7 @@ mod tests {
     fn a_signature_is_not_sent_on() {
         let query =
             "X-Amz-Algorithm=A&versionId=3&X-Amz-Signature=0&acl&prefix=a%20b+c&x-id=GetObject";
-        let parameters = Parameters::of(query).unwrap();
+        let parameters = Parameters::parse(query).unwrap();
         assert_eq!(parameters.query(), "versionId=3&acl&prefix=a%20b%20c");
         assert_eq!(parameters.get("prefix"), Some("a b c"));
         assert!(parameters.has("acl") && !parameters.has("X-Amz-Signature"));
@@ -243,10 +247,10 @@ mod tests {
             ("prefix=a=b", "prefix=a%3Db"),
             ("prefix=%C3%BC-._~", "prefix=%C3%BC-._~"),
         ] {
-            let sent_on = Parameters::of(query).unwrap().query();
+            let sent_on = Parameters::parse(query).unwrap().query();
             assert_eq!(sent_on, sent, "{query}");
-            let again = Parameters::of(&sent_on).unwrap();
-            assert_eq!(again, Parameters::of(query).unwrap(), "{query}");
+            let again = Parameters::parse(&sent_on).unwrap();
+            assert_eq!(again, Parameters::parse(query).unwrap(), "{query}");
         }
         for (query, code) in [
             ("prefix=a&prefix=b", "InvalidArgument"),
@@ -255,14 +259,18 @@ mod tests {
             ("X-Amz-Signature=1&X-Amz-Signature=2", "InvalidArgument"),
             ("prefix=%FF", "InvalidURI"),
         ] {
-            assert_eq!(Parameters::of(query).unwrap_err().code(), code, "{query}");
+            assert_eq!(
+                Parameters::parse(query).unwrap_err().code(),
+                code,
+                "{query}"
+            );
         }
     }
 
     #[test]
     fn only_a_bare_slash_is_the_service() {
         for path in ["//", "//b", "//b/k", "///"] {
-            let named = Address::of(&path.parse().unwrap(), None, &[]);
+            let named = Address::parse(&path.parse().unwrap(), None, &[]);
             assert_eq!(named.unwrap_err().code(), "InvalidBucketName", "{path}");
         }
     }

@@ -3,7 +3,7 @@
 use axum::response::{IntoResponse, Response};
 use http::header;
 
-use super::Door;
+use super::Gateway;
 use super::address::Parameters;
 use crate::access::{Caller, Target, Verb};
 use crate::api::error::{Failure, element};
@@ -14,15 +14,15 @@ const BEGIN: &str = r#"<?xml version="1.0" encoding="UTF-8"?><ListAllMyBucketsRe
 const MOST_BUCKETS: usize = 10_000;
 
 /// Which of them are asked for.
-struct Page<'a> {
+struct BucketPage<'a> {
     prefix: &'a str,
     most: usize,
     /// The last name of the page before.
     after: &'a str,
 }
 
-impl<'a> Page<'a> {
-    fn of(parameters: &'a Parameters) -> Result<Self, Failure> {
+impl<'a> BucketPage<'a> {
+    fn parse(parameters: &'a Parameters) -> Result<Self, Failure> {
         let said = |name: &str| parameters.get(name);
         let most = match said("max-buckets") {
             None => MOST_BUCKETS,
@@ -47,13 +47,13 @@ impl<'a> Page<'a> {
     }
 }
 
-impl Door {
+impl Gateway {
     pub(super) async fn buckets(
         &self,
         who: &Caller,
         parameters: &Parameters,
     ) -> Result<Response, Failure> {
-        let page = Page::of(parameters)?;
+        let page = BucketPage::parse(parameters)?;
         let mut listed = self.parts().origin.buckets().await?;
         let mut xml = BEGIN.to_owned();
         xml.push_str("<Owner>");

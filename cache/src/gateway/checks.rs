@@ -274,9 +274,9 @@ mod tests {
             ("POST", "/b?delete&prefix=a", "prefix"),
         ] {
             let uri: http::Uri = target.parse().unwrap();
-            let address = Address::of(&uri, None, &[]).unwrap();
-            let given = Parameters::of(uri.query().unwrap_or_default()).unwrap();
-            let operation = Operation::of(&method.parse().unwrap(), &address, &given).unwrap();
+            let address = Address::parse(&uri, None, &[]).unwrap();
+            let given = Parameters::parse(uri.query().unwrap_or_default()).unwrap();
+            let operation = Operation::find(&method.parse().unwrap(), &address, &given).unwrap();
             let fit = match parameters(operation, &given) {
                 Ok(Fit::Usual) => "usual".to_owned(),
                 Ok(Fit::AskS3) => "S3".to_owned(),

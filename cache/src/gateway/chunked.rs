@@ -67,7 +67,7 @@ pub(super) fn bounded(
     reserve: impl Fn(u64) -> BoxFuture<'static, Option<Charge>> + Send + 'static,
 ) -> impl Stream<Item = Result<Bytes, Malformed>> + Send + 'static {
     try_stream! {
-        let mut reader = Reader { body: body.into_data_stream(), buffer: BytesMut::new() };
+        let mut reader = ChunkReader { body: body.into_data_stream(), buffer: BytesMut::new() };
         loop {
             let line = reader.line().await?;
             let length = chunk_length(&line)?;
@@ -123,7 +123,7 @@ fn frames(
     said: u64,
 ) -> impl Stream<Item = Result<Frame<Bytes>, Malformed>> + Send + 'static {
     try_stream! {
-        let mut reader = Reader { body, buffer: BytesMut::new() };
+        let mut reader = ChunkReader { body, buffer: BytesMut::new() };
         let mut came = 0;
         loop {
             let mut left = chunk_length(&reader.line().await?)?;
@@ -180,12 +180,12 @@ fn trailer(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
     ))
 }
 
-struct Reader {
+struct ChunkReader {
     body: BodyDataStream,
     buffer: BytesMut,
 }
 
-impl Reader {
+impl ChunkReader {
     async fn more(&mut self) -> Result<(), Malformed> {
         let bytes = self.body.next().await.ok_or(Malformed::Short)??;
         self.buffer.extend_from_slice(&bytes);

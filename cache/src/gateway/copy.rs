@@ -20,7 +20,7 @@ pub(super) struct CopySource {
 
 impl CopySource {
     /// The one that the headers name, if they name one.
-    pub(super) fn of(headers: &HeaderMap) -> Result<Option<Self>, Failure> {
+    pub(super) fn parse(headers: &HeaderMap) -> Result<Option<Self>, Failure> {
         let said = headers.get(COPY_SOURCE);
         said.map(Self::read).transpose()
     }
@@ -92,7 +92,7 @@ mod tests {
                 COPY_SOURCE,
                 HeaderValue::from_bytes(said.as_bytes()).unwrap(),
             );
-            let source = CopySource::of(&headers).unwrap().unwrap();
+            let source = CopySource::parse(&headers).unwrap().unwrap();
             assert_eq!(
                 (source.bucket.as_str(), source.key.as_str()),
                 (bucket, key),
@@ -100,7 +100,7 @@ mod tests {
             );
             assert_eq!(source.header(), sent, "{said}");
         }
-        assert_eq!(CopySource::of(&HeaderMap::new()).unwrap(), None);
+        assert_eq!(CopySource::parse(&HeaderMap::new()).unwrap(), None);
     }
 
     #[test]
@@ -121,7 +121,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(COPY_SOURCE, said.parse().unwrap());
-            assert!(CopySource::of(&headers).is_err(), "{said}");
+            assert!(CopySource::parse(&headers).is_err(), "{said}");
         }
     }
 }

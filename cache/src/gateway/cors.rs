@@ -10,12 +10,12 @@ use http::request::Parts as Head;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use moka::sync::Cache;
 
-use super::Door;
+use super::Gateway;
 use super::address::Address;
 use super::send::handed_on;
 use crate::api::denied;
 use crate::api::error::Failure;
-use crate::origin::{self, Answer, Forward, Payload};
+use crate::origin::{self, Forward, ForwardedBody, Payload};
 
 /// A changed rule is noticed after so long.
 const REMEMBERED: Duration = Duration::from_secs(30);
@@ -36,20 +36,20 @@ const PREFLIGHT: [HeaderName; 3] = [
 const RULE: &str = "access-control-";
 
 /// What S3 says of reads, by bucket, page and method.
-pub(super) struct Rules(Cache<(String, HeaderValue, Method), HeaderMap>);
+pub(super) struct CorsRules(Cache<(String, HeaderValue, Method), HeaderMap>);
 
-impl Default for Rules {
+impl Default for CorsRules {
     fn default() -> Self {
         let cache = Cache::builder().max_capacity(MOST_REMEMBERED);
         Self(cache.time_to_live(REMEMBERED).build())
     }
 }
 
-impl Door {
+impl Gateway {
     /// S3's answer to what a browser asks before a request. Nobody signs that; it names no object, and tells nothing but the rule.
     pub(super) async fn preflight(&self, head: &Head) -> Result<Response, Failure> {
         let host = Address::host(&head.uri, &head.headers);
-        let address = Address::of(&head.uri, host, &self.settings.domains)?;
+        let address = Address::parse(&head.uri, host, &self.settings.domains)?;
         let bucket = address.bucket.unwrap_or_default();
         if !self.parts().settings.allows(&bucket) {
             return Err(denied(&bucket));
@@ -111,7 +111,7 @@ impl Door {
         bucket: String,
         key: Option<String>,
         headers: HeaderMap,
-    ) -> Result<http::Response<Answer>, origin::Error> {
+    ) -> Result<http::Response<ForwardedBody>, origin::Error> {
         let forward = Forward {
             op: "Preflight",
             method: Method::OPTIONS,

@@ -34,7 +34,7 @@ type Chosen = [Option<String>; FIELDS.len()];
 
 impl Deletion {
     /// Reads a request's body.
-    pub(super) fn of(body: &[u8]) -> Result<Self, Failure> {
+    pub(super) fn parse(body: &[u8]) -> Result<Self, Failure> {
         read(body).map_err(|unfit| {
             Failure::bad(
                 "MalformedXML",
@@ -104,7 +104,7 @@ impl From<quick_xml::Error> for Unfit {
 }
 
 /// What matters of a piece of XML.
-enum Piece {
+enum XmlToken {
     /// A start tag; its local name.
     Open(String),
     Close,
@@ -112,15 +112,15 @@ enum Piece {
     End,
 }
 
-struct Pieces<'a> {
+struct XmlTokens<'a> {
     xml: NsReader<&'a [u8]>,
     /// The root's, empty where it has none: all elements are of one namespace.
     namespace: Option<Vec<u8>>,
     begun: bool,
 }
 
-impl<'a> Pieces<'a> {
-    fn of(body: &'a [u8]) -> Self {
+impl<'a> XmlTokens<'a> {
+    fn new(body: &'a [u8]) -> Self {
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         let mut xml = NsReader::from_reader(body);
         let config = xml.config_mut();
@@ -133,7 +133,7 @@ impl<'a> Pieces<'a> {
         }
     }
 
-    fn next(&mut self) -> Result<Piece, Unfit> {
+    fn next(&mut self) -> Result<XmlToken, Unfit> {
         loop {
             let first = !std::mem::replace(&mut self.begun, true);
             let (namespace, event) = self.xml.read_resolved_event()?;
@@ -153,10 +153,10 @@ impl<'a> Pieces<'a> {
                             "<{name}> is of another namespace than <Delete>"
                         )));
                     }
-                    return Ok(Piece::Open(name));
+                    return Ok(XmlToken::Open(name));
                 }
-                Event::End(_) => return Ok(Piece::Close),
-                Event::Eof => return Ok(Piece::End),
+                Event::End(_) => return Ok(XmlToken::Close),
+                Event::Eof => return Ok(XmlToken::End),
                 Event::Comment(_) | Event::PI(_) => continue,
                 Event::Decl(declared) if first => {
                     check(&declared)?;
@@ -178,7 +178,7 @@ impl<'a> Pieces<'a> {
             if let Some(c) = text.chars().find(|c| !is_of_xml(*c)) {
                 return Err(Unfit(format!("it holds {c:?}, which XML can't")));
             }
-            return Ok(Piece::Text(text));
+            return Ok(XmlToken::Text(text));
         }
     }
 
@@ -187,10 +187,10 @@ impl<'a> Pieces<'a> {
         let mut whole = String::new();
         loop {
             match self.next()? {
-                Piece::Text(text) => whole.push_str(&text),
-                Piece::Close => return Ok(whole),
-                Piece::Open(name) => return Err(Unfit(format!("<{name}> stands in <{of}>"))),
-                Piece::End => return Err(Unfit(format!("<{of}> does not end"))),
+                XmlToken::Text(text) => whole.push_str(&text),
+                XmlToken::Close => return Ok(whole),
+                XmlToken::Open(name) => return Err(Unfit(format!("<{name}> stands in <{of}>"))),
+                XmlToken::End => return Err(Unfit(format!("<{of}> does not end"))),
             }
         }
     }
@@ -199,22 +199,22 @@ impl<'a> Pieces<'a> {
     fn child(&mut self, of: &str) -> Result<Option<String>, Unfit> {
         loop {
             match self.next()? {
-                Piece::Open(name) => return Ok(Some(name)),
-                Piece::Close => return Ok(None),
-                Piece::Text(text) if is_blank(&text) => {}
-                Piece::Text(_) => return Err(Unfit(format!("text stands in <{of}>"))),
-                Piece::End => return Err(Unfit(format!("<{of}> does not end"))),
+                XmlToken::Open(name) => return Ok(Some(name)),
+                XmlToken::Close => return Ok(None),
+                XmlToken::Text(text) if is_blank(&text) => {}
+                XmlToken::Text(_) => return Err(Unfit(format!("text stands in <{of}>"))),
+                XmlToken::End => return Err(Unfit(format!("<{of}> does not end"))),
             }
         }
     }
 }
 
 fn read(body: &[u8]) -> Result<Deletion, Unfit> {
-    let mut pieces = Pieces::of(body);
+    let mut pieces = XmlTokens::new(body);
     loop {
         match pieces.next()? {
-            Piece::Open(name) if name == "Delete" => break,
-            Piece::Text(text) if is_blank(&text) => {}
+            XmlToken::Open(name) if name == "Delete" => break,
+            XmlToken::Text(text) if is_blank(&text) => {}
             _ => return Err(Unfit::because("it does not begin with <Delete>")),
         }
     }
@@ -234,8 +234,8 @@ fn read(body: &[u8]) -> Result<Deletion, Unfit> {
     }
     loop {
         match pieces.next()? {
-            Piece::End => break,
-            Piece::Text(text) if is_blank(&text) => {}
+            XmlToken::End => break,
+            XmlToken::Text(text) if is_blank(&text) => {}
             _ => return Err(Unfit::because("something follows </Delete>")),
         }
     }
@@ -248,7 +248,7 @@ fn read(body: &[u8]) -> Result<Deletion, Unfit> {
     }
 }
 
-fn chosen(pieces: &mut Pieces<'_>) -> Result<Chosen, Unfit> {
+fn chosen(pieces: &mut XmlTokens<'_>) -> Result<Chosen, Unfit> {
     let mut object = Chosen::default();
     while let Some(name) = pieces.child("Object")? {
         let field = FIELDS.iter().zip(&mut object);
@@ -316,7 +316,7 @@ mod tests {
     }
 
     fn keys(body: &str) -> Vec<String> {
-        Deletion::of(body.as_bytes())
+        Deletion::parse(body.as_bytes())
             .unwrap()
             .keys()
             .into_iter()
@@ -347,7 +347,7 @@ mod tests {
              <s:Object a=\"b\"><s:VersionId>3</s:VersionId><s:Key>a&#13;<![CDATA[<&]]></s:Key><s:Size>7</s:Size>\
              <s:ETag>\"e\"</s:ETag></s:Object></s:Delete>\n"
         );
-        let sent = Deletion::of(body.as_bytes()).unwrap().to_xml();
+        let sent = Deletion::parse(body.as_bytes()).unwrap().to_xml();
         let want = format!(
             "<Delete xmlns=\"{NAMESPACE}\"><Object><Key>a&#13;&lt;&amp;</Key><VersionId>3</VersionId><ETag>\"e\"</ETag>\
              <Size>7</Size></Object><Quiet>true</Quiet></Delete>"
@@ -388,16 +388,16 @@ mod tests {
             format!("<Delete>{a}<Quiet>true</Quiet><Quiet>false</Quiet></Delete>"),
             format!("<Delete>{}</Delete>", a.repeat(1001)),
         ] {
-            let refused = Deletion::of(body.as_bytes());
+            let refused = Deletion::parse(body.as_bytes());
             assert_eq!(
                 refused.map_err(|it| it.code().to_owned()),
                 Err("MalformedXML".to_owned()),
                 "{body}"
             );
         }
-        assert!(Deletion::of(b"<Delete><Object><Key>\xff</Key></Object></Delete>").is_err());
+        assert!(Deletion::parse(b"<Delete><Object><Key>\xff</Key></Object></Delete>").is_err());
         let most = format!("<Delete>{}</Delete>", a.repeat(1000));
-        assert!(Deletion::of(most.as_bytes()).is_ok());
+        assert!(Deletion::parse(most.as_bytes()).is_ok());
     }
 
     proptest! {
@@ -406,12 +406,12 @@ mod tests {
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
             prop_assume!(keys.iter().all(|key| key.chars().all(is_of_xml)));
             let meant = list(&keys);
-            prop_assert_eq!(Deletion::of(&meant.to_xml()).unwrap(), meant);
+            prop_assert_eq!(Deletion::parse(&meant.to_xml()).unwrap(), meant);
         }
 
         #[test]
         fn no_body_is_too_strange(body in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Deletion::of(&body);
+            let _ = Deletion::parse(&body);
         }
     }
 }

@@ -14,15 +14,15 @@ const FAMILY: &str = "x-amz-checksum-";
 type Digest = fn(&[u8]) -> Vec<u8>;
 
 static DIGESTS: [(&str, Digest); 6] = [
-    (CONTENT_MD5, of::<Md5>),
-    ("x-amz-checksum-crc32", of::<Crc32>),
-    ("x-amz-checksum-crc32c", of::<Crc32c>),
-    ("x-amz-checksum-crc64nvme", of::<Crc64Nvme>),
-    ("x-amz-checksum-sha1", of::<Sha1>),
-    ("x-amz-checksum-sha256", of::<Sha256>),
+    (CONTENT_MD5, digest_of::<Md5>),
+    ("x-amz-checksum-crc32", digest_of::<Crc32>),
+    ("x-amz-checksum-crc32c", digest_of::<Crc32c>),
+    ("x-amz-checksum-crc64nvme", digest_of::<Crc64Nvme>),
+    ("x-amz-checksum-sha1", digest_of::<Sha1>),
+    ("x-amz-checksum-sha256", digest_of::<Sha256>),
 ];
 
-fn of<C: Checksum>(bytes: &[u8]) -> Vec<u8> {
+fn digest_of<C: Checksum>(bytes: &[u8]) -> Vec<u8> {
     C::checksum(bytes).as_ref().to_vec()
 }
 
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_body_that_is_not_what_its_digest_says_is_refused() {
-        for (name, value, verdict) in [
+        for (name, value, refusal) in [
             ("content-md5", "XUFAKrxLKna5cZ2REBfFkg==", Ok(())),
             ("x-amz-checksum-crc32", "NhCmhg==", Ok(())),
             ("x-amz-checksum-crc32c", "mnG7TA==", Ok(())),
@@ -113,7 +113,7 @@ mod tests {
         ] {
             let checked = check(&headers(&[(name, value)]), b"hello");
             let code = checked.map_err(|failure| failure.code().to_owned());
-            assert_eq!(code, verdict.map_err(str::to_owned), "{name}: {value}");
+            assert_eq!(code, refusal.map_err(str::to_owned), "{name}: {value}");
         }
     }
 

@@ -1,13 +1,13 @@
-//! The operations of S3, and what becomes of each at the door: one table. What is not in it is `NotImplemented`.
+//! The operations of S3, and what becomes of each at the gateway: one table. What is not in it is `NotImplemented`.
 
 use http::{HeaderMap, Method};
 
 use super::address::{Address, Parameters};
 use crate::access::Verb;
 
-/// What the door does with an operation.
+/// What the gateway does with an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Handling {
     /// Read through the cache.
     Cached,
     /// Sent on as it is, and so is the answer.
@@ -37,7 +37,7 @@ pub(super) struct Operation {
     /// The parameter that tells it from others of its method, `""` where there is none.
     mark: &'static str,
     pub(super) verb: Verb,
-    pub(super) way: Way,
+    pub(super) handling: Handling,
 }
 
 const fn on(
@@ -46,7 +46,7 @@ const fn on(
     mark: &'static str,
     name: &'static str,
     verb: Verb,
-    way: Way,
+    handling: Handling,
 ) -> Operation {
     Operation {
         name,
@@ -54,15 +54,15 @@ const fn on(
         level,
         mark,
         verb,
-        way,
+        handling,
     }
 }
 
+use Handling::{Buckets, Cached, DeletedMany, Forwarded, Written};
 use Level::{Bucket, Object, Service};
 use Verb::{Read, Write};
-use Way::{Buckets, Cached, DeletedMany, Forwarded, Written};
 
-/// Every operation that the door knows.
+/// Every operation that the gateway knows.
 pub(super) const OPERATIONS: &[Operation] = &[
     on(Object, Method::GET, "", "GetObject", Read, Cached),
     on(Object, Method::HEAD, "", "HeadObject", Read, Cached),
@@ -275,7 +275,7 @@ const READING: &[&str] = &[
 
 impl Operation {
     /// The operation that a request is, if it is one of the table.
-    pub(super) fn of(
+    pub(super) fn find(
         method: &Method,
         address: &Address,
         parameters: &Parameters,
@@ -345,7 +345,7 @@ impl Operation {
 
     /// True for a header that leaves a cached answer as it is.
     pub(super) fn ignores(&self, header: &str) -> bool {
-        self.way != Cached || matches!(header, "x-amz-checksum-mode" | "x-amz-user-agent")
+        self.handling != Cached || matches!(header, "x-amz-checksum-mode" | "x-amz-user-agent")
     }
 
     /// True when the request copies from another object.
@@ -360,10 +360,10 @@ mod tests {
 
     fn named(method: &str, target: &str) -> Option<&'static str> {
         let uri: http::Uri = target.parse().unwrap();
-        let address = Address::of(&uri, None, &[]).unwrap();
-        let parameters = Parameters::of(uri.query().unwrap_or_default()).unwrap();
+        let address = Address::parse(&uri, None, &[]).unwrap();
+        let parameters = Parameters::parse(uri.query().unwrap_or_default()).unwrap();
         let method = method.parse().unwrap();
-        Operation::of(&method, &address, &parameters).map(|it| it.name)
+        Operation::find(&method, &address, &parameters).map(|it| it.name)
     }
 
     #[test]
@@ -410,7 +410,7 @@ mod tests {
             } else {
                 format!("?{}", it.mark)
             };
-            let becomes = match it.way {
+            let becomes = match it.handling {
                 Cached => "cached",
                 Forwarded => "forwarded",
                 Written => "written",

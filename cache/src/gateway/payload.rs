@@ -47,7 +47,7 @@ pub(super) fn none() -> Incoming {
 }
 
 /// What is sent on of a body.
-pub(super) async fn of(headers: &HeaderMap, body: Incoming) -> Result<Payload, Failure> {
+pub(super) async fn from_request(headers: &HeaderMap, body: Incoming) -> Result<Payload, Failure> {
     let named = trailers(headers)?;
     let Some(length) = length(headers) else {
         if headers.contains_key(header::TRANSFER_ENCODING) {

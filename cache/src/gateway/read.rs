@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt;
 
-use super::{Asked, Door};
+use super::{Gateway, GatewayRequest};
 use crate::api::error::Failure;
 use crate::api::{answer, read};
 use crate::object::{ByteRange, ObjectId};
@@ -27,27 +27,30 @@ const OVERRIDES: [(&str, HeaderName); 6] = [
 const PARTS_COUNT: &str = "x-amz-mp-parts-count";
 const CHECKSUM_MODE: &str = "x-amz-checksum-mode";
 
-impl Door {
-    pub(super) async fn read(&self, asked: Asked) -> Result<Response, Failure> {
-        if only_s3_knows(&asked) {
-            return self.past_the_cache(asked).await;
+impl Gateway {
+    pub(super) async fn read(&self, request: GatewayRequest) -> Result<Response, Failure> {
+        if only_s3_knows(&request) {
+            return self.past_the_cache(request).await;
         }
-        if asked.parameters.has("partNumber") {
-            return self.read_part(asked).await;
+        if request.parameters.has("partNumber") {
+            return self.read_part(request).await;
         }
-        let object = ObjectId::new(&asked.bucket, &asked.key)?;
-        let with_body = asked.head.method != Method::HEAD;
-        let wanted = read::Asked::of(object, &asked.head.headers, with_body)
-            .with_checksums(asked.head.headers.contains_key(CHECKSUM_MODE));
+        let object = ObjectId::new(&request.bucket, &request.key)?;
+        let with_body = request.head.method != Method::HEAD;
+        let wanted = read::ObjectRequest::parse(object, &request.head.headers, with_body)
+            .with_checksums(request.head.headers.contains_key(CHECKSUM_MODE));
         let answered = wanted.answer(&self.parts().proxy).await;
         // S3 names no version that a condition has refused.
         let response = answered.map_err(|failure| failure.without(&header::ETAG))?;
-        overridden(response, &asked)
+        overridden(response, &request)
     }
 
     /// Asked of S3, since nobody else knows.
-    pub(super) async fn past_the_cache(&self, asked: Asked) -> Result<Response, Failure> {
-        let response = self.forwarded(asked).await?;
+    pub(super) async fn past_the_cache(
+        &self,
+        request: GatewayRequest,
+    ) -> Result<Response, Failure> {
+        let response = self.forwarded(request).await?;
         if !response.status().is_success() {
             return Ok(response);
         }
@@ -62,44 +65,44 @@ impl Door {
     }
 
     /// A part of an object as it was uploaded: S3 says which bytes they are, once for each version.
-    async fn read_part(&self, asked: Asked) -> Result<Response, Failure> {
-        let object = ObjectId::new(&asked.bucket, &asked.key)?;
-        let number = asked.parameters.get("partNumber").map(str::parse::<u32>);
+    async fn read_part(&self, request: GatewayRequest) -> Result<Response, Failure> {
+        let object = ObjectId::new(&request.bucket, &request.key)?;
+        let number = request.parameters.get("partNumber").map(str::parse::<u32>);
         let Some(Ok(number)) = number else {
-            return self.past_the_cache(asked).await;
+            return self.past_the_cache(request).await;
         };
         let proxy = &self.parts().proxy;
         let known = proxy.part(&object, number);
-        let with_body = asked.head.method != Method::HEAD;
+        let with_body = request.head.method != Method::HEAD;
         if known.is_none() && !with_body {
-            return self.head_of_unknown(asked, &object, number).await;
+            return self.head_of_unknown(request, &object, number).await;
         }
-        let question = known.is_none().then(|| proxy.asks_for_part(&object));
+        let lookup = known.is_none().then(|| proxy.begin_part_lookup(&object));
         let told = if known.is_some() {
             known
         } else {
-            let query = asked.parameters.query();
+            let query = request.parameters.query();
             let told = self.head_of_part(&object, &query).await?;
             told.and_then(|told| part_of(number, &told))
         };
         let Some((etag, part)) = told else {
-            return self.past_the_cache(asked).await;
+            return self.past_the_cache(request).await;
         };
-        let headers = &asked.head.headers;
+        let headers = &request.head.headers;
         let checksums = headers.contains_key(CHECKSUM_MODE);
         let range = ByteRange::FromTo(part.bytes.start, part.bytes.end - 1);
-        let wanted = read::Asked::of(object, headers, with_body).within(range);
+        let wanted = read::ObjectRequest::parse(object, headers, with_body).within(range);
         let mut response = wanted.answer(proxy).await?;
-        if let Some(question) = question {
+        if let Some(lookup) = lookup {
             // Its version is known here by now.
-            question.answered(&etag, &part);
+            lookup.record(&etag, &part);
         }
         if response.status() == StatusCode::PARTIAL_CONTENT {
             let headers = response.headers_mut();
             let version = headers.get(header::ETAG).map(HeaderValue::as_bytes);
             if version != Some(etag.as_str().as_bytes()) {
                 // Overwritten in between, or another version is still held here.
-                return self.past_the_cache(asked).await;
+                return self.past_the_cache(request).await;
             }
             if let Some(count) = part.count {
                 headers.insert(PARTS_COUNT, count.into());
@@ -108,24 +111,24 @@ impl Door {
                 answer::append(part.checksums.iter(), headers);
             }
         }
-        overridden(response, &asked)
+        overridden(response, &request)
     }
 
     /// S3's own head of a part, in its own words. What it says of the part is known from then on, if it was asked for all of it.
     async fn head_of_unknown(
         &self,
-        asked: Asked,
+        request: GatewayRequest,
         object: &ObjectId,
         number: u32,
     ) -> Result<Response, Failure> {
-        let whole = asked.head.headers.contains_key(CHECKSUM_MODE);
-        let question = self.parts().proxy.asks_for_part(object);
-        let response = self.forwarded(asked).await?;
+        let whole = request.head.headers.contains_key(CHECKSUM_MODE);
+        let lookup = self.parts().proxy.begin_part_lookup(object);
+        let response = self.forwarded(request).await?;
         if whole
             && response.status() == StatusCode::PARTIAL_CONTENT
             && let Some((etag, part)) = part_of(number, response.headers())
         {
-            question.answered(&etag, &part);
+            lookup.record(&etag, &part);
         }
         Ok(response)
     }
@@ -143,10 +146,10 @@ const CACHED_READS_HAVE: &[&str] = &[
 
 /// Versions by their id, and headers that may make it another read or forbid it (whose the bucket must be, who pays, keys that
 /// only the client has): what is cached can't answer that.
-fn only_s3_knows(asked: &Asked) -> bool {
-    let headers = &asked.head.headers;
-    asked.parameters.has("versionId")
-        || (asked.parameters.has("partNumber") && headers.contains_key(header::RANGE))
+fn only_s3_knows(request: &GatewayRequest) -> bool {
+    let headers = &request.head.headers;
+    request.parameters.has("versionId")
+        || (request.parameters.has("partNumber") && headers.contains_key(header::RANGE))
         || headers.keys().any(is_beyond_the_cache)
 }
 
@@ -155,12 +158,12 @@ fn is_beyond_the_cache(name: &HeaderName) -> bool {
 }
 
 /// The answer with the headers that its request demanded.
-fn overridden(mut response: Response, asked: &Asked) -> Result<Response, Failure> {
+fn overridden(mut response: Response, request: &GatewayRequest) -> Result<Response, Failure> {
     if !response.status().is_success() {
         return Ok(response);
     }
     for (parameter, name) in OVERRIDES {
-        if let Some(value) = asked.parameters.get(parameter) {
+        if let Some(value) = request.parameters.get(parameter) {
             let value = HeaderValue::from_str(value).map_err(|_| {
                 Failure::bad(
                     "InvalidArgument",

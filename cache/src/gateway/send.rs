@@ -11,12 +11,12 @@ use super::deletion::Deletion;
 use super::headers::sent_on;
 use super::operation::Operation;
 use super::written::{self, Barrier};
-use super::{Asked, Door, digest, payload};
+use super::{Gateway, GatewayRequest, digest, payload};
 use crate::access::{Target, Verb};
 use crate::api::barrier::to_the_end;
+use crate::api::body_buffer::buffer_body;
 use crate::api::error::Failure;
-use crate::api::held::held;
-use crate::api::{Note, permit};
+use crate::api::{ResponseContext, permit};
 use crate::object::{ObjectId, Scope, Source};
 use crate::origin::{Forward, Origin, Payload};
 use crate::store::Kind;
@@ -38,11 +38,11 @@ const X_FALCON_UNANSWERED: HeaderName = HeaderName::from_static("x-falcon-unansw
 /// Of the origin's connection: not handed on.
 const NOT_ANSWERED: &[&str] = &["connection", "keep-alive", "server", "transfer-encoding"];
 
-impl Door {
+impl Gateway {
     /// Sent on, and the answer as it comes.
-    pub(super) async fn forwarded(&self, asked: Asked) -> Result<Response, Failure> {
-        let about = asked.key.clone();
-        let (forward, wait) = outgoing(&self.parts().origin, asked).await?;
+    pub(super) async fn forwarded(&self, request: GatewayRequest) -> Result<Response, Failure> {
+        let about = request.key.clone();
+        let (forward, wait) = outgoing(&self.parts().origin, request).await?;
         let answer = self.parts().origin.forward(forward, wait).await?;
         let (head, body) = answer.into_parts();
         let mut response = Response::new(Body::from_stream(body));
@@ -52,29 +52,32 @@ impl Door {
     }
 
     /// Sent on; then the object is forgotten everywhere, whether or not the client still waits.
-    pub(super) async fn written(&self, asked: Asked) -> Result<Response, Failure> {
+    pub(super) async fn written(&self, request: GatewayRequest) -> Result<Response, Failure> {
         let scope = Scope::Key {
-            bucket: asked.bucket.clone(),
-            key: asked.key.clone(),
+            bucket: request.bucket.clone(),
+            key: request.key.clone(),
         };
-        let about = asked.key.clone();
-        let (forward, wait) = outgoing(&self.parts().origin, asked).await?;
+        let about = request.key.clone();
+        let (forward, wait) = outgoing(&self.parts().origin, request).await?;
         self.write(forward, wait, scope)
             .await
             .map(|response| noted(response, about))
     }
 
     /// DeleteObjects: the keys are in the body.
-    pub(super) async fn deleted_many(&self, mut asked: Asked) -> Result<Response, Failure> {
-        let length = payload::length(&asked.head.headers).unwrap_or_default();
+    pub(super) async fn deleted_many(
+        &self,
+        mut request: GatewayRequest,
+    ) -> Result<Response, Failure> {
+        let length = payload::length(&request.head.headers).unwrap_or_default();
         if length > DELETE_BYTES {
             return Err(Failure::bad("MalformedXML", "the list of keys is too long"));
         }
         let wait = self.parts().settings.upload_wait;
         let store = self.parts().proxy.store();
-        let body = std::mem::replace(&mut asked.body, payload::none());
+        let body = std::mem::replace(&mut request.body, payload::none());
         // Charged as it comes: what is announced takes no memory yet.
-        let (body, _charge) = held(store, body, DELETE_BYTES).await?;
+        let (body, _charge) = buffer_body(store, body, DELETE_BYTES).await?;
         if body.len() as u64 != length {
             return Err(Failure::bad(
                 "IncompleteBody",
@@ -88,24 +91,24 @@ impl Door {
                 "there is no memory for the list now",
             ));
         };
-        digest::check(&asked.head.headers, &body)?;
-        let list = Deletion::of(&body)?;
+        digest::check(&request.head.headers, &body)?;
+        let list = Deletion::parse(&body)?;
         let keys = list.keys();
         for key in &keys {
-            permit(&asked.who, Verb::Write, &asked.bucket, Target::Key(key))?;
+            permit(&request.who, Verb::Write, &request.bucket, Target::Key(key))?;
         }
         let scope = Scope::Keys {
-            bucket: asked.bucket.clone(),
+            bucket: request.bucket.clone(),
             keys,
         };
         let body = list.to_xml();
-        let headers = &mut asked.head.headers;
+        let headers = &mut request.head.headers;
         headers.insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/xml"),
         );
         digest::renew(headers, &body);
-        let (forward, wait) = addressed(&self.parts().origin, asked, Payload::Held(body))?;
+        let (forward, wait) = addressed(&self.parts().origin, request, Payload::Held(body))?;
         self.write(forward, wait, scope).await
     }
 
@@ -161,25 +164,28 @@ impl Door {
 }
 
 /// What goes to S3, and how long it may take there.
-async fn outgoing(origin: &Origin, mut asked: Asked) -> Result<(Forward, Duration), Failure> {
-    let body = std::mem::replace(&mut asked.body, payload::none());
-    let payload = payload::of(&asked.head.headers, body).await?;
-    addressed(origin, asked, payload)
+async fn outgoing(
+    origin: &Origin,
+    mut request: GatewayRequest,
+) -> Result<(Forward, Duration), Failure> {
+    let body = std::mem::replace(&mut request.body, payload::none());
+    let payload = payload::from_request(&request.head.headers, body).await?;
+    addressed(origin, request, payload)
 }
 
 fn addressed(
     origin: &Origin,
-    asked: Asked,
+    request: GatewayRequest,
     payload: Payload,
 ) -> Result<(Forward, Duration), Failure> {
-    let Asked {
+    let GatewayRequest {
         operation,
         bucket,
         key,
         parameters,
         head,
         ..
-    } = asked;
+    } = request;
     let wait = match (&payload, operation.name) {
         (_, name) if works_long(name, &head.headers) => ASSEMBLY,
         _ if operation.verb == Verb::Read => origin.read_wait(),
@@ -215,7 +221,7 @@ pub(super) fn handed_on(mut headers: HeaderMap) -> HeaderMap {
 }
 
 fn noted(mut response: Response, key: String) -> Response {
-    response.extensions_mut().insert(Note {
+    response.extensions_mut().insert(ResponseContext {
         key: Some(key),
         source: Source::Bypass.as_str(),
     });

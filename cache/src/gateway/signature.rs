@@ -20,7 +20,7 @@ use s3s::validation::NameValidation;
 use s3s::{S3, S3Request, S3Response, S3Result, TrailingHeaders, s3_error};
 
 use super::address::Parameters;
-use super::{Door, chunked, presigned_v2, verdict};
+use super::{Gateway, chunked, presigned_v2, refusal};
 use crate::access::{Access, Caller};
 use crate::api::denied;
 use crate::api::error::Failure;
@@ -37,7 +37,7 @@ const CHARGE_WAIT: Duration = Duration::from_secs(5);
 /// A URL that is signed ahead is good for a week at most.
 const LONGEST_SECONDS: u64 = 7 * 24 * 3600;
 
-/// The verifier, before the door.
+/// The verifier, before the gateway.
 #[derive(Clone)]
 pub(super) struct Signatures {
     service: S3Service,
@@ -45,12 +45,12 @@ pub(super) struct Signatures {
 }
 
 impl Signatures {
-    pub(super) fn new(door: Arc<Door>) -> Self {
-        let proxy = door.parts().proxy.clone();
+    pub(super) fn new(gateway: Arc<Gateway>) -> Self {
+        let proxy = gateway.parts().proxy.clone();
         let mut service = S3ServiceBuilder::new(Nothing);
-        service.set_auth(Keys(door.parts().access.clone()));
+        service.set_auth(Keys(gateway.parts().access.clone()));
         service.set_validation(AnyName);
-        service.set_route(Within(door));
+        service.set_route(Within(gateway));
         Self {
             service: service.build(),
             proxy,
@@ -68,7 +68,7 @@ pub(super) async fn verified(
     }
     let request = bounded(request, proxy);
     match service.call(request.map(s3s::Body::http_body_unsync)).await {
-        Ok(response) => verdict::in_words(response.map(Body::new)).await,
+        Ok(response) => refusal::in_words(response.map(Body::new)).await,
         Err(_) => Failure::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "InternalError",
@@ -167,8 +167,8 @@ impl S3Auth for Keys {
     }
 }
 
-/// The door behind the verifier.
-struct Within(Arc<Door>);
+/// The gateway behind the verifier.
+struct Within(Arc<Gateway>);
 
 #[async_trait::async_trait]
 impl S3Route for Within {
@@ -176,7 +176,7 @@ impl S3Route for Within {
         true
     }
 
-    /// The door itself decides.
+    /// The gateway itself decides.
     async fn check_access(&self, _: &mut S3Request<s3s::Body>) -> S3Result<()> {
         Ok(())
     }
@@ -184,7 +184,7 @@ impl S3Route for Within {
     async fn call(&self, request: S3Request<s3s::Body>) -> S3Result<S3Response<s3s::Body>> {
         let response = self.answer(request).await.into_response();
         let (mut head, body) = response.into_parts();
-        head.extensions.insert(verdict::Answered);
+        head.extensions.insert(refusal::FromGateway);
         Ok(S3Response {
             output: s3s::Body::http_body_unsync(body),
             status: Some(head.status),
@@ -213,11 +213,11 @@ impl Within {
 /// A verified body; its trailers, known when it has ended, after it.
 fn body(mut body: s3s::Body, trailing: Option<TrailingHeaders>) -> Incoming {
     let Some(trailing) = trailing else {
-        return body.map_err(verdict::of_body).boxed_unsync();
+        return body.map_err(refusal::of_body).boxed_unsync();
     };
     let frames = try_stream! {
         while let Some(frame) = body.frame().await {
-            yield frame.map_err(verdict::of_body)?;
+            yield frame.map_err(refusal::of_body)?;
         }
         if let Some(trailers) = trailing.take() {
             yield Frame::<Bytes>::trailers(trailers);

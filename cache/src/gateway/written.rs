@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::api::Aftermath;
 use crate::api::barrier::Barriers;
 use crate::object::Scope;
-use crate::origin::{self, Answer, Forward, Origin};
+use crate::origin::{self, Forward, ForwardedBody, Origin};
 
 /// The answer to a write is a few lines of XML; the parts of 10,000 fit.
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;
@@ -30,7 +30,7 @@ pub(super) struct Barrier {
 }
 
 /// An answer for the client.
-pub(super) struct Answered {
+pub(super) struct WriteResponse {
     pub(super) head: Head,
     pub(super) body: Body,
     /// Empty where the answer begins before the barrier.
@@ -45,7 +45,7 @@ pub(super) async fn answered(
     wait: Duration,
     in_body: bool,
     barrier: Barrier,
-) -> Result<Answered, origin::Error> {
+) -> Result<WriteResponse, origin::Error> {
     let (head, mut body) = match origin.forward(forward, wait).await {
         Ok(answer) => answer.into_parts(),
         Err(error) => {
@@ -61,7 +61,7 @@ pub(super) async fn answered(
         let pieces = stream::unfold(pieces, |mut pieces| async {
             Some((pieces.recv().await?, pieces))
         });
-        return Ok(Answered {
+        return Ok(WriteResponse {
             head,
             body: Body::from_stream(pieces),
             barriers: Barriers::default(),
@@ -75,7 +75,7 @@ pub(super) async fn answered(
         _ => barrier.follow(ended.as_ref().err()).await,
     };
     ended?;
-    Ok(Answered {
+    Ok(WriteResponse {
         head,
         body: Body::from(text.freeze()),
         barriers,
@@ -83,7 +83,7 @@ pub(super) async fn answered(
 }
 
 /// Reads an answer to its end.
-async fn read(body: &mut Answer, text: &mut BytesMut) -> Result<(), origin::Error> {
+async fn read(body: &mut ForwardedBody, text: &mut BytesMut) -> Result<(), origin::Error> {
     while let Some(bytes) = body.try_next().await? {
         take(text, &bytes)?;
     }
@@ -101,7 +101,7 @@ fn take(text: &mut BytesMut, bytes: &[u8]) -> Result<(), origin::Error> {
 
 /// Passes on what says nothing yet, as it comes; the rest after the barrier. It goes on where nobody listens any more.
 async fn rest(
-    mut body: Answer,
+    mut body: ForwardedBody,
     mut text: BytesMut,
     client: UnboundedSender<Result<Bytes, origin::Error>>,
     barrier: Barrier,

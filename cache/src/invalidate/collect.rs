@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::Inner;
-use super::course::ask;
+use super::coordinator::ask;
 use crate::members::{Members, jittered};
-use crate::peer::Order;
+use crate::peer::InvalidateRequest;
 
 /// Between two attempts at a node that does not answer: at first, and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(800));
@@ -55,12 +55,12 @@ async fn collect_all(inner: &Inner, name: &str) {
             }
             continue;
         };
-        let order = Order {
+        let request = InvalidateRequest {
             scope: debt.scope.clone(),
             from: inner.members.name().to_owned(),
             unanswered: inner.members.also_owing(&debt.scope, name),
         };
-        match ask(inner, &order, name.to_owned(), url).await.1 {
+        match ask(inner, &request, name.to_owned(), url).await.1 {
             Ok(ack) => {
                 // Whom it alone knew owes it too from now on, and it must hear of that.
                 if !inner.members.learn(&ack.members) {
@@ -69,7 +69,7 @@ async fn collect_all(inner: &Inner, name: &str) {
                 pause = BACK_OFF.0;
             }
             Err(error) => {
-                tracing::debug!(node = name, %error, scope = ?order.scope, "what is owed went unanswered again");
+                tracing::debug!(node = name, %error, scope = ?request.scope, "what is owed went unanswered again");
                 tokio::select! {
                     () = sleep(jittered(pause)) => {}
                     () = inner.members.until_back(name) => {}

@@ -33,7 +33,7 @@ const MANY_FLIGHTS: Plan = Plan {
     ..TWO_WRITES
 };
 
-/// The third node starts in the middle and says hello.
+/// The third node starts in the middle and sends a heartbeat.
 const A_NODE_JOINS: Plan = Plan {
     joins: true,
     ..MANY_FLIGHTS

@@ -6,8 +6,8 @@
 //! peer from its own reads of S3, never with a copied head: else two nodes that take each other for the home
 //! hand an old head back and forth behind any number of rounds. `model.rs` tries all of this.
 //!
-//! A node that does not answer owes the invalidation, and each round's order names those that have not answered before. The
-//! caller hears of an incomplete one only when the others have heard in an order who owes it, and so remember it even if the
+//! A node that does not answer owes the invalidation, and each round's request names those that have not answered before. The
+//! caller hears of an incomplete one only when the others have heard in a request who owes it, and so remember it even if the
 //! coordinator dies.
 
 use std::collections::BTreeSet;
@@ -38,7 +38,7 @@ pub(super) struct Rounds<N> {
     set: BTreeSet<N>,
     waiting: BTreeSet<N>,
     failed: BTreeSet<N>,
-    /// Those that have not answered in some round before the one under way; its order names them.
+    /// Those that have not answered in some round before the one under way; its request names them.
     announced: BTreeSet<N>,
     /// The set grew during the round.
     grown: bool,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
-use crate::members::Found;
-use crate::peer::{Contact, Hello};
+use crate::members::DiscoveredNode;
+use crate::peer::{Contact, Heartbeat};
 
 /// A network of the mind: what each node was told, who is deaf, and whom each one names.
 #[derive(Default)]
@@ -39,12 +39,12 @@ impl Network {
     }
 }
 
-impl Teller for Network {
-    fn tell<'a>(
+impl InvalidateClient for Network {
+    fn send<'a>(
         &'a self,
         url: &'a str,
-        order: &'a Order,
-    ) -> BoxFuture<'a, Result<Ack, peer::Error>> {
+        request: &'a InvalidateRequest,
+    ) -> BoxFuture<'a, Result<InvalidateAck, peer::Error>> {
         Box::pin(async move {
             let name = url.trim_start_matches("http://").to_owned();
             sleep(Duration::from_millis(1)).await;
@@ -54,12 +54,12 @@ impl Teller for Network {
             let mut told = self.told.lock().unwrap();
             told.entry(name.clone())
                 .or_default()
-                .push(order.scope.clone());
-            let unanswered = order.unanswered.iter().map(|node| node.name.clone());
+                .push(request.scope.clone());
+            let unanswered = request.unanswered.iter().map(|node| node.name.clone());
             let mut all = self.unanswered.lock().unwrap();
             all.entry(name.clone()).or_default().extend(unanswered);
             let members = self.names.lock().unwrap().get(&name).cloned();
-            Ok(Ack {
+            Ok(InvalidateAck {
                 name,
                 dropped_heads: 1,
                 dropped_blocks: 2,
@@ -84,8 +84,8 @@ fn contact(name: &str) -> Contact {
     }
 }
 
-fn found(names: &[&str]) -> Vec<Found> {
-    let found = |name: &&str| Found {
+fn found(names: &[&str]) -> Vec<DiscoveredNode> {
+    let found = |name: &&str| DiscoveredNode {
         name: (*name).to_owned(),
         url: format!("http://{name}"),
         zone: None,
@@ -97,7 +97,7 @@ fn found(names: &[&str]) -> Vec<Found> {
 
 fn cache(names: &[&str]) -> Cache {
     let cache = cache_of(Members::new(contact("me"), None));
-    cache.members.discovered(found(names));
+    cache.members.apply_discovery(found(names));
     cache
 }
 
@@ -107,7 +107,7 @@ fn cache_of(members: Arc<Members>) -> Cache {
     let counter = Arc::clone(&applied);
     let invalidator = Invalidator::new(
         Arc::clone(&members),
-        Arc::clone(&network) as Arc<dyn Teller>,
+        Arc::clone(&network) as Arc<dyn InvalidateClient>,
         Arc::new(move |_| {
             counter.fetch_add(1, Ordering::SeqCst);
             Dropped {
@@ -174,7 +174,7 @@ async fn nothing_is_complete_before_discovery_has_spoken() {
     assert!(!report.complete);
     let missing: Vec<_> = report.nodes.iter().filter(|node| !node.answered).collect();
     assert_eq!(missing[0].name, "the ring (not known yet)");
-    cache.members.discovered(found(&["a"]));
+    cache.members.apply_discovery(found(&["a"]));
     nothing_pends(&cache.invalidator).await;
     assert_eq!(cache.network.told("a").len(), 2);
 }
@@ -182,7 +182,7 @@ async fn nothing_is_complete_before_discovery_has_spoken() {
 #[tokio::test(start_paused = true)]
 async fn a_sidecar_tells_the_ring_and_itself_and_a_ring_of_nobody_is_told_later() {
     let cache = cache_of(Members::beside(contact("sidecar@web")));
-    cache.members.discovered(found(&["a", "b"]));
+    cache.members.apply_discovery(found(&["a", "b"]));
     let report = cache.invalidator.invalidate(key("k")).await;
     assert!(report.complete);
     let names: Vec<_> = report.nodes.iter().map(|node| node.name.as_str()).collect();
@@ -190,9 +190,9 @@ async fn a_sidecar_tells_the_ring_and_itself_and_a_ring_of_nobody_is_told_later(
     assert_eq!(cache.network.told("a").len(), 2);
 
     let cache = cache_of(Members::beside(contact("sidecar@web")));
-    cache.members.discovered(vec![]);
+    cache.members.apply_discovery(vec![]);
     assert!(!cache.invalidator.invalidate(key("k")).await.complete);
-    cache.members.discovered(found(&["a"]));
+    cache.members.apply_discovery(found(&["a"]));
     nothing_pends(&cache.invalidator).await;
     assert_eq!(cache.network.told("a").len(), 2);
 }
@@ -217,10 +217,10 @@ async fn a_node_that_says_hello_in_the_middle_is_told_twice() {
     while cache.network.told("a").is_empty() {
         sleep(Duration::from_micros(100)).await;
     }
-    cache.members.heard(&Hello {
+    cache.members.record_heartbeat(&Heartbeat {
         name: "new".to_owned(),
         url: "http://new".to_owned(),
-        boot: 7,
+        incarnation: 7,
         leaving: false,
         sidecar: false,
         joining: false,
@@ -277,8 +277,8 @@ async fn a_node_that_is_gone_is_waited_for_no_longer() {
     let cache = cache(&["a", "b"]);
     cache.network.is_deaf("b", true);
     assert!(!cache.invalidator.invalidate(key("k")).await.complete);
-    cache.members.unanswered("b", false);
-    cache.members.discovered(vec![]);
+    cache.members.record_missed("b", false);
+    cache.members.apply_discovery(vec![]);
     sleep(Duration::from_secs(5)).await;
     assert_eq!(cache.invalidator.pending(), 1, "it may still be alive");
     nothing_pends(&cache.invalidator).await;
@@ -288,7 +288,7 @@ async fn a_node_that_is_gone_is_waited_for_no_longer() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_in_another_name_does_not_count() {
     let cache = cache(&[]);
-    cache.members.discovered(vec![Found {
+    cache.members.apply_discovery(vec![DiscoveredNode {
         name: "a".to_owned(),
         url: "http://somebody".to_owned(),
         zone: None,
@@ -371,12 +371,14 @@ async fn what_is_owed_is_asked_for_until_the_process_ends() {
 #[tokio::test(start_paused = true)]
 async fn whoever_took_part_tells_those_that_its_coordinator_could_not() {
     let cache = cache(&["a", "b", "c"]);
-    let order = |unanswered: &[&str]| Order {
+    let request = |unanswered: &[&str]| InvalidateRequest {
         scope: key("k"),
         from: "c".to_owned(),
         unanswered: unanswered.iter().map(|name| contact(name)).collect(),
     };
-    cache.invalidator.ordered(&order(&["me", "a", "stranger"]));
+    cache
+        .invalidator
+        .apply_request(&request(&["me", "a", "stranger"]));
     assert!(cache.members.owes("a") && cache.members.owes("stranger"));
     assert!(!cache.members.owes("me"));
     nothing_pends(&cache.invalidator).await;
@@ -434,19 +436,24 @@ async fn a_node_that_joins_hears_who_owes_what() {
     let (old, new) = (cache(&["a"]), cache(&["old", "a"]));
     old.network.is_deaf("a", true);
     old.members.owe(&[contact("a")], &key("k"));
-    let hello = |joining| Hello {
+    let heartbeat = |joining| Heartbeat {
         name: "new".to_owned(),
         url: "http://new".to_owned(),
-        boot: 7,
+        incarnation: 7,
         leaving: false,
         sidecar: false,
         joining,
         members: vec![],
     };
-    assert!(old.members.heard(&hello(false)).owing.is_empty());
-    let mut welcome = old.members.heard(&hello(true));
-    welcome.name = "old".to_owned();
-    new.members.answered("old", &welcome, Instant::now());
+    assert!(
+        old.members
+            .record_heartbeat(&heartbeat(false))
+            .owing
+            .is_empty()
+    );
+    let mut ack = old.members.record_heartbeat(&heartbeat(true));
+    ack.name = "old".to_owned();
+    new.members.record_ack("old", &ack, Instant::now());
     assert!(new.members.owes("a"));
     nothing_pends(&new.invalidator).await;
     assert_eq!(new.network.told("a"), [key("k")]);
@@ -455,7 +462,7 @@ async fn a_node_that_joins_hears_who_owes_what() {
 #[tokio::test]
 async fn an_order_is_carried_out_and_answered_with_those_who_are_known() {
     let cache = cache(&["a"]);
-    let ack = cache.invalidator.ordered(&Order {
+    let ack = cache.invalidator.apply_request(&InvalidateRequest {
         scope: key("k"),
         from: "a".to_owned(),
         unanswered: vec![],

@@ -10,7 +10,7 @@ use crate::object::Scope;
 /// What one node may owe, in bytes of JSON; some 2,000 keys of usual length.
 const NODE_BYTES: usize = 256 << 10;
 
-/// What all may owe together: it fits into the answer to a hello.
+/// What all may owe together: it fits into the answer to a heartbeat.
 const ALL_BYTES: usize = 768 << 10;
 
 /// What one invalidation costs beside its scope.

@@ -1,8 +1,8 @@
-//! The heartbeat: a hello to every contact, several times a second. Who refuses it, or leaves several unanswered, is
-//! silent; who answers is back.
+//! The heartbeat: a message to every contact, several times a second. Who refuses it, or leaves several unanswered, is
+//! unreachable; who answers is back.
 //!
 //! One late answer is no proof on a busy machine, and a ring that moves for it reads S3 again. A request that waits for
-//! a node does not have to wait for the proof: it asks `Members::quiet_for`.
+//! a node does not have to wait for the proof: it asks `Members::idle_for`.
 //!
 //! It is also how a node makes itself known before it reports ready, and how it says that it leaves.
 
@@ -17,41 +17,44 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Members, jittered};
-use crate::peer::{Contact, Error, Hello, Peers, Token, Welcome};
+use crate::peer::{Contact, Error, Heartbeat, HeartbeatAck, Peers, Token};
 
-/// From one hello to the next, at most.
+/// From one heartbeat to the next, at most.
 const PERIOD: Duration = Duration::from_millis(150);
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_millis(350);
 
-/// So many late answers in a row are a node that hangs: silent after a second and some.
+/// So many late answers in a row are a node that hangs: unreachable after a second and some.
 const LATE: u32 = 3;
 
-/// How long the answer of a node that is silent already may take: on a busy machine a late answer still renews the lease.
+/// How long the answer of a node that is unreachable already may take: on a busy machine a late answer still renews the lease.
 const LONG_PATIENCE: Duration = Duration::from_secs(1);
 
-/// From one hello to the next for a contact that has been silent for long.
+/// From one heartbeat to the next for a contact that has been unreachable for long.
 const SLOW_PERIOD: Duration = Duration::from_secs(1);
 
-/// Says hello over the network.
-pub trait Caller: Send + Sync {
-    /// Says `hello` to the node at `url`. The caller bounds the time.
-    fn hello<'a>(&'a self, url: &'a str, hello: &'a Hello)
-    -> BoxFuture<'a, Result<Welcome, Error>>;
-}
-
-impl Caller for Peers {
-    fn hello<'a>(
+/// Sends a heartbeat over the network.
+pub trait HeartbeatClient: Send + Sync {
+    /// Sends `heartbeat` to the node at `url`. The caller bounds the time.
+    fn heartbeat<'a>(
         &'a self,
         url: &'a str,
-        hello: &'a Hello,
-    ) -> BoxFuture<'a, Result<Welcome, Error>> {
-        Box::pin(self.hello(url, hello))
+        heartbeat: &'a Heartbeat,
+    ) -> BoxFuture<'a, Result<HeartbeatAck, Error>>;
+}
+
+impl HeartbeatClient for Peers {
+    fn heartbeat<'a>(
+        &'a self,
+        url: &'a str,
+        heartbeat: &'a Heartbeat,
+    ) -> BoxFuture<'a, Result<HeartbeatAck, Error>> {
+        Box::pin(self.heartbeat(url, heartbeat))
     }
 }
 
-/// Says hello to all contacts until `stop`, from a thread of its own with connections of its own: what the node has to
+/// Sends a heartbeat to all contacts until `stop`, from a thread of its own with connections of its own: what the node has to
 /// do for its readers does not make it late, neither in asking nor in noticing that an answer is there.
 ///
 /// # Errors
@@ -60,62 +63,62 @@ pub fn start(members: Arc<Members>, token: Token, stop: CancellationToken) -> io
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let beating = move || runtime.block_on(beat(members, Arc::new(Peers::new(token)), stop));
+    let running = move || runtime.block_on(run(members, Arc::new(Peers::new(token)), stop));
     std::thread::Builder::new()
         .name("heartbeat".to_owned())
-        .spawn(beating)?;
+        .spawn(running)?;
     Ok(())
 }
 
-/// Says hello to all contacts until `stop`. A contact that still owes an answer is not asked again.
-async fn beat(members: Arc<Members>, caller: Arc<dyn Caller>, stop: CancellationToken) {
+/// Sends a heartbeat to all contacts until `stop`. A contact that still owes an answer is not asked again.
+async fn run(members: Arc<Members>, client: Arc<dyn HeartbeatClient>, stop: CancellationToken) {
     let mut calls = FuturesUnordered::new();
-    let mut paces: HashMap<String, Pace> = HashMap::new();
+    let mut probes: HashMap<String, ProbeState> = HashMap::new();
     let mut next = Instant::now();
     loop {
         let urgent = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            Some((name, answer, said)) = calls.next() => {
-                let late = paces.get_mut::<String>(&name).map_or(LATE, |pace| pace.count(&name, &answer));
+            Some((name, answer, sent)) = calls.next() => {
+                let late = probes.get_mut::<String>(&name).map_or(LATE, |probe| probe.count(&name, &answer));
                 match answer {
-                    Answer::Welcome(welcome) => members.answered(&name, &welcome, said),
-                    Answer::Late if members.said_hello() && (late < LATE || is_heard(&members, &name)) => {}
-                    Answer::Late => members.unanswered(&name, false),
-                    Answer::Refused(error) => members.unanswered(&name, error.is_refused_connection()),
+                    HeartbeatOutcome::Ack(ack) => members.record_ack(&name, &ack, sent),
+                    HeartbeatOutcome::Late if members.is_announced() && (late < LATE || is_active(&members, &name)) => {}
+                    HeartbeatOutcome::Late => members.record_missed(&name, false),
+                    HeartbeatOutcome::Refused(error) => members.record_missed(&name, error.is_refused_connection()),
                 }
                 continue;
             }
-            () = members.news.notified() => true,
+            () = members.heartbeat_due.notified() => true,
             () = sleep_until(next) => false,
         };
         let now = Instant::now();
         next = now + jittered(PERIOD);
-        let hello = Arc::new(members.hello());
-        let contacts = members.to_greet();
+        let heartbeat = Arc::new(members.heartbeat());
+        let contacts = members.heartbeat_targets();
         let known: HashSet<&str> = contacts.iter().map(|(contact, _)| &*contact.name).collect();
-        paces.retain(|name, pace| pace.waiting || known.contains(name.as_str()));
-        for (contact, long_silent) in contacts {
-            let pace = paces.entry(contact.name.clone()).or_insert(Pace {
+        probes.retain(|name, probe| probe.waiting || known.contains(name.as_str()));
+        for (contact, is_lost) in contacts {
+            let probe = probes.entry(contact.name.clone()).or_insert(ProbeState {
                 waiting: false,
                 last: None,
                 late: 0,
-                told: false,
+                logged: false,
             });
-            if pace.waiting || !urgent && pace.rests(now, long_silent) {
+            if probe.waiting || !urgent && probe.rests(now, is_lost) {
                 continue;
             }
-            pace.waiting = true;
-            pace.last = Some(now);
-            let patience = if pace.late < LATE {
+            probe.waiting = true;
+            probe.last = Some(now);
+            let patience = if probe.late < LATE {
                 PATIENCE
             } else {
                 LONG_PATIENCE
             };
-            calls.push(greet(
-                Arc::clone(&caller),
+            calls.push(send_heartbeat(
+                Arc::clone(&client),
                 contact,
-                Arc::clone(&hello),
+                Arc::clone(&heartbeat),
                 patience,
             ));
         }
@@ -123,79 +126,83 @@ async fn beat(members: Arc<Members>, caller: Arc<dyn Caller>, stop: Cancellation
 }
 
 /// Tells all contacts that this node leaves, and waits for their answers as long as for any other.
-pub async fn farewell(members: &Members, caller: &Arc<dyn Caller>) {
-    let hello = Arc::new(members.hello());
-    let greetings = members
-        .contacts()
-        .into_iter()
-        .map(|contact| greet(Arc::clone(caller), contact, Arc::clone(&hello), PATIENCE));
-    join_all(greetings).await;
+pub async fn send_leave(members: &Members, client: &Arc<dyn HeartbeatClient>) {
+    let heartbeat = Arc::new(members.heartbeat());
+    let messages = members.contacts().into_iter().map(|contact| {
+        send_heartbeat(
+            Arc::clone(client),
+            contact,
+            Arc::clone(&heartbeat),
+            PATIENCE,
+        )
+    });
+    join_all(messages).await;
 }
 
-/// Something else came from it lately: it is busy, and answers readers rather than hellos.
-fn is_heard(members: &Members, name: &str) -> bool {
-    members
-        .quiet_for(name)
-        .is_some_and(|quiet| quiet < PATIENCE)
+/// Something else came from it lately: it is busy, and answers readers rather than heartbeats.
+fn is_active(members: &Members, name: &str) -> bool {
+    members.idle_for(name).is_some_and(|idle| idle < PATIENCE)
 }
 
-/// What came of one hello.
-enum Answer {
-    Welcome(Welcome),
+/// What came of one heartbeat.
+enum HeartbeatOutcome {
+    Ack(HeartbeatAck),
     /// Nobody listens, or who listens does not know this cache.
     Refused(Error),
     /// Not in time.
     Late,
 }
 
-/// One hello: the contact's name, its answer, and when it was said.
-async fn greet(
-    caller: Arc<dyn Caller>,
+/// One heartbeat: the contact's name, its answer, and when it was sent.
+async fn send_heartbeat(
+    client: Arc<dyn HeartbeatClient>,
     contact: Contact,
-    hello: Arc<Hello>,
+    heartbeat: Arc<Heartbeat>,
     patience: Duration,
-) -> (String, Answer, Instant) {
-    let said = Instant::now();
-    let answer = match timeout(patience, caller.hello(&contact.url, &hello)).await {
-        Ok(Ok(welcome)) => Answer::Welcome(welcome),
-        Ok(Err(error)) => Answer::Refused(error),
-        Err(_) => Answer::Late,
+) -> (String, HeartbeatOutcome, Instant) {
+    let sent = Instant::now();
+    let answer = match timeout(patience, client.heartbeat(&contact.url, &heartbeat)).await {
+        Ok(Ok(ack)) => HeartbeatOutcome::Ack(ack),
+        Ok(Err(error)) => HeartbeatOutcome::Refused(error),
+        Err(_) => HeartbeatOutcome::Late,
     };
-    (contact.name, answer, said)
+    (contact.name, answer, sent)
 }
 
 /// How one contact is being asked.
-struct Pace {
+struct ProbeState {
     waiting: bool,
     last: Option<Instant>,
     /// Late answers in a row.
     late: u32,
-    /// The log has it that this contact shows this node the door.
-    told: bool,
+    /// It was logged already that this contact refuses the heartbeats of this node.
+    logged: bool,
 }
 
-impl Pace {
+impl ProbeState {
     /// Notes that the call is over; the late answers in a row.
-    fn count(&mut self, name: &str, answer: &Answer) -> u32 {
+    fn count(&mut self, name: &str, answer: &HeartbeatOutcome) -> u32 {
         self.waiting = false;
         self.late = match answer {
-            Answer::Late => self.late + 1,
-            Answer::Welcome(_) | Answer::Refused(_) => 0,
+            HeartbeatOutcome::Late => self.late + 1,
+            HeartbeatOutcome::Ack(_) | HeartbeatOutcome::Refused(_) => 0,
         };
         match answer {
-            Answer::Welcome(_) => self.told = false,
+            HeartbeatOutcome::Ack(_) => self.logged = false,
             // A node that is away is told by the ring; one that is there and refuses is a mistake of somebody's.
-            Answer::Refused(error @ (Error::Refused(_) | Error::Broken { .. })) if !self.told => {
-                self.told = true;
-                tracing::warn!(name, %error, "a node refuses this one's hellos: they share nothing");
+            HeartbeatOutcome::Refused(error @ (Error::Refused(_) | Error::Broken { .. }))
+                if !self.logged =>
+            {
+                self.logged = true;
+                tracing::warn!(name, %error, "a node refuses this one's heartbeats: they share nothing");
             }
-            Answer::Refused(_) | Answer::Late => {}
+            HeartbeatOutcome::Refused(_) | HeartbeatOutcome::Late => {}
         }
         self.late
     }
 
-    fn rests(&self, now: Instant, long_silent: bool) -> bool {
-        long_silent && self.last.is_some_and(|last| now < last + SLOW_PERIOD)
+    fn rests(&self, now: Instant, is_lost: bool) -> bool {
+        is_lost && self.last.is_some_and(|last| now < last + SLOW_PERIOD)
     }
 }
 

@@ -1,8 +1,8 @@
 //! For how long a node may believe what it knows.
 //!
-//! A coordinator gives up a node that discovery does not name any more and that has been silent for [`GONE_AFTER`]. That node
-//! may still run: it hung, or was cut off. So each node holds a lease: it believes its records only for as long after it has
-//! said a hello that was answered as nobody can have given it up. The clock runs on while a process is stopped.
+//! A coordinator gives up a node that discovery does not name any more and that has been unreachable for [`GONE_AFTER`]. That node
+//! may still run: it hung, or was cut off. So each node holds a lease: it believes its entries only for as long after it has
+//! sent a heartbeat that was answered as nobody can have given it up. The clock runs on while a process is stopped.
 //!
 //! One answer is not enough, since two nodes that are cut off together would renew each other's lease: more than half of the
 //! members have to answer, this one included. Then any coordinator that reaches as many hears of this node from one of them.
@@ -12,36 +12,36 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::roll::GONE_AFTER;
+use super::table::GONE_AFTER;
 
-/// From a hello that was answered; less than [`GONE_AFTER`], for clocks that do not run alike.
+/// From a heartbeat that was answered; less than [`GONE_AFTER`], for clocks that do not run alike.
 pub(super) const LEASE: Duration = Duration::from_secs(8);
 
 const _: () = assert!(LEASE.as_millis() * 5 <= GONE_AFTER.as_millis() * 4);
 
 /// The lease of this node. Times count from its start.
-pub(super) struct Lease {
+pub(super) struct MembershipLease {
     /// In nanoseconds.
     until: AtomicU64,
     forget: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// It has run out, and the log has it.
-    told: AtomicBool,
+    logged: AtomicBool,
 }
 
-impl fmt::Debug for Lease {
+impl fmt::Debug for MembershipLease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let until = self.until.load(Ordering::Acquire);
-        f.debug_tuple("Lease").field(&until).finish()
+        f.debug_tuple("MembershipLease").field(&until).finish()
     }
 }
 
-impl Lease {
+impl MembershipLease {
     /// None yet.
     pub(super) fn new() -> Self {
         Self {
             until: AtomicU64::new(0),
             forget: OnceLock::new(),
-            told: AtomicBool::new(false),
+            logged: AtomicBool::new(false),
         }
     }
 
@@ -65,7 +65,7 @@ impl Lease {
             if let Some(forget) = self.forget.get() {
                 forget();
             }
-            if self.told.swap(false, Ordering::Relaxed) {
+            if self.logged.swap(false, Ordering::Relaxed) {
                 tracing::info!(
                     "the ring answers again: what was known of objects is forgotten, their blocks stay"
                 );
@@ -75,9 +75,9 @@ impl Lease {
     }
 
     /// Says once that it has run out.
-    pub(super) fn tell(&self, now: Duration) {
+    pub(super) fn log_lapse(&self, now: Duration) {
         let held = self.until.load(Ordering::Acquire) > 0;
-        if held && !self.holds(now) && !self.told.swap(true, Ordering::Relaxed) {
+        if held && !self.holds(now) && !self.logged.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 "half of the ring or more has not answered for {} s: this node believes nothing that it knows of objects, and asks for each read, until they answer",
                 LEASE.as_secs()
@@ -91,7 +91,7 @@ fn nanos(duration: Duration) -> u64 {
     seconds.saturating_add(u64::from(duration.subsec_nanos()))
 }
 
-/// Until when a node may believe what it knows, if it said these hellos, the last that were answered, to the other members
+/// Until when a node may believe what it knows, if it sent these heartbeats, the last that were answered, to the other members
 /// that may live. Alone it may for ever.
 pub(super) fn until(mut answered: Vec<Option<Duration>>) -> Duration {
     let needed = answered.len().div_ceil(2);
@@ -99,7 +99,7 @@ pub(super) fn until(mut answered: Vec<Option<Duration>>) -> Duration {
         return Duration::MAX;
     };
     answered.sort_unstable_by(|left, right| right.cmp(left));
-    answered[least].map_or(Duration::ZERO, |said| said + LEASE)
+    answered[least].map_or(Duration::ZERO, |sent| sent + LEASE)
 }
 
 #[cfg(test)]
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn more_than_half_of_the_members_have_to_answer() {
-        for (answered, said) in [
+        for (answered, sent) in [
             (vec![Some(at(3))], Some(at(3))),
             (vec![None], None),
             (vec![Some(at(3)), None], Some(at(3))),
@@ -126,7 +126,7 @@ mod tests {
             (vec![Some(at(2)), Some(at(9)), None], Some(at(2))),
             (vec![Some(at(2)), Some(at(9)), None, None], Some(at(2))),
         ] {
-            let expected = said.map_or(Duration::ZERO, |said| said + LEASE);
+            let expected = sent.map_or(Duration::ZERO, |sent| sent + LEASE);
             assert_eq!(until(answered.clone()), expected, "{answered:?}");
         }
     }

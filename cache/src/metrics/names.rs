@@ -5,19 +5,19 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
     (
         "falcon_requests_total",
         "counter",
-        "door, op, source, status",
+        "api, op, source, status",
         "Requests answered, when their first byte left; op is read for objects through the cache, so of these source gives the hit ratio",
     ),
     (
         "falcon_request_first_byte_seconds",
         "histogram",
-        "door, source",
+        "api, source",
         "From a request's head to its answer's head",
     ),
     (
         "falcon_request_seconds",
         "histogram",
-        "door, source",
+        "api, source",
         "From a request's head to the last byte of its answer, or to its cut",
     ),
     (
@@ -35,7 +35,7 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
     (
         "falcon_cut_answers_total",
         "counter",
-        "door",
+        "api",
         "Answers that ended before their last byte: the client hung up or the source failed",
     ),
     (
@@ -72,8 +72,8 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
     (
         "falcon_origin_reads",
         "gauge",
-        "pace",
-        "Reads from S3 that run now: those that go on, and those that crawl and are counted apart",
+        "speed",
+        "Reads from S3 that run now: normal ones, and slow ones, which are counted apart",
     ),
     (
         "falcon_invalidations_total",
@@ -87,16 +87,11 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "",
         "Nodes that still owe the answer to an invalidation",
     ),
-    (
-        "falcon_connections",
-        "gauge",
-        "door",
-        "Connections open now",
-    ),
+    ("falcon_connections", "gauge", "api", "Connections open now"),
     (
         "falcon_connections_refused_total",
         "counter",
-        "door",
+        "api",
         "Connections answered 503 because there were too many",
     ),
     ("falcon_blocks", "gauge", "", "Blocks held"),
@@ -105,7 +100,7 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "falcon_cached_bytes",
         "gauge",
         "pool",
-        "Bytes of blocks held: owned by this node, or hot copies",
+        "Bytes of blocks held: owned by this node, or replicas",
     ),
     (
         "falcon_evictions_total",

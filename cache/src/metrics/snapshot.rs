@@ -25,7 +25,7 @@ pub struct Snapshot {
     pub fills: u64,
     /// Readers that follow them.
     pub waiters: u64,
-    /// Reads from S3 that run, by pace.
+    /// Reads from S3 that run, by speed.
     pub origin_reads: Vec<(&'static str, u64)>,
     /// Bytes reserved, by kind.
     pub memory: Vec<(&'static str, u64)>,
@@ -40,18 +40,18 @@ pub struct Snapshot {
 }
 
 /// Makes a snapshot.
-pub(super) struct Source(pub(super) Box<dyn Fn() -> Snapshot + Send + Sync>);
+pub(super) struct SnapshotSource(pub(super) Box<dyn Fn() -> Snapshot + Send + Sync>);
 
 /// Puts the snapshot of the moment into each scrape; nothing before [`super::Metrics::observe`].
-pub(super) struct Standing(pub(super) Arc<OnceLock<Source>>);
+pub(super) struct SnapshotCollector(pub(super) Arc<OnceLock<SnapshotSource>>);
 
-impl fmt::Debug for Standing {
+impl fmt::Debug for SnapshotCollector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Standing")
     }
 }
 
-impl Collector for Standing {
+impl Collector for SnapshotCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Some(source) = self.0.get() else {
             return Ok(());
@@ -62,7 +62,7 @@ impl Collector for Standing {
         each(
             &mut encoder,
             "falcon_origin_reads",
-            "pace",
+            "speed",
             &now.origin_reads,
         )?;
         one(&mut encoder, "falcon_blocks", now.blocks)?;

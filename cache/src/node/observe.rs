@@ -6,7 +6,7 @@ use crate::invalidate::Invalidator;
 use crate::members::Members;
 use crate::metrics::{Metrics, Snapshot};
 use crate::proxy::Proxy;
-use crate::ring::State;
+use crate::ring::MemberState;
 use crate::store::Kind;
 
 /// Lets a scrape see how things stand.
@@ -19,8 +19,8 @@ pub(super) fn observe(
     let (proxy, ring, invalidator) = (proxy.clone(), members.ring(), invalidator.clone());
     metrics.observe(move || {
         let (stats, budget) = (proxy.store().stats(), proxy.store().budget());
-        let (quick, crawling) = proxy.origin_reads();
-        let in_state = |state: State| {
+        let (normal, slow) = proxy.origin_reads();
+        let in_state = |state: MemberState| {
             ring.borrow()
                 .members()
                 .iter()
@@ -30,7 +30,10 @@ pub(super) fn observe(
         Snapshot {
             blocks: stats.blocks,
             heads: stats.heads,
-            cached_bytes: vec![("owned", stats.owned_bytes), ("hot", stats.hot_bytes)],
+            cached_bytes: vec![
+                ("owned", stats.owned_bytes),
+                ("replica", stats.replica_bytes),
+            ],
             evictions: vec![
                 ("capacity", stats.evictions.capacity),
                 ("invalidated", stats.evictions.invalidated),
@@ -38,14 +41,14 @@ pub(super) fn observe(
             ],
             fills: proxy.fills().len() as u64,
             waiters: proxy.fills().followers() as u64,
-            origin_reads: vec![("quick", quick), ("crawling", crawling)],
+            origin_reads: vec![("normal", normal), ("slow", slow)],
             memory: Kind::ALL
                 .iter()
                 .map(|kind| (kind.as_str(), budget.used_by(*kind)))
                 .collect(),
             budget: budget.limit(),
             peak: budget.peak(),
-            members: State::ALL
+            members: MemberState::ALL
                 .iter()
                 .map(|state| (state.as_str(), in_state(*state)))
                 .collect(),

@@ -1,4 +1,4 @@
-//! When a node says that it is ready, once it has said hello: for as long as its name is its own.
+//! When a node says that it is ready, once it has sent a heartbeat: for as long as its name is its own.
 
 use tokio::sync::watch;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Settings;
+use super::NodeSettings;
 use crate::config::Config;
 use crate::object::Blocks;
 use crate::peer::Contact;
@@ -17,10 +17,10 @@ const ORIGIN_IDLE: Duration = Duration::from_secs(30);
 const ORIGIN_READS: usize = 64;
 /// Uploads at one moment; each has a buffer of 8 MiB out of the budget.
 const UPLOADS: usize = 16;
-/// How long an upload waits for its turn.
+/// How long an upload waits for its slot.
 const UPLOAD_WAIT: Duration = Duration::from_secs(10);
 
-impl Settings {
+impl NodeSettings {
     /// A node that goes by `me`, in the ring or beside it.
     pub fn new(config: &Config, me: Contact) -> Self {
         let block = config.memory.block;
@@ -28,8 +28,8 @@ impl Settings {
             zone: config.ring.zone.clone(),
             sidecar: config.ring.sidecar,
             cache_bytes: config.memory.limit,
-            hot_bytes: config.memory.hot,
-            proxy: proxy::Settings {
+            replica_bytes: config.memory.replicas,
+            proxy: proxy::ProxySettings {
                 blocks: Blocks { size: block },
                 part_bytes: PART_BYTES.max(block),
                 parts_in_flight: config.origin.parts_in_flight as u64,
@@ -40,7 +40,7 @@ impl Settings {
                 timeout: config.origin.timeout,
                 origin_reads: ORIGIN_READS,
             },
-            origin: origin::Settings {
+            origin: origin::OriginSettings {
                 endpoint: config.origin.endpoint.clone(),
                 region: config.origin.region.clone(),
                 force_path_style: Some(config.origin.force_path_style),
@@ -49,7 +49,7 @@ impl Settings {
                 idle_timeout: ORIGIN_IDLE,
                 max_idle_connections: ORIGIN_READS,
             },
-            api: api::Settings {
+            api: api::ApiSettings {
                 node: me.name.clone(),
                 default_bucket: config.buckets.default.clone(),
                 allowed_buckets: config.buckets.allowed.clone(),
@@ -58,17 +58,17 @@ impl Settings {
                 uploads: UPLOADS,
                 upload_wait: UPLOAD_WAIT,
             },
-            gateway: gateway::Settings {
+            gateway: gateway::GatewaySettings {
                 domains: config
-                    .doors
+                    .network
                     .s3
                     .as_ref()
                     .map_or_else(Vec::new, |s3| s3.domains.clone()),
             },
-            access_file: config.doors.access_file.clone(),
+            access_file: config.network.access_file.clone(),
             limits: Limits {
-                connections: config.doors.max_connections,
-                drain: config.doors.drain_timeout,
+                connections: config.network.max_connections,
+                drain: config.network.drain_timeout,
                 ..Limits::default()
             },
             peer_token_file: config.ring.peer_token_file.clone(),

@@ -18,7 +18,7 @@ pub struct Said {
 
 impl Said {
     /// `None` where nothing was said. What is longer than any refusal of S3's is left out.
-    pub fn of(fields: FieldLines, xml: &str) -> Option<Self> {
+    pub fn new(fields: FieldLines, xml: &str) -> Option<Self> {
         let fields = if fields.as_bytes().len() > MOST {
             FieldLines::default()
         } else {

@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 
 /// A body on its way. Read it to its `None`: only that proves the length.
 #[derive(Debug)]
-pub struct Body {
+pub struct OriginBody {
     stream: ByteStream,
     /// So many of the first bytes are not given.
     skip: u64,
@@ -25,7 +25,7 @@ pub struct Body {
     ended: bool,
 }
 
-impl Body {
+impl OriginBody {
     pub(super) fn new(
         stream: ByteStream,
         skip: u64,
@@ -110,8 +110,8 @@ impl Body {
 mod tests {
     use super::*;
 
-    fn body(stream: &'static [u8], promised: u64) -> Body {
-        Body::new(
+    fn body(stream: &'static [u8], promised: u64) -> OriginBody {
+        OriginBody::new(
             ByteStream::from_static(stream),
             0,
             Some(promised),

@@ -1,4 +1,4 @@
-//! From [`Settings`] to the one S3 client of the process.
+//! From [`OriginSettings`] to the one S3 client of the process.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::blank::BlankKeys;
 use super::credentials::Files;
-use super::{InvalidEndpoint, Settings, connector};
+use super::{InvalidEndpoint, OriginSettings, connector};
 
 /// One failure may be chance; a third try in a row would only load an origin that is in trouble.
 const ATTEMPTS: u32 = 2;
@@ -47,7 +47,7 @@ pub(super) struct Made {
     pub(super) tls: bool,
 }
 
-pub(super) async fn build(settings: &Settings) -> Result<Made, InvalidEndpoint> {
+pub(super) async fn build(settings: &OriginSettings) -> Result<Made, InvalidEndpoint> {
     let tls = match &settings.endpoint {
         Some(endpoint) => speaks_tls(endpoint)?,
         None => true,
@@ -113,7 +113,7 @@ fn speaks_tls(endpoint: &str) -> Result<bool, InvalidEndpoint> {
 }
 
 /// The region as told; else the environment's. The machine itself is asked only where AWS is the origin.
-async fn region(settings: &Settings) -> Region {
+async fn region(settings: &OriginSettings) -> Region {
     if let Some(region) = &settings.region {
         return Region::new(region.clone());
     }

@@ -32,13 +32,13 @@ pub(super) struct Files(Arc<Inner>);
 
 struct Inner {
     folder: PathBuf,
-    state: Mutex<State>,
+    state: Mutex<KeyState>,
     /// One look at a time; who waited takes what it found.
     look: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
-struct State {
+struct KeyState {
     good: Option<Pair>,
     generation: u64,
     looked: Option<Instant>,
@@ -173,7 +173,7 @@ impl Files {
         })
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, KeyState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -204,7 +204,7 @@ impl Error {
         {
             let xml = answer.body().bytes().unwrap_or_default();
             let xml = std::str::from_utf8(xml).unwrap_or_default();
-            *said = Said::of(fields_of_refusal(&headers_of(answer)), xml).map(Arc::new);
+            *said = Said::new(fields_of_refusal(&headers_of(answer)), xml).map(Arc::new);
         }
     }
 

@@ -85,7 +85,7 @@ impl Payload {
 }
 
 /// The bytes of S3's answer.
-pub type Answer = BoxStream<'static, Result<Bytes, Error>>;
+pub type ForwardedBody = BoxStream<'static, Result<Bytes, Error>>;
 
 impl Forward {
     /// False where doing it twice is another thing than doing it once (RFC 9110 §9.2.2), or its answer would be: the second
@@ -116,7 +116,7 @@ impl Origin {
         &self,
         forward: Forward,
         wait: Duration,
-    ) -> Result<Response<Answer>, Error> {
+    ) -> Result<Response<ForwardedBody>, Error> {
         let started = Instant::now();
         let (op, safe) = (forward.op, forward.is_safe());
         let (flow, attempts) = (Flow::default(), Attempts::default());
@@ -229,7 +229,7 @@ impl Origin {
         unreachable!("the last attempt returns")
     }
 
-    fn accepted(&self, taken: &Taken, idle: Duration) -> Result<Response<Answer>, Error> {
+    fn accepted(&self, taken: &Taken, idle: Duration) -> Result<Response<ForwardedBody>, Error> {
         let answer = taken.answer()?;
         let state = (ByteStream::new(answer.body), self.clone());
         let body = stream::unfold(Some(state), move |state| async move {
@@ -256,7 +256,7 @@ impl Origin {
     fn refused(
         &self,
         error: SdkError<GetObjectError, HttpResponse>,
-    ) -> Result<Response<Answer>, Error> {
+    ) -> Result<Response<ForwardedBody>, Error> {
         match error {
             SdkError::ServiceError(refusal) => {
                 let raw = refusal.into_raw();
@@ -276,7 +276,11 @@ impl Origin {
 
 type Sent = Result<GetObjectOutput, SdkError<GetObjectError, HttpResponse>>;
 
-fn response(status: StatusCode, headers: HeaderMap, body: Answer) -> Response<Answer> {
+fn response(
+    status: StatusCode,
+    headers: HeaderMap,
+    body: ForwardedBody,
+) -> Response<ForwardedBody> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;

@@ -13,16 +13,16 @@ use crate::object::ETag;
 
 /// A page of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListPage {
     /// In the order of the keys' bytes.
-    pub objects: Vec<Entry>,
+    pub objects: Vec<ListedObject>,
     /// Where the next page begins; `None` on the last one.
     pub cursor: Option<String>,
 }
 
 /// One object of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct ListedObject {
     /// Its key, exactly.
     pub key: String,
     /// Its bytes.
@@ -73,7 +73,7 @@ impl Origin {
         prefix: &str,
         limit: u32,
         cursor: Option<&str>,
-    ) -> Result<Listed, Error> {
+    ) -> Result<ListPage, Error> {
         let limit = i32::try_from(limit).unwrap_or(i32::MAX);
         let answer = self
             .call("ListObjectsV2", self.0.timeout, || {
@@ -101,7 +101,7 @@ impl Origin {
                 "its list goes on and it does not say where".to_owned(),
             ));
         }
-        Ok(Listed {
+        Ok(ListPage {
             objects: objects.collect::<Result<_, _>>()?,
             cursor: cursor.map(ToOwned::to_owned),
         })
@@ -123,7 +123,7 @@ pub struct Pages {
 
 impl Pages {
     /// The objects in `bucket` whose keys begin with `prefix`, at most `limit` on a page.
-    pub fn of(origin: Origin, bucket: &str, prefix: &str, limit: u32) -> Self {
+    pub fn new(origin: Origin, bucket: &str, prefix: &str, limit: u32) -> Self {
         Self {
             origin,
             bucket: bucket.to_owned(),
@@ -137,7 +137,7 @@ impl Pages {
 
     /// The same list after the page `first`.
     #[must_use]
-    pub fn after(mut self, first: &Listed) -> Self {
+    pub fn after(mut self, first: &ListPage) -> Self {
         self.is_over = first.cursor.is_none();
         self.cursor.clone_from(&first.cursor);
         self.followed.extend(first.cursor.as_deref().map(hash));
@@ -151,7 +151,7 @@ impl Pages {
 
     /// The next page, `None` after the last. An origin whose list leads back to where it was gives an error: it would
     /// never end.
-    pub async fn next(&mut self) -> Result<Option<Vec<Entry>>, Error> {
+    pub async fn next(&mut self) -> Result<Option<Vec<ListedObject>>, Error> {
         if self.is_over {
             return Ok(None);
         }
@@ -181,7 +181,7 @@ fn hash(cursor: &str) -> u64 {
     hasher.finish()
 }
 
-fn entry(object: &Object, encoded: bool) -> Result<Entry, Error> {
+fn entry(object: &Object, encoded: bool) -> Result<ListedObject, Error> {
     let key = object
         .key()
         .ok_or_else(|| Error::Broken("its list holds an object without a key".to_owned()))?;
@@ -190,7 +190,7 @@ fn entry(object: &Object, encoded: bool) -> Result<Entry, Error> {
     } else {
         key.to_owned()
     };
-    Ok(Entry {
+    Ok(ListedObject {
         key,
         size: object
             .size()

@@ -45,7 +45,7 @@ enum Mismatch {
 /// Who is waited for while a request is sent, and since when. A clone watches the same request.
 #[derive(Debug, Clone)]
 pub(super) struct Flow {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<SendState>>,
     clock: Arc<Clock>,
 }
 
@@ -81,7 +81,7 @@ impl Wake for Arrival {
 }
 
 #[derive(Debug)]
-struct State {
+struct SendState {
     /// All bytes have been handed over.
     whole: bool,
     /// S3 has answered: no byte more is asked of the client.
@@ -94,7 +94,7 @@ impl Default for Flow {
     /// Nothing is left to send.
     fn default() -> Self {
         Self {
-            state: Arc::new(Mutex::new(State {
+            state: Arc::new(Mutex::new(SendState {
                 whole: true,
                 stopped: false,
                 incoming: None,
@@ -106,7 +106,7 @@ impl Default for Flow {
 }
 
 impl Flow {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, SendState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode, header};
 
 use super::head::{head_of, length, parse_content_range};
 use super::raw::{Raw, Taken};
-use super::{Body, Error, Origin, blank};
+use super::{Error, Origin, OriginBody, blank};
 use crate::object::{ETag, Head, ObjectId};
 
 /// S3's answer to a read.
@@ -22,7 +22,7 @@ pub struct Reply {
     /// object's end.
     pub range: Range<u64>,
     /// The bytes.
-    pub body: Body,
+    pub body: OriginBody,
 }
 
 impl Origin {
@@ -69,7 +69,7 @@ impl Origin {
         }
         // An origin that knows no ranges begins at the beginning.
         let before = range.start.saturating_sub(got.start);
-        let body = Body::new(
+        let body = OriginBody::new(
             ByteStream::new(answer.body),
             before,
             head.is_sized().then_some(got.end - got.start),

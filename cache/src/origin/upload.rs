@@ -25,14 +25,14 @@ const BETWEEN_ABORTS: Duration = Duration::from_secs(2);
 /// A multipart upload. Unless it is completed it is aborted, at the latest when it is dropped.
 #[derive(Debug)]
 pub struct Upload {
-    place: Place,
+    place: UploadTarget,
     parts: Mutex<BTreeMap<i32, String>>,
     finished: bool,
 }
 
 /// What names an upload at S3.
 #[derive(Debug, Clone)]
-struct Place {
+struct UploadTarget {
     origin: Origin,
     object: ObjectId,
     id: String,
@@ -64,7 +64,7 @@ impl Origin {
             .upload_id()
             .ok_or_else(|| Error::Broken("it began an upload without a name".to_owned()))?;
         Ok(Upload {
-            place: Place {
+            place: UploadTarget {
                 origin: self.clone(),
                 object: object.clone(),
                 id: id.to_owned(),
@@ -80,7 +80,7 @@ impl Upload {
     /// several at a time; one that is sent again replaces the first.
     pub async fn part(&self, number: u32, bytes: Bytes) -> Result<(), Error> {
         let number = i32::try_from(number).unwrap_or(i32::MAX);
-        let Place { origin, object, id } = &self.place;
+        let UploadTarget { origin, object, id } = &self.place;
         let answer = origin
             .call("UploadPart", origin.write_wait(bytes.len() as u64), || {
                 let part = origin
@@ -149,7 +149,7 @@ impl Drop for Upload {
     }
 }
 
-impl Place {
+impl UploadTarget {
     /// Sent once: after an answer that was lost, a second try would only hear that there is no such upload.
     async fn join(&self, parts: &CompletedMultipartUpload) -> Result<ETag, Error> {
         let once = Config::builder().retry_config(RetryConfig::disabled());

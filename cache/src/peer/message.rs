@@ -18,13 +18,13 @@ pub struct Contact {
 
 /// "Here I am": said at start, as heartbeat, and once more when leaving.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hello {
+pub struct Heartbeat {
     /// Who says it.
     pub name: String,
     /// Where it listens.
     pub url: String,
     /// Random for each process: a restart is another incarnation.
-    pub boot: u64,
+    pub incarnation: u64,
     /// It takes no more work as an owner.
     pub leaving: bool,
     /// It is in no ring and is to be told nothing: it only wants to know who answers.
@@ -46,29 +46,29 @@ pub struct Owing {
     pub scopes: Vec<Scope>,
 }
 
-/// The answer to [`Hello`].
+/// The answer to [`Heartbeat`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Welcome {
+pub struct HeartbeatAck {
     /// Who answers.
     pub name: String,
     /// Its incarnation.
-    pub boot: u64,
+    pub incarnation: u64,
     /// Everyone it knows.
     pub members: Vec<Contact>,
     /// Who owes what, for one that is joining.
     #[serde(default)]
     pub owing: Vec<Owing>,
-    /// Another process goes by the name of the one that said hello, and lives: where it listens.
+    /// Another process goes by the name of the one that sent a heartbeat, and lives: where it listens.
     #[serde(default)]
     pub taken: Option<String>,
-    /// The process that said hello has answered one at the address that it gives: invalidations reach it there.
+    /// The process that sent a heartbeat has answered one at the address that it gives: invalidations reach it there.
     #[serde(default)]
     pub reached: bool,
 }
 
 /// "Forget this": one round of an invalidation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Order {
+pub struct InvalidateRequest {
     /// What to forget.
     pub scope: Scope,
     /// The node that coordinates.
@@ -78,9 +78,9 @@ pub struct Order {
     pub unanswered: Vec<Contact>,
 }
 
-/// The answer to [`Order`]: forgotten, and reads under way are fenced.
+/// The answer to [`InvalidateRequest`]: forgotten, and reads under way are fenced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ack {
+pub struct InvalidateAck {
     /// Who answers.
     pub name: String,
     /// Heads that it dropped.
@@ -91,9 +91,9 @@ pub struct Ack {
     pub members: Vec<Contact>,
 }
 
-/// What is asked of a node that owns a run, or is an object's home.
+/// What is asked of a node that owns an extent, or is an object's home.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Want {
+pub struct ReadRequest {
     /// The bucket.
     pub bucket: String,
     /// The key, exactly.
@@ -104,13 +104,13 @@ pub struct Want {
     pub version: Option<(ETag, u64)>,
     /// The current version matters only if it is not this one, whose blocks the asker holds.
     pub held: Option<ETag>,
-    /// Ask S3 whether the version still holds, whatever the record says.
+    /// Ask S3 whether the version still holds, whatever the entry says.
     pub revalidate: bool,
     /// This version is known to be gone.
     pub gone: Option<ETag>,
 }
 
-impl Want {
+impl ReadRequest {
     /// The object's current version, and nothing else yet.
     pub fn current(object: &ObjectId) -> Self {
         Self {
@@ -127,7 +127,7 @@ impl Want {
 
 /// What the asked node says before the bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Found {
+pub struct ReadResponse {
     /// The version's head; absent when the asker named the version.
     pub head: Option<Head>,
     /// Milliseconds since S3 said so. Ages, not instants: the nodes' clocks need not agree.

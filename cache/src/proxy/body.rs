@@ -10,29 +10,29 @@ use futures::Stream;
 use futures::stream::{self, BoxStream};
 
 use super::reader::Reader;
-use super::{Error, Hop, Inner, Proxy};
+use super::{Error, Inner, Proxy, Requester};
 use crate::fill::{Follower, Version};
 use crate::object::Source;
-use crate::store::Pace;
+use crate::store::ClientSpeed;
 
 /// The bytes of an answer, exactly as many as its range. An error cuts it off.
-pub struct Body(Bytestream);
+pub struct ReadBody(Bytestream);
 
 enum Bytestream {
     Held(VecDeque<Bytes>),
     Read(BoxStream<'static, Result<Bytes, Error>>),
 }
 
-impl std::fmt::Debug for Body {
+impl std::fmt::Debug for ReadBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.0 {
-            Bytestream::Held(_) => "Body::Held",
-            Bytestream::Read(_) => "Body::Read",
+            Bytestream::Held(_) => "ReadBody::Held",
+            Bytestream::Read(_) => "ReadBody::Read",
         })
     }
 }
 
-impl Stream for Body {
+impl Stream for ReadBody {
     type Item = Result<Bytes, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -43,14 +43,14 @@ impl Stream for Body {
     }
 }
 
-impl Body {
+impl ReadBody {
     /// No bytes.
     pub fn empty() -> Self {
         Self(Bytestream::Held(VecDeque::new()))
     }
 
     /// What a stream gives.
-    pub(super) fn streamed(
+    pub(super) fn from_stream(
         stream: impl Stream<Item = Result<Bytes, Error>> + Send + 'static,
     ) -> Self {
         Self(Bytestream::Read(Box::pin(stream)))
@@ -62,7 +62,7 @@ impl Body {
     }
 
     /// All of it, where it was in memory as the answer was made.
-    pub fn into_held(self) -> Option<VecDeque<Bytes>> {
+    pub fn into_memory(self) -> Option<VecDeque<Bytes>> {
         match self.0 {
             Bytestream::Held(pieces) => Some(pieces),
             Bytestream::Read(_) => None,
@@ -74,10 +74,10 @@ impl Body {
         proxy: Proxy,
         version: Version,
         range: Range<u64>,
-        hop: Hop,
+        by: Requester,
         fills: Vec<Follower>,
     ) -> Result<(Self, Source), Error> {
-        let mut reader = Reader::new(proxy, version, range, hop, fills);
+        let mut reader = Reader::new(proxy, version, range, by, fills);
         let Some(first) = reader.next().await else {
             return Ok((Self::empty(), Source::Memory));
         };
@@ -88,33 +88,37 @@ impl Body {
             let item = reader.next().await?;
             if let Err(Error::VersionChanged) = &item {
                 // Made known before the body is cut: whoever asks again gets the new one.
-                reader.proxy.gone(&reader.version, reader.hop).await;
+                reader.proxy.drop_version(&reader.version, reader.by).await;
             }
             let next = item.is_ok().then_some(reader);
             Some((item, next))
         });
         let stream = stream::StreamExt::chain(stream::iter([Ok(first)]), rest);
-        Ok((Self::streamed(stream), source))
+        Ok((Self::from_stream(stream), source))
     }
 }
 
 /// The bytes of `range`, if all of it is in the store, it is no more than one part, and another client may hold that much.
-pub(super) fn held(inner: &Inner, version: &Version, range: &Range<u64>) -> Option<Body> {
+pub(super) fn from_memory(
+    inner: &Inner,
+    version: &Version,
+    range: &Range<u64>,
+) -> Option<ReadBody> {
     let blocks = inner.settings.blocks;
     let mut pieces = VecDeque::new();
     if range.end - range.start > inner.settings.part_bytes {
         return None;
     }
-    let wanted = blocks.of(range);
+    let wanted = blocks.covering(range);
     let whole = blocks.span(&wanted, version.size);
     let budget = inner.store.budget();
-    let loan = budget.try_lend(whole.end - whole.start, Pace::Unknown)?;
+    let lease = budget.try_lease(whole.end - whole.start, ClientSpeed::Unknown)?;
     for index in wanted {
         let block = inner.store.block(&version.block(index))?;
         let bytes = blocks.bytes(index, version.size);
         let from = range.start.max(bytes.start) - bytes.start;
         let to = range.end.min(bytes.end) - bytes.start;
-        pieces.extend(block.slice(from..to).map(|piece| loan.lend(piece)));
+        pieces.extend(block.slice(from..to).map(|piece| lease.wrap(piece)));
     }
-    Some(Body(Bytestream::Held(pieces)))
+    Some(ReadBody(Bytestream::Held(pieces)))
 }

@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::open::Opened;
-use super::{Error, Freshness, Hop, Proxy};
+use super::lookup::Lookup;
+use super::{Error, Freshness, Proxy, Requester};
 use crate::members::random;
 use crate::object::{Head, ObjectId, Scope, Source};
 use crate::origin;
-use crate::store::{Absent, Known, Record, Ticket};
+use crate::store::{Absent, Entry, EntryState, Ticket};
 
 /// For how long S3 is taken to be away after it failed, when a version may be served stale meanwhile.
 const OUTAGE_MEMORY: Duration = Duration::from_secs(1);
 
 impl Proxy {
     /// This node is told of invalidations, so what it knows holds until it expires. Nobody tells a sidecar, nor a node whose
-    /// lease has run out: it believes nothing beyond the requests that its question was asked for, and its records only say of
+    /// lease has run out: it believes nothing beyond the requests that its lookup was made for, and its entries only say of
     /// which version blocks may be here.
     pub(super) fn believes(&self, now: Instant) -> bool {
         !self.0.members.is_sidecar() && self.0.members.holds_lease(now)
@@ -30,37 +30,37 @@ impl Proxy {
         self.0.members.on_lapse(move || {
             if let Some(inner) = own.upgrade() {
                 inner.store.forget_heads();
-                inner.opens.detach(&Scope::All);
+                inner.lookups.detach(&Scope::All);
             }
         });
     }
 
-    /// True when the record answers this question, asked `now`.
+    /// True when the entry answers this lookup, made `now`.
     pub(super) fn is_usable(
         &self,
-        record: &Record,
+        entry: &Entry,
         freshness: &Freshness,
-        hop: Hop,
+        by: Requester,
         now: Instant,
     ) -> bool {
-        if !self.believes(now) || record.copied && hop == Hop::Last {
+        if !self.believes(now) || entry.copied && by == Requester::Peer {
             return false;
         }
-        let fresh = record.fresh_until.is_none_or(|until| now < until);
-        match (freshness, &record.known) {
+        let fresh = entry.fresh_until.is_none_or(|until| now < until);
+        match (freshness, &entry.state) {
             (Freshness::Revalidate, _) => false,
-            (Freshness::Not(gone), Known::Present(head)) => fresh && head.etag != *gone,
+            (Freshness::Not(gone), EntryState::Present(head)) => fresh && head.etag != *gone,
             (Freshness::Stored | Freshness::Not(_), _) => fresh,
         }
     }
 
-    pub(super) fn opened(
+    pub(super) fn record_present(
         &self,
         object: &ObjectId,
         head: Arc<Head>,
         source: Source,
         ticket: Ticket,
-    ) -> Opened {
+    ) -> Lookup {
         let now = Instant::now();
         let fresh_until = if head.cache_control_has(&["no-cache"]) {
             Some(now)
@@ -69,8 +69,8 @@ impl Proxy {
         };
         self.remember(
             object,
-            Record {
-                known: Known::Present(head),
+            Entry {
+                state: EntryState::Present(head),
                 fetched: now,
                 fresh_until,
                 copied: false,
@@ -83,17 +83,17 @@ impl Proxy {
     pub(super) fn remember(
         &self,
         object: &ObjectId,
-        record: Record,
+        entry: Entry,
         source: Source,
         ticket: Ticket,
-    ) -> Opened {
-        let storable = !matches!(&record.known, Known::Present(head) if !head.is_storable());
-        let record = self.with_what_was_known(object, record);
+    ) -> Lookup {
+        let storable = !matches!(&entry.state, EntryState::Present(head) if !head.is_storable());
+        let entry = self.with_what_was_known(object, entry);
         if storable {
-            self.0.store.put_head(object, record.clone(), ticket);
+            self.0.store.put_head(object, entry.clone(), ticket);
         }
-        Opened {
-            record,
+        Lookup {
+            entry,
             source: Some(source),
             fills: Vec::new(),
             handed: None,
@@ -101,20 +101,20 @@ impl Proxy {
     }
 
     /// What S3 said of this version before, and left out now, is still true of it.
-    fn with_what_was_known(&self, object: &ObjectId, mut record: Record) -> Record {
-        if let Known::Present(head) = &record.known
-            && let Some(Record {
-                known: Known::Present(before),
+    fn with_what_was_known(&self, object: &ObjectId, mut entry: Entry) -> Entry {
+        if let EntryState::Present(head) = &entry.state
+            && let Some(Entry {
+                state: EntryState::Present(before),
                 ..
             }) = self.0.store.head(object)
             && let Some(head) = head.inheriting(&before)
         {
-            record.known = Known::Present(Arc::new(head));
+            entry.state = EntryState::Present(Arc::new(head));
         }
-        record
+        entry
     }
 
-    pub(super) fn absent(
+    pub(super) fn record_absent(
         &self,
         object: &ObjectId,
         absent: Absent,
@@ -126,8 +126,8 @@ impl Proxy {
         let fresh_until = Some(now + self.0.settings.negative_ttl);
         self.0.store.put_head(
             object,
-            Record {
-                known: Known::Absent(Arc::new(absent)),
+            Entry {
+                state: EntryState::Negative(Arc::new(absent)),
                 fetched: now,
                 fresh_until,
                 copied,
@@ -137,7 +137,7 @@ impl Proxy {
         error
     }
 
-    pub(super) fn origin_failed(
+    pub(super) fn record_origin_error(
         &self,
         object: &ObjectId,
         error: origin::Error,
@@ -154,7 +154,7 @@ impl Proxy {
                     message,
                     said,
                 };
-                self.absent(object, absent, ticket, false)
+                self.record_absent(object, absent, ticket, false)
             }
             origin::Error::VersionChanged => Error::VersionChanged,
             error => {
@@ -167,7 +167,7 @@ impl Proxy {
         }
     }
 
-    pub(super) fn is_out(&self) -> bool {
+    pub(super) fn is_origin_down(&self) -> bool {
         self.0
             .outage
             .lock()
@@ -175,13 +175,13 @@ impl Proxy {
             .is_some_and(|until| Instant::now() < until)
     }
 
-    pub(super) fn may_be_stale(&self, old: Option<&Record>) -> bool {
+    pub(super) fn may_be_stale(&self, old: Option<&Entry>) -> bool {
         self.believes(Instant::now())
-            && old.is_some_and(|record| {
-                let until = record
+            && old.is_some_and(|entry| {
+                let until = entry
                     .fresh_until
                     .map(|until| until + self.0.settings.stale_if_error);
-                matches!(record.known, Known::Present(_))
+                matches!(entry.state, EntryState::Present(_))
                     && until.is_none_or(|until| Instant::now() < until)
             })
     }
@@ -189,15 +189,15 @@ impl Proxy {
     /// While S3 fails, the version that was current is better than none.
     pub(super) fn or_stale(
         &self,
-        found: Result<Opened, Error>,
-        old: Option<Record>,
-    ) -> Result<Opened, Error> {
+        found: Result<Lookup, Error>,
+        old: Option<Entry>,
+    ) -> Result<Lookup, Error> {
         match found {
             Err(error) if error.is_outage() && self.may_be_stale(old.as_ref()) => {
-                let record = old.expect("a record that may be stale is there");
+                let entry = old.expect("an entry that may be stale is there");
                 tracing::debug!(%error, "the origin fails: the version held is served, stale");
-                Ok(Opened {
-                    record,
+                Ok(Lookup {
+                    entry,
                     source: Some(Source::Stale),
                     fills: Vec::new(),
                     handed: None,

@@ -4,14 +4,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::feeder::Feeder;
-use super::open::Opened;
+use super::fetch_task::FetchTask;
+use super::lookup::Lookup;
 use super::permits::Permit;
-use super::stream::Stream;
-use super::{Hop, Proxy};
-use crate::fill::{Fill, Version, Way};
-use crate::object::{ObjectId, RUN_BLOCKS, Source};
-use crate::store::{Kind, Known, Ticket};
+use super::stream::FillStream;
+use super::{Proxy, Requester};
+use crate::fill::{Fill, FillSource, Version};
+use crate::object::{EXTENT_BLOCKS, ObjectId, Source};
+use crate::store::{EntryState, Kind, Ticket};
 
 /// Bytes that were asked for and don't come yet.
 pub(super) struct Expected(Proxy, u64);
@@ -23,7 +23,7 @@ impl Drop for Expected {
 }
 
 impl Proxy {
-    /// The block after the last of the part that `index` lies in. A part never reaches into the next run.
+    /// The block after the last of the part that `index` lies in. A part never reaches into the next extent.
     pub(super) fn part_end(&self, index: u32) -> u32 {
         let blocks = self.part_blocks();
         (index / blocks + 1) * blocks
@@ -38,15 +38,20 @@ impl Proxy {
     fn part_blocks(&self) -> u32 {
         let settings = &self.0.settings;
         u32::try_from(settings.part_bytes / settings.blocks.size)
-            .unwrap_or(RUN_BLOCKS)
-            .clamp(1, RUN_BLOCKS)
+            .unwrap_or(EXTENT_BLOCKS)
+            .clamp(1, EXTENT_BLOCKS)
     }
 
     /// Fetches neighbouring blocks that were claimed together, in a task of its own.
-    pub(super) fn start_part(&self, version: Version, fills: Vec<Arc<Fill>>, way: Way) {
+    pub(super) fn start_part(
+        &self,
+        version: Version,
+        fills: Vec<Arc<Fill>>,
+        fill_source: FillSource,
+    ) {
         let ticket = self.0.store.begin(&version.object);
-        let feeder = Feeder::new(self.clone(), version, fills, ticket, way);
-        tokio::spawn(feeder.run());
+        let fetch_task = FetchTask::new(self.clone(), version, fills, ticket, fill_source);
+        tokio::spawn(fetch_task.run());
     }
 
     /// Counts bytes as on their way from now on, until what it returns is dropped.
@@ -59,7 +64,7 @@ impl Proxy {
     /// Bytes that are on their way, or came and are held for one reader alone.
     pub(super) fn in_flight(&self) -> u64 {
         let budget = self.0.store.budget();
-        let held = budget.used_by(Kind::Fills) + budget.used_by(Kind::Relays);
+        let held = budget.used_by(Kind::Fills) + budget.used_by(Kind::Replicas);
         self.0.expected.load(Ordering::Relaxed) + held
     }
 
@@ -68,59 +73,62 @@ impl Proxy {
         bytes.end - bytes.start
     }
 
-    /// How the blocks of a run come here.
-    pub(super) fn way(&self, version: &Version, run: u32, hop: Hop) -> Way {
-        if hop == Hop::Last || !version.kept || self.0.ring.borrow().owns(&version.object, run) {
-            Way::Origin
+    /// How the blocks of an extent come here.
+    pub(super) fn fill_source(&self, version: &Version, extent: u32, by: Requester) -> FillSource {
+        if by == Requester::Peer
+            || !version.cacheable
+            || self.0.ring.borrow().owns(&version.object, extent)
+        {
+            FillSource::Origin
         } else {
-            Way::Peers
+            FillSource::Peers
         }
     }
 
-    /// Pours the first answer of an object that was unknown into its blocks, in a task of its own.
-    pub(super) fn pour_first(
+    /// Streams the first answer of an object that was unknown into its blocks, in a task of its own.
+    pub(super) fn stream_first_part(
         &self,
         object: &ObjectId,
-        mut opened: Opened,
+        mut lookup: Lookup,
         bytes: Range<u64>,
-        mut stream: Stream,
+        mut stream: FillStream,
         ticket: Ticket,
         permit: Option<Permit>,
-    ) -> Opened {
-        let Known::Present(head) = &opened.record.known else {
-            return opened;
+    ) -> Lookup {
+        let EntryState::Present(head) = &lookup.entry.state else {
+            return lookup;
         };
         let version = self.version(object, head);
-        let source = match opened.source.unwrap_or(Source::Origin) {
-            Source::Origin if !version.kept => Source::Bypass,
+        let source = match lookup.source.unwrap_or(Source::Origin) {
+            Source::Origin if !version.cacheable => Source::Bypass,
             source => source,
         };
-        let way = match stream {
-            Stream::Origin(_) => Way::Origin,
-            Stream::Peer(..) => Way::Peers,
+        let fill_source = match stream {
+            FillStream::Origin(_) => FillSource::Origin,
+            FillStream::Peer(..) => FillSource::Peers,
         };
         let claim = self.0.fills.claim(
             &self.0.store,
             &version,
-            self.0.settings.blocks.of(&bytes),
-            way,
+            self.0.settings.blocks.covering(&bytes),
+            fill_source,
         );
-        opened.fills = claim.follow.iter().map(Fill::follow).collect();
+        lookup.fills = claim.follow.iter().map(Fill::follow).collect();
         let fills: Vec<_> = claim.start.into_iter().flatten().collect();
         if !fills.is_empty() {
-            let mut feeder = Feeder::new(self.clone(), version, fills, ticket, way);
-            feeder.begin(bytes.start, source);
+            let mut fetch_task = FetchTask::new(self.clone(), version, fills, ticket, fill_source);
+            fetch_task.begin(bytes.start, source);
             tokio::spawn(async move {
-                let poured = feeder.pour(&mut stream, permit).await;
+                let streamed = fetch_task.stream_into(&mut stream, permit).await;
                 drop(stream);
-                feeder.after(poured).await;
+                fetch_task.finish(streamed).await;
             });
         }
-        opened
+        lookup
     }
 
     /// The reason of what is read and not kept, as metrics call it.
-    pub(super) fn why_not_kept(&self, version: &Version) -> &'static str {
+    pub(super) fn bypass_reason(&self, version: &Version) -> &'static str {
         if version.size > self.0.settings.max_blob_bytes {
             "size"
         } else {

@@ -86,7 +86,7 @@ impl Permit {
 
 /// How fast one stream brings its bytes, by the time that it is waited for.
 #[derive(Debug, Default)]
-pub(super) struct Flow {
+pub(super) struct StreamThroughput {
     came: u64,
     waited: Duration,
     crawled: u32,
@@ -94,7 +94,7 @@ pub(super) struct Flow {
 
 /// What is to become of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum SpeedVerdict {
     /// It brings enough.
     Flows,
     /// It brings next to nothing.
@@ -105,7 +105,7 @@ pub(super) enum Verdict {
     NoRoom,
 }
 
-impl Flow {
+impl StreamThroughput {
     /// For how much longer it may be waited for before it is judged.
     pub(super) fn due(&self) -> Duration {
         WINDOW.saturating_sub(self.waited)
@@ -118,7 +118,7 @@ impl Flow {
     }
 
     /// Judges the window that is over; `None` while it is not.
-    pub(super) fn judge(&mut self, permit: Option<&mut Permit>) -> Option<Verdict> {
+    pub(super) fn judge(&mut self, permit: Option<&mut Permit>) -> Option<SpeedVerdict> {
         if self.waited < WINDOW {
             return None;
         }
@@ -129,13 +129,13 @@ impl Flow {
         let has_room = permit.is_none_or(|permit| permit.counts_as(crawls));
         if !crawls {
             self.crawled = 0;
-            return Some(Verdict::Flows);
+            return Some(SpeedVerdict::Flows);
         }
         self.crawled += 1;
         Some(match (has_room, self.crawled < WINDOWS) {
-            (false, _) => Verdict::NoRoom,
-            (true, true) => Verdict::Crawls,
-            (true, false) => Verdict::CrawlsOn,
+            (false, _) => SpeedVerdict::NoRoom,
+            (true, true) => SpeedVerdict::Crawls,
+            (true, false) => SpeedVerdict::CrawlsOn,
         })
     }
 }
@@ -151,20 +151,23 @@ mod tests {
         let permits = Permits::new(2, 64 * MIB, MIB);
         let mut slow = permits.take().await.unwrap();
         let _other = permits.take().await.unwrap();
-        let mut flow = Flow::default();
-        flow.came(LEAST_BYTES - 1, WINDOW / 2);
-        assert_eq!(flow.judge(Some(&mut slow)), None);
-        flow.came(0, WINDOW / 2);
-        assert_eq!(flow.judge(Some(&mut slow)), Some(Verdict::Crawls));
+        let mut throughput = StreamThroughput::default();
+        throughput.came(LEAST_BYTES - 1, WINDOW / 2);
+        assert_eq!(throughput.judge(Some(&mut slow)), None);
+        throughput.came(0, WINDOW / 2);
+        assert_eq!(
+            throughput.judge(Some(&mut slow)),
+            Some(SpeedVerdict::Crawls)
+        );
         assert_eq!(permits.running(), (1, 1));
         let third = permits.take().await.unwrap();
         // There is no room for it among the quick: it stays where it is.
-        flow.came(LEAST_BYTES, WINDOW);
-        assert_eq!(flow.judge(Some(&mut slow)), Some(Verdict::Flows));
+        throughput.came(LEAST_BYTES, WINDOW);
+        assert_eq!(throughput.judge(Some(&mut slow)), Some(SpeedVerdict::Flows));
         assert_eq!(permits.running(), (2, 1));
         drop(third);
-        flow.came(LEAST_BYTES, WINDOW);
-        assert_eq!(flow.judge(Some(&mut slow)), Some(Verdict::Flows));
+        throughput.came(LEAST_BYTES, WINDOW);
+        assert_eq!(throughput.judge(Some(&mut slow)), Some(SpeedVerdict::Flows));
         assert_eq!(permits.running(), (2, 0));
     }
 
@@ -173,16 +176,19 @@ mod tests {
         // A quarter of the memory has room for one block.
         let permits = Permits::new(4, 4 * MIB, MIB);
         let mut crawling = permits.take().await.unwrap();
-        let mut flow = Flow::default();
+        let mut throughput = StreamThroughput::default();
         for window in 1..=WINDOWS {
-            flow.came(10, WINDOW);
-            let verdict = flow.judge(Some(&mut crawling)).unwrap();
-            assert_eq!(verdict == Verdict::CrawlsOn, window == WINDOWS);
+            throughput.came(10, WINDOW);
+            let verdict = throughput.judge(Some(&mut crawling)).unwrap();
+            assert_eq!(verdict == SpeedVerdict::CrawlsOn, window == WINDOWS);
         }
         let mut another = permits.take().await.unwrap();
-        let mut flow = Flow::default();
-        flow.came(10, WINDOW);
-        assert_eq!(flow.judge(Some(&mut another)), Some(Verdict::NoRoom));
+        let mut throughput = StreamThroughput::default();
+        throughput.came(10, WINDOW);
+        assert_eq!(
+            throughput.judge(Some(&mut another)),
+            Some(SpeedVerdict::NoRoom)
+        );
         assert_eq!(permits.running(), (1, 1));
     }
 }

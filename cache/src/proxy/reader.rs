@@ -11,12 +11,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::pace::Client;
-use super::{Error, Hop, Proxy};
-use crate::fill::{self, Follower, Version, Way};
-use crate::object::{Source, run_of};
+use super::throughput::ClientThroughput;
+use super::{Error, Proxy, Requester};
+use crate::fill::{self, FillSource, Follower, Version};
+use crate::object::{Source, extent_of};
 use crate::origin;
-use crate::store::{Block, Charge, Kind, Loan, Pace};
+use crate::store::{Block, BlockLease, Charge, ClientSpeed, Kind};
 
 /// What a reader past the cache holds of its stream: the client's read buffer and what is being sent.
 pub(super) const BYPASS_BYTES: u64 = 512 * 1024;
@@ -45,7 +45,7 @@ pub(super) struct Reader {
     pub(super) version: Version,
     /// What is still to be given.
     range: Range<u64>,
-    pub(super) hop: Hop,
+    pub(super) by: Requester,
     /// Blocks on their way, by index.
     ahead: BTreeMap<u32, Follower>,
     /// The first block that was not asked for yet.
@@ -57,7 +57,7 @@ pub(super) struct Reader {
     small: bool,
     /// One copy is with the client at a time.
     copies: Arc<Semaphore>,
-    client: Client,
+    client: ClientThroughput,
     /// The block of the store that it used last.
     used: Option<u32>,
 }
@@ -67,9 +67,9 @@ enum Now {
     /// Not known yet.
     Undecided,
     /// A stored block.
-    Held(VecDeque<Bytes>, Arc<Loan>),
+    Held(VecDeque<Bytes>, Arc<BlockLease>),
     /// A block on its way.
-    Following(Follower, Arc<Loan>),
+    Following(Follower, Arc<BlockLease>),
     /// A copy from either: a reader that may hold no block asks anew for each.
     Copied(Bytes),
     /// Past the cache.
@@ -78,7 +78,7 @@ enum Now {
 
 /// A stream of S3's, and the charge for what the client's connection buffers of it.
 struct Bypass {
-    body: origin::Body,
+    body: origin::OriginBody,
     _charge: Charge,
 }
 
@@ -87,11 +87,11 @@ impl Reader {
         proxy: Proxy,
         version: Version,
         range: Range<u64>,
-        hop: Hop,
+        by: Requester,
         fills: Vec<Follower>,
     ) -> Self {
         let blocks = proxy.0.settings.blocks;
-        let wanted = blocks.of(&range);
+        let wanted = blocks.covering(&range);
         let small = range.end - range.start < proxy.0.settings.part_bytes.min(version.size);
         let fills = fills.into_iter().map(|fill| (fill.index(), fill));
         let ahead = fills.filter(|(index, _)| wanted.contains(index)).collect();
@@ -99,14 +99,14 @@ impl Reader {
             proxy,
             version,
             range,
-            hop,
+            by,
             ahead,
             planned: wanted.start,
             now: Now::Undecided,
             source: Source::Memory,
             small,
             copies: Arc::new(Semaphore::new(1)),
-            client: Client::new(),
+            client: ClientThroughput::new(),
             used: None,
         }
     }
@@ -119,11 +119,11 @@ impl Reader {
                     Ok(()) => continue,
                     Err(error) => return Some(Err(error)),
                 },
-                Now::Held(pieces, loan) => pieces.pop_front().map(|piece| loan.lend(piece)),
+                Now::Held(pieces, lease) => pieces.pop_front().map(|piece| lease.wrap(piece)),
                 Now::Copied(bytes) if bytes.is_empty() => None,
                 Now::Copied(bytes) => Some(std::mem::take(bytes)),
-                Now::Following(follower, loan) => match follower.next().await {
-                    Some(Ok(bytes)) => Some(loan.lend(bytes)),
+                Now::Following(follower, lease) => match follower.next().await {
+                    Some(Ok(bytes)) => Some(lease.wrap(bytes)),
                     Some(Err(fill::Error::NoMemory)) => match self.bypass().await {
                         Ok(()) => continue,
                         Err(error) => return Some(Err(error)),
@@ -164,10 +164,10 @@ impl Reader {
         self.client.waits();
         let copy = self.copies.clone().acquire_owned().await.ok();
         self.client.is_there();
-        let pace = self.client.judge();
-        self.plan_ahead(index, pace);
+        let speed = self.client.judge();
+        self.plan_ahead(index, speed);
         let budget = self.proxy.0.store.budget();
-        let loan = budget.try_lend(bytes.end - bytes.start, pace);
+        let lease = budget.try_lease(bytes.end - bytes.start, speed);
         if let Some(mut follower) = self.ahead.remove(&index) {
             follower.skip(within);
             match follower.source().await {
@@ -175,14 +175,14 @@ impl Reader {
                 Err(fill::Error::NoMemory) => return self.bypass().await,
                 Err(error) => return Err(error.into()),
             }
-            let Some(loan) = loan else {
+            let Some(lease) = lease else {
                 return self.copy_of(follower, copy).await;
             };
-            self.now = Now::Following(follower, loan);
+            self.now = Now::Following(follower, lease);
         } else if let Some(block) = self.stored(index) {
             let end = block.len();
-            self.now = if let Some(loan) = loan {
-                Now::Held(block.slice(within..end).collect(), loan)
+            self.now = if let Some(lease) = lease {
+                Now::Held(block.slice(within..end).collect(), lease)
             } else {
                 let pieces = block.slice(within..end);
                 Now::Copied(self.copy(pieces, end - within, copy).await?)
@@ -249,11 +249,11 @@ impl Reader {
     }
 
     /// Asks for the parts between the next byte and as far ahead as this reader may.
-    fn plan_ahead(&mut self, index: u32, pace: Pace) {
+    fn plan_ahead(&mut self, index: u32, speed: ClientSpeed) {
         let blocks = self.proxy.0.settings.blocks;
-        let end = blocks.of(&self.range).end;
+        let end = blocks.covering(&self.range).end;
         // A slow one is ahead of S3 by itself, and what is fetched for it would be evicted before it gets there.
-        let share = if pace == Pace::Slow {
+        let share = if speed == ClientSpeed::Slow {
             1
         } else {
             self.proxy.share()
@@ -279,14 +279,14 @@ impl Reader {
                 continue;
             }
             let part_end = self.proxy.part_end(self.planned).min(horizon).min(held);
-            let way = self
-                .proxy
-                .way(&self.version, run_of(self.planned), self.hop);
+            let fill_source =
+                self.proxy
+                    .fill_source(&self.version, extent_of(self.planned), self.by);
             let claim = self.proxy.0.fills.claim(
                 &self.proxy.0.store,
                 &self.version,
                 self.planned..part_end,
-                way,
+                fill_source,
             );
             for fill in claim.follow {
                 self.ahead
@@ -294,13 +294,14 @@ impl Reader {
                     .or_insert_with(|| fill.follow());
             }
             for fills in claim.start {
-                if self.small && way == Way::Origin {
-                    self.proxy.small_fill(
+                if self.small && fill_source == FillSource::Origin {
+                    self.proxy.note_small_fill(
                         &self.version,
                         fills.first().map_or(0, |fill| fill.id().index),
                     );
                 }
-                self.proxy.start_part(self.version.clone(), fills, way);
+                self.proxy
+                    .start_part(self.version.clone(), fills, fill_source);
             }
             self.planned = part_end;
         }
@@ -311,7 +312,7 @@ impl Reader {
         let inner = &self.proxy.0;
         let charge = inner
             .store
-            .reserve(Kind::Relays, BYPASS_BYTES, self.patience())
+            .reserve(Kind::Replicas, BYPASS_BYTES, self.patience())
             .await
             .ok_or(Error::NoMemory)?;
         let reply = inner

@@ -8,15 +8,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 
-use super::body::Body;
-use super::open::Opened;
+use super::body::ReadBody;
+use super::lookup::Lookup;
 use super::reader::BYPASS_BYTES;
-use super::{Answer, Ask, Error, Proxy, resolve};
+use super::{Error, Proxy, ReadOptions, ReadResult, resolve};
 use crate::object::{Head, Source};
 use crate::origin::{self, Reply};
 use crate::store::{Charge, Kind};
 
-/// An answer of S3's to a question that several may have asked: one of them has it.
+/// An answer of S3's to a lookup that several may have asked: one of them has it.
 #[derive(Debug, Clone)]
 pub(super) struct Handed(Arc<Mutex<Option<Reply>>>);
 
@@ -38,7 +38,7 @@ fn holds(reply: &Reply, range: &Range<u64>) -> bool {
 
 /// The bytes of an answer that are still to be given.
 struct Rest {
-    body: origin::Body,
+    body: origin::OriginBody,
     skip: u64,
     left: u64,
     _charge: Charge,
@@ -65,24 +65,28 @@ impl Rest {
 }
 
 impl Proxy {
-    /// Answers with one GET of S3's, streamed through. What the question brought is used if it is enough.
-    pub(super) async fn through(&self, ask: &Ask, opened: &Opened) -> Result<Answer, Error> {
+    /// Answers with one GET of S3's, streamed through. What the lookup brought is used if it is enough.
+    pub(super) async fn through(
+        &self,
+        opts: &ReadOptions,
+        lookup: &Lookup,
+    ) -> Result<ReadResult, Error> {
         let charge = self
             .0
             .store
-            .reserve(Kind::Relays, BYPASS_BYTES, self.0.settings.timeout)
+            .reserve(Kind::Replicas, BYPASS_BYTES, self.0.settings.timeout)
             .await
             .ok_or(Error::NoMemory)?;
-        let head = opened.head().ok_or(Error::VersionChanged)?;
-        let range = resolve(ask, head)?;
-        let handed = opened.handed.as_ref().and_then(|it| it.take(&range));
+        let head = lookup.head().ok_or(Error::VersionChanged)?;
+        let range = resolve(opts, head)?;
+        let handed = lookup.handed.as_ref().and_then(|it| it.take(&range));
         let reply = match handed {
             Some(reply) => reply,
-            None => self.read_whole(ask, range).await?,
+            None => self.read_whole(opts, range).await?,
         };
         let head = Arc::new(reply.head.clone());
         // Judged again: this answer's head is the one that counts.
-        let range = resolve(ask, &head)?;
+        let range = resolve(opts, &head)?;
         if !holds(&reply, &range) {
             return Err(Error::VersionChanged);
         }
@@ -93,7 +97,7 @@ impl Proxy {
             _charge: charge,
         };
         let body = match rest.next().await.transpose()? {
-            None => Body::empty(),
+            None => ReadBody::empty(),
             Some(first) => {
                 let rest = stream::unfold(Some(rest), |rest| async move {
                     let mut rest = rest?;
@@ -101,10 +105,10 @@ impl Proxy {
                     let next = item.is_ok().then_some(rest);
                     Some((item, next))
                 });
-                Body::streamed(stream::iter([Ok(first)]).chain(rest))
+                ReadBody::from_stream(stream::iter([Ok(first)]).chain(rest))
             }
         };
-        Ok(Answer {
+        Ok(ReadResult {
             head,
             age: Duration::ZERO,
             fresh: Some(Duration::ZERO),
@@ -114,10 +118,10 @@ impl Proxy {
         })
     }
 
-    async fn read_whole(&self, ask: &Ask, range: Range<u64>) -> Result<Reply, Error> {
-        match self.0.origin.read(&ask.object, range, None).await {
+    async fn read_whole(&self, opts: &ReadOptions, range: Range<u64>) -> Result<Reply, Error> {
+        match self.0.origin.read(&opts.object, range, None).await {
             Ok(reply) => Ok(reply),
-            // Gone or shorter than it was a moment ago: the question is asked anew.
+            // Gone or shorter than it was a moment ago: the lookup is made anew.
             Err(
                 origin::Error::VersionChanged
                 | origin::Error::NotFound { .. }
@@ -128,11 +132,11 @@ impl Proxy {
     }
 }
 
-impl Opened {
+impl Lookup {
     fn head(&self) -> Option<&Arc<Head>> {
-        match &self.record.known {
-            crate::store::Known::Present(head) => Some(head),
-            crate::store::Known::Absent(_) => None,
+        match &self.entry.state {
+            crate::store::EntryState::Present(head) => Some(head),
+            crate::store::EntryState::Negative(_) => None,
         }
     }
 }

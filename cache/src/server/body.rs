@@ -11,8 +11,8 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout};
 
+use super::conn_state::ConnState;
 use super::deadline::Deadline;
-use super::pulse::Pulse;
 
 /// Of a body that nobody wanted, so much is read away to keep the connection: a form's fields, a list of keys.
 const LEFT_BYTES: usize = 64 * 1024;
@@ -32,9 +32,9 @@ pub struct BodyStalled(pub Duration);
 
 /// A request's body that ends in [`BodyStalled`] when next to nothing comes while somebody waits for it. Dropped before its end, it
 /// leaves the rest to its connection.
-pub(super) struct Arriving {
+pub(super) struct RequestBody {
     body: Option<Incoming>,
-    pulse: Arc<Pulse>,
+    state: Arc<ConnState>,
     after: Duration,
     deadline: Deadline,
     /// Since when bytes are waited for.
@@ -44,11 +44,11 @@ pub(super) struct Arriving {
     came: usize,
 }
 
-impl Arriving {
-    pub(super) fn new(body: Incoming, pulse: Arc<Pulse>, after: Duration) -> Self {
+impl RequestBody {
+    pub(super) fn new(body: Incoming, state: Arc<ConnState>, after: Duration) -> Self {
         Self {
             body: Some(body),
-            pulse,
+            state,
             after,
             deadline: Deadline::new(after),
             since: None,
@@ -84,20 +84,20 @@ impl Arriving {
     fn look(&mut self, over: bool) {
         if over || self.body.as_ref().is_some_and(Body::is_end_stream) {
             self.body = None;
-            self.pulse.body_ended();
+            self.state.body_ended();
         }
     }
 }
 
-impl Drop for Arriving {
+impl Drop for RequestBody {
     fn drop(&mut self) {
         if let Some(body) = self.body.take() {
-            self.pulse.leave_body(body);
+            self.state.leave_body(body);
         }
     }
 }
 
-impl Body for Arriving {
+impl Body for RequestBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -162,9 +162,9 @@ pub(super) async fn read_away(mut body: Incoming) -> bool {
 }
 
 /// Ends the request for the connection's socket when dropped.
-pub(super) struct Busy(pub(super) Arc<Pulse>);
+pub(super) struct RequestGuard(pub(super) Arc<ConnState>);
 
-impl Drop for Busy {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         self.0.end();
     }
@@ -172,20 +172,20 @@ impl Drop for Busy {
 
 pin_project_lite::pin_project! {
     /// An answer's body; its request runs until it is dropped.
-    pub(super) struct Leaving<B> {
+    pub(super) struct ResponseBody<B> {
         #[pin]
         body: B,
-        busy: Busy,
+        guard: RequestGuard,
     }
 }
 
-impl<B> Leaving<B> {
-    pub(super) fn new(body: B, busy: Busy) -> Self {
-        Self { body, busy }
+impl<B> ResponseBody<B> {
+    pub(super) fn new(body: B, guard: RequestGuard) -> Self {
+        Self { body, guard }
     }
 }
 
-impl<B: Body> Body for Leaving<B> {
+impl<B: Body> Body for ResponseBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 

@@ -29,11 +29,11 @@ const FRAMING: &[&str] = &[
 /// Who may know an answer at once.
 pub trait FastPath: Send + Sync {
     /// The answer, exactly as the routes would give it, to a request that has come `now`; `None`: ask them.
-    fn answer(&self, request: &Plain<'_>, now: Instant) -> Option<FastAnswer>;
+    fn answer(&self, request: &PlainRequest<'_>, now: Instant) -> Option<FastResponse>;
 }
 
 /// `GET` or `HEAD` by HTTP/1.1, without a body, on a connection that stays open.
-pub struct Plain<'a> {
+pub struct PlainRequest<'a> {
     /// `HEAD`.
     pub head_only: bool,
     /// Path and query: letters, digits and the usual punctuation of a URL, no `#`.
@@ -42,7 +42,7 @@ pub struct Plain<'a> {
     pub headers: &'a [Header<'a>],
 }
 
-impl<'a> Plain<'a> {
+impl<'a> PlainRequest<'a> {
     /// The first header of that name.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         let mut headers = self.headers.iter();
@@ -53,24 +53,24 @@ impl<'a> Plain<'a> {
 }
 
 /// An answer on its way: the head, the body's pieces after it, and who counts them.
-pub struct FastAnswer {
+pub struct FastResponse {
     pieces: VecDeque<Bytes>,
-    tally: Box<dyn Tally>,
+    observer: Box<dyn SentObserver>,
 }
 
 /// Told of the bytes that the kernel has taken; dropped with the last one, or with the connection.
-pub trait Tally: Send + Sync {
+pub trait SentObserver: Send + Sync {
     /// So many more of them, the head's first.
     fn sent(&mut self, bytes: usize);
 }
 
-impl FastAnswer {
+impl FastResponse {
     /// `head` ends with its empty line; `body` holds exactly the bytes that it announces.
-    pub fn new(head: Bytes, mut body: VecDeque<Bytes>, tally: Box<dyn Tally>) -> Self {
+    pub fn new(head: Bytes, mut body: VecDeque<Bytes>, observer: Box<dyn SentObserver>) -> Self {
         body.push_front(head);
         Self {
             pieces: body,
-            tally,
+            observer,
         }
     }
 
@@ -86,7 +86,7 @@ impl FastAnswer {
 
     /// The next `bytes` have been sent; true when none are left.
     pub(super) fn advance(&mut self, mut bytes: usize) -> bool {
-        self.tally.sent(bytes);
+        self.observer.sent(bytes);
         while let Some(piece) = self.pieces.front_mut() {
             if piece.len() > bytes {
                 piece.advance(bytes);
@@ -100,7 +100,7 @@ impl FastAnswer {
 }
 
 /// The answer to the request that `bytes` are, if they are one whole plain head and nothing else.
-pub(super) fn answer(path: &dyn FastPath, bytes: &[u8], now: Instant) -> Option<FastAnswer> {
+pub(super) fn answer(path: &dyn FastPath, bytes: &[u8], now: Instant) -> Option<FastResponse> {
     let mut headers = [const { MaybeUninit::uninit() }; HEADERS];
     let mut request = httparse::Request::new(&mut []);
     let parsed = request.parse_with_uninit_headers(bytes, &mut headers);
@@ -122,7 +122,7 @@ pub(super) fn answer(path: &dyn FastPath, bytes: &[u8], now: Instant) -> Option<
     {
         return None;
     }
-    let plain = Plain {
+    let plain = PlainRequest {
         head_only,
         target,
         headers: request.headers,
@@ -159,7 +159,7 @@ mod tests {
 
     struct Nothing;
 
-    impl Tally for Nothing {
+    impl SentObserver for Nothing {
         fn sent(&mut self, _bytes: usize) {}
     }
 
@@ -167,9 +167,13 @@ mod tests {
     struct Always;
 
     impl FastPath for Always {
-        fn answer(&self, request: &Plain<'_>, _now: Instant) -> Option<FastAnswer> {
+        fn answer(&self, request: &PlainRequest<'_>, _now: Instant) -> Option<FastResponse> {
             let target = Bytes::copy_from_slice(request.target.as_bytes());
-            Some(FastAnswer::new(target, VecDeque::new(), Box::new(Nothing)))
+            Some(FastResponse::new(
+                target,
+                VecDeque::new(),
+                Box::new(Nothing),
+            ))
         }
     }
 
@@ -210,8 +214,8 @@ mod tests {
     #[test]
     fn an_answer_is_sent_to_its_last_byte() {
         let body = VecDeque::from([Bytes::from("cd"), Bytes::from("ef")]);
-        let mut answer = FastAnswer::new("ab".into(), body, Box::new(Nothing));
-        let left = |answer: &FastAnswer| answer.pieces().collect::<Vec<_>>().concat();
+        let mut answer = FastResponse::new("ab".into(), body, Box::new(Nothing));
+        let left = |answer: &FastResponse| answer.pieces().collect::<Vec<_>>().concat();
         assert!(!answer.advance(1));
         assert_eq!(left(&answer), b"bcdef");
         assert!(!answer.advance(3));

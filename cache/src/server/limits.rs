@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The bounds of one door.
+/// The bounds of one listener.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Connections open at one time; a further one is answered `503` and closed.
@@ -17,9 +17,9 @@ pub struct Limits {
     /// A reader that takes no byte is cut.
     pub stall: Duration,
     /// Bytes written before other connections get their turn, while answers are asked for that are no longer than this.
-    pub slice: usize,
+    pub quantum: usize,
     /// The same while none is.
-    pub long_slice: usize,
+    pub long_quantum: usize,
     /// `SO_SNDBUF` in bytes: what a reader that has stopped can hold in the kernel.
     pub send_buffer: usize,
     /// At the stop: how long running requests may take to end.
@@ -34,8 +34,8 @@ impl Default for Limits {
             idle: Duration::from_secs(75),
             body: Duration::from_secs(30),
             stall: Duration::from_mins(1),
-            slice: 64 * 1024,
-            long_slice: 512 * 1024,
+            quantum: 64 * 1024,
+            long_quantum: 512 * 1024,
             send_buffer: 512 * 1024,
             drain: Duration::from_secs(30),
         }

@@ -36,8 +36,8 @@ fn limits() -> Limits {
         idle: Duration::from_millis(400),
         body: Duration::from_millis(200),
         stall: Duration::from_millis(300),
-        slice: 64 * 1024,
-        long_slice: 512 * 1024,
+        quantum: 64 * 1024,
+        long_quantum: 512 * 1024,
         send_buffer: 64 * 1024,
         drain: LONG,
     }
@@ -48,18 +48,18 @@ async fn start(router: Router, limits: Limits) -> Server {
 }
 
 async fn start_with(router: Router, limits: Limits, fast: Option<Arc<dyn FastPath>>) -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
     let (stop, metrics) = (CancellationToken::new(), Arc::new(Metrics::new()));
-    let door = Door {
+    let listener = Listener {
         name: "blob",
         limits,
         fast,
-        turns: Arc::default(),
+        scheduler: Arc::default(),
         metrics: Arc::clone(&metrics),
         stop: stop.clone(),
     };
-    let serving = tokio::spawn(serve(listener, router, door));
+    let serving = tokio::spawn(serve(socket, router, listener));
     Server {
         address,
         stop,
@@ -98,7 +98,7 @@ impl Server {
 
     /// Waits until all connections have ended.
     async fn has_no_connection(&self) {
-        let none = "falcon_connections{door=\"blob\"} 0";
+        let none = "falcon_connections{api=\"blob\"} 0";
         let waited = timeout(LONG, async {
             let mut beat = tokio::time::interval(Duration::from_millis(10));
             while !self.metrics.prometheus().contains(none) {
@@ -430,7 +430,7 @@ struct Sent {
     whole: Arc<AtomicUsize>,
 }
 
-impl Tally for Sent {
+impl SentObserver for Sent {
     fn sent(&mut self, bytes: usize) {
         self.left -= bytes;
     }
@@ -445,7 +445,7 @@ impl Drop for Sent {
 }
 
 impl FastPath for Fast {
-    fn answer(&self, request: &Plain<'_>, _now: Instant) -> Option<FastAnswer> {
+    fn answer(&self, request: &PlainRequest<'_>, _now: Instant) -> Option<FastResponse> {
         if request.target != "/fast" {
             return None;
         }
@@ -457,7 +457,7 @@ impl FastPath for Fast {
             left: head.len() + self.bytes,
             whole: Arc::clone(&self.whole),
         };
-        Some(FastAnswer::new(head.into(), pieces, Box::new(sent)))
+        Some(FastResponse::new(head.into(), pieces, Box::new(sent)))
     }
 }
 
@@ -679,7 +679,7 @@ async fn a_head_that_was_sent_ahead_is_looked_over_like_the_first() {
 struct Numbers;
 
 impl FastPath for Numbers {
-    fn answer(&self, request: &Plain<'_>, _now: Instant) -> Option<FastAnswer> {
+    fn answer(&self, request: &PlainRequest<'_>, _now: Instant) -> Option<FastResponse> {
         let number = request.target.strip_prefix("/fast/")?;
         let text = format!("<{number}>");
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", text.len());
@@ -688,7 +688,7 @@ impl FastPath for Numbers {
             whole: Arc::default(),
         };
         let body = [Bytes::from(text)].into();
-        Some(FastAnswer::new(head.into(), body, Box::new(sent)))
+        Some(FastResponse::new(head.into(), body, Box::new(sent)))
     }
 }
 

@@ -17,24 +17,24 @@ use crate::object::{BlockId, ObjectId, Scope};
 pub(crate) struct Holdings {
     pub(crate) blocks: u64,
     pub(crate) owned_bytes: u64,
-    pub(crate) hot_bytes: u64,
+    pub(crate) replica_bytes: u64,
     pub(crate) index_bytes: u64,
     pub(crate) evictions: Evictions,
 }
 
 pub(crate) struct BlockStore {
     budget: Budget,
-    hot_share: u64,
+    replica_share: u64,
     index: Mutex<Index>,
 }
 
 impl BlockStore {
-    /// An empty store. Hot copies keep `hot_share` bytes and take more while memory is free; without a share there are none.
-    pub(crate) fn new(budget: Budget, hot_share: u64) -> Self {
+    /// An empty store. Replicas keep `replica_share` bytes and take more while memory is free; without a share there are none.
+    pub(crate) fn new(budget: Budget, replica_share: u64) -> Self {
         let overhead = budget.nothing(Kind::Blocks);
         Self {
             budget,
-            hot_share,
+            replica_share,
             index: Mutex::new(Index::new(overhead)),
         }
     }
@@ -73,12 +73,12 @@ impl BlockStore {
         self.lock().find(hash, id).is_some()
     }
 
-    /// Stores a block. One that is there already stays; only a hot copy gives way to an owned block. False when there is no room.
+    /// Stores a block. One that is there already stays; only a replica gives way to an owned block. False when there is no room.
     pub(crate) fn put(&self, id: BlockId, block: Block, pool: Pool) -> bool {
         let hash = hash_of(&id);
         let kind = match pool {
             Pool::Owned => Kind::Blocks,
-            Pool::Hot => Kind::Relays,
+            Pool::Replica => Kind::Replicas,
         };
         // What is evicted is dropped after the lock is released: giving memory back to the system takes its time.
         let mut dead = Vec::new();
@@ -88,8 +88,8 @@ impl BlockStore {
             if let Some(held) = index.settle(hash, &id, pool, &mut dead) {
                 return held;
             }
-            // Beyond their share hot copies have what nobody else needs: who needs it evicts them first.
-            if pool == Pool::Hot && block.len() > self.hot_share {
+            // Beyond their share replicas have what nobody else needs: who needs it evicts them first.
+            if pool == Pool::Replica && block.len() > self.replica_share {
                 return false;
             }
             let cost = index.cost(&id.object);
@@ -151,7 +151,7 @@ impl BlockStore {
         Holdings {
             blocks: index.by_id.len() as u64,
             owned_bytes: index.policy.bytes(Pool::Owned),
-            hot_bytes: index.policy.bytes(Pool::Hot),
+            replica_bytes: index.policy.bytes(Pool::Replica),
             index_bytes: index.overhead.bytes(),
             evictions: index.evictions,
         }
@@ -160,19 +160,19 @@ impl BlockStore {
     /// Evicts blocks until `missing` bytes are free, for a charge of `bytes`. Returns the bytes that it freed.
     fn evict(&self, kind: Kind, bytes: u64, missing: u64) -> u64 {
         let mut index = self.lock();
-        let (owned, hot) = (
+        let (owned, replicas) = (
             index.policy.bytes(Pool::Owned),
-            index.policy.bytes(Pool::Hot),
+            index.policy.bytes(Pool::Replica),
         );
-        if owned + hot + index.overhead.bytes() < missing {
+        if owned + replicas + index.overhead.bytes() < missing {
             return 0;
         }
-        // A relayed block will be a hot copy: when their share is full, it takes the place of one of them.
-        let coming = if kind == Kind::Relays { bytes } else { 0 };
-        let order = if hot.saturating_add(coming) > self.hot_share {
-            [Pool::Hot, Pool::Owned]
+        // A block from a peer will be a replica: when their share is full, it takes the place of one of them.
+        let coming = if kind == Kind::Replicas { bytes } else { 0 };
+        let order = if replicas.saturating_add(coming) > self.replica_share {
+            [Pool::Replica, Pool::Owned]
         } else {
-            [Pool::Owned, Pool::Hot]
+            [Pool::Owned, Pool::Replica]
         };
         let (mut dead, mut freed) = (Vec::new(), 0);
         for pool in order {

@@ -22,8 +22,8 @@ pub enum Kind {
     Fills,
     /// Bodies on their way to S3.
     Uploads,
-    /// Blocks being read from a peer.
-    Relays,
+    /// Blocks of other nodes: held, or being read from a peer; and what passes through unstored.
+    Replicas,
     /// Copies on their way to clients.
     Answers,
 }
@@ -35,7 +35,7 @@ impl Kind {
         Self::Heads,
         Self::Fills,
         Self::Uploads,
-        Self::Relays,
+        Self::Replicas,
         Self::Answers,
     ];
 
@@ -46,7 +46,7 @@ impl Kind {
             Self::Heads => "heads",
             Self::Fills => "fills",
             Self::Uploads => "uploads",
-            Self::Relays => "relays",
+            Self::Replicas => "replicas",
             Self::Answers => "answers",
         }
     }
@@ -60,7 +60,7 @@ struct Ledger {
     limit: u64,
     used: AtomicU64,
     peak: AtomicU64,
-    lent: AtomicU64,
+    leased: AtomicU64,
     by_kind: [AtomicU64; Kind::ALL.len()],
     waiting: AtomicUsize,
     released: Notify,
@@ -73,7 +73,7 @@ impl Budget {
             limit,
             used: AtomicU64::new(0),
             peak: AtomicU64::new(0),
-            lent: AtomicU64::new(0),
+            leased: AtomicU64::new(0),
             by_kind: Default::default(),
             waiting: AtomicUsize::new(0),
             released: Notify::new(),
@@ -101,8 +101,8 @@ impl Budget {
     }
 
     /// Bytes of blocks that clients hold.
-    pub(super) fn lent(&self) -> &AtomicU64 {
-        &self.0.lent
+    pub(super) fn leased(&self) -> &AtomicU64 {
+        &self.0.leased
     }
 
     /// Charges `bytes` if they fit under the limit. Nothing is evicted for them.

@@ -29,10 +29,10 @@ pub struct Buffer {
     rest: BytesMut,
     len: usize,
     filled: usize,
-    state: State,
+    state: BufferState,
 }
 
-enum State {
+enum BufferState {
     /// Nothing came yet, nothing is allocated.
     Empty(Charge),
     /// All came at once.
@@ -50,7 +50,7 @@ impl Buffer {
             rest: BytesMut::new(),
             len,
             filled: 0,
-            state: State::Empty(charge),
+            state: BufferState::Empty(charge),
         }
     }
 
@@ -80,16 +80,16 @@ impl Buffer {
         }
         self.filled = filled;
         // The state is put back below; what stands here meanwhile is never seen.
-        match std::mem::replace(&mut self.state, State::Whole(Block::nothing())) {
-            State::Empty(charge) if chunk.len() == self.len => {
+        match std::mem::replace(&mut self.state, BufferState::Whole(Block::nothing())) {
+            BufferState::Empty(charge) if chunk.len() == self.len => {
                 let block = Block::whole(charge, chunk);
                 let piece = block.piece(0, 0..chunk.len());
-                self.state = State::Whole(block);
+                self.state = BufferState::Whole(block);
                 Ok(piece)
             }
-            State::Empty(charge) => {
+            BufferState::Empty(charge) => {
                 self.rest = BytesMut::with_capacity(self.len);
-                self.state = State::Growing(Arc::new(charge), Vec::new());
+                self.state = BufferState::Growing(Arc::new(charge), Vec::new());
                 Ok(self.grow(chunk))
             }
             other => {
@@ -100,7 +100,7 @@ impl Buffer {
     }
 
     fn grow(&mut self, chunk: &[u8]) -> Bytes {
-        let State::Growing(charge, pieces) = &mut self.state else {
+        let BufferState::Growing(charge, pieces) = &mut self.state else {
             return Bytes::new();
         };
         self.rest.extend_from_slice(chunk);
@@ -118,14 +118,14 @@ impl Buffer {
             return Err(Error::TooShort(self.filled, self.len));
         }
         let (charge, pieces) = match self.state {
-            State::Empty(charge) => return Ok(Block::from_bytes(charge, &[])),
-            State::Whole(block) => {
-                if let Content::Whole(_, Some(charge)) = &*block.0 {
+            BufferState::Empty(charge) => return Ok(Block::from_bytes(charge, &[])),
+            BufferState::Whole(block) => {
+                if let BlockContent::Whole(_, Some(charge)) = &*block.0 {
                     charge.turn_into(Kind::Blocks);
                 }
                 return Ok(block);
             }
-            State::Growing(charge, pieces) => (charge, pieces),
+            BufferState::Growing(charge, pieces) => (charge, pieces),
         };
         charge.turn_into(Kind::Blocks);
         if pieces.len() > MAX_PIECES {
@@ -134,15 +134,15 @@ impl Buffer {
                 return Ok(Block::from_bytes(second, &pieces.concat()));
             }
         }
-        Ok(Block(Arc::new(Content::Pieces(pieces.into(), charge))))
+        Ok(Block(Arc::new(BlockContent::Pieces(pieces.into(), charge))))
     }
 }
 
 /// A complete, immutable block. A clone is the same memory; it stays charged until the last clone and the last piece are dropped.
 #[derive(Clone)]
-pub struct Block(Arc<Content>);
+pub struct Block(Arc<BlockContent>);
 
-enum Content {
+enum BlockContent {
     Whole(Box<[u8]>, Option<Charge>),
     Pieces(Box<[Bytes]>, Arc<Charge>),
 }
@@ -157,18 +157,18 @@ impl Block {
     }
 
     fn whole(charge: Charge, bytes: &[u8]) -> Self {
-        Self(Arc::new(Content::Whole(bytes.into(), Some(charge))))
+        Self(Arc::new(BlockContent::Whole(bytes.into(), Some(charge))))
     }
 
     fn nothing() -> Self {
-        Self(Arc::new(Content::Whole(Box::default(), None)))
+        Self(Arc::new(BlockContent::Whole(Box::default(), None)))
     }
 
     /// Bytes of the block.
     pub fn len(&self) -> u64 {
         let len = match &*self.0 {
-            Content::Whole(data, _) => data.len(),
-            Content::Pieces(pieces, _) => pieces.iter().map(Bytes::len).sum(),
+            BlockContent::Whole(data, _) => data.len(),
+            BlockContent::Pieces(pieces, _) => pieces.iter().map(Bytes::len).sum(),
         };
         len as u64
     }
@@ -186,14 +186,14 @@ impl Block {
     /// Those of its bytes that lie in `range`, in order; each piece holds the block's charge.
     pub fn slice(&self, range: Range<u64>) -> impl Iterator<Item = Bytes> + '_ {
         let count = match &*self.0 {
-            Content::Whole(..) => 1,
-            Content::Pieces(pieces, _) => pieces.len(),
+            BlockContent::Whole(..) => 1,
+            BlockContent::Pieces(pieces, _) => pieces.len(),
         };
         let mut before = 0;
         (0..count).filter_map(move |at| {
             let len = match &*self.0 {
-                Content::Whole(data, _) => data.len(),
-                Content::Pieces(pieces, _) => pieces[at].len(),
+                BlockContent::Whole(data, _) => data.len(),
+                BlockContent::Pieces(pieces, _) => pieces[at].len(),
             };
             let within = |offset: u64| {
                 usize::try_from(offset.saturating_sub(before)).map_or(len, |offset| offset.min(len))
@@ -206,12 +206,12 @@ impl Block {
 
     fn piece(&self, at: usize, part: Range<usize>) -> Bytes {
         match &*self.0 {
-            Content::Whole(data, _) => {
+            BlockContent::Whole(data, _) => {
                 let whole = part.len() == data.len();
                 let bytes = Bytes::from_owner(self.clone());
                 if whole { bytes } else { bytes.slice(part) }
             }
-            Content::Pieces(pieces, charge) => Bytes::from_owner(Piece {
+            BlockContent::Pieces(pieces, charge) => Bytes::from_owner(Piece {
                 data: pieces[at].slice(part),
                 _charge: charge.clone(),
             }),
@@ -221,15 +221,15 @@ impl Block {
     /// Bytes that come back to the budget when it is dropped and nobody reads it.
     pub(crate) fn charged(&self) -> u64 {
         match &*self.0 {
-            Content::Whole(_, charge) => charge.as_ref().map_or(0, Charge::bytes),
-            Content::Pieces(_, charge) => charge.bytes(),
+            BlockContent::Whole(_, charge) => charge.as_ref().map_or(0, Charge::bytes),
+            BlockContent::Pieces(_, charge) => charge.bytes(),
         }
     }
 
     /// True while somebody else reads it: to drop it would free nothing. Exact only where no other thread can get a clone meanwhile.
-    pub(crate) fn is_read(&self) -> bool {
+    pub(crate) fn is_in_use(&self) -> bool {
         Arc::strong_count(&self.0) > 1
-            || matches!(&*self.0, Content::Pieces(_, charge) if Arc::strong_count(charge) > 1)
+            || matches!(&*self.0, BlockContent::Pieces(_, charge) if Arc::strong_count(charge) > 1)
     }
 }
 
@@ -237,9 +237,9 @@ impl Block {
 impl AsRef<[u8]> for Block {
     fn as_ref(&self) -> &[u8] {
         match &*self.0 {
-            Content::Whole(data, _) => data,
+            BlockContent::Whole(data, _) => data,
             // Pieces have owners of their own.
-            Content::Pieces(..) => &[],
+            BlockContent::Pieces(..) => &[],
         }
     }
 }
@@ -281,11 +281,11 @@ mod tests {
                 (budget.used_by(Kind::Fills), budget.used_by(Kind::Blocks)),
                 (0, 10)
             );
-            assert!(block.is_read());
+            assert!(block.is_in_use());
             drop(pieces);
-            assert!(!block.is_read());
+            assert!(!block.is_in_use());
             let tail = block.slice(9..10).next().unwrap().slice(0..1);
-            assert!(block.is_read());
+            assert!(block.is_in_use());
             drop(block);
             assert_eq!(budget.used(), 10);
             assert_eq!(tail, [7u8][..]);
@@ -320,7 +320,7 @@ mod tests {
         assert!(large.is_unique());
         assert_eq!(budget.used(), 20);
         for block in [block, filled] {
-            let Content::Whole(data, _) = &*block.0 else {
+            let BlockContent::Whole(data, _) = &*block.0 else {
                 panic!("one piece")
             };
             assert_eq!(data.len(), 10);

@@ -14,7 +14,7 @@ use crate::object::{ETag, Head, ObjectId, Said, Scope};
 /// Heads may take this part of all memory.
 const PART: u64 = 8;
 
-/// What a record costs beside its own bytes and its names': slot (64), the policy's node (24), a table of 5 bytes at its
+/// What an entry costs beside its own bytes and its names': slot (64), the policy's node (24), a table of 5 bytes at its
 /// emptiest (12), a ghost (16).
 const SLOT_BYTES: u64 = 116;
 
@@ -23,9 +23,9 @@ const SHARED_BYTES: u64 = 112;
 
 /// What is known of an object, and how long that may be believed. A clone shares the head.
 #[derive(Debug, Clone)]
-pub struct Record {
+pub struct Entry {
     /// What the origin said.
-    pub known: Known,
+    pub state: EntryState,
     /// When it said so.
     pub fetched: Instant,
     /// Until when it is believed unasked; `None` means for ever.
@@ -37,11 +37,11 @@ pub struct Record {
 
 /// What the origin said of an object.
 #[derive(Debug, Clone)]
-pub enum Known {
+pub enum EntryState {
     /// It has this version now.
     Present(Arc<Head>),
     /// It has no such object.
-    Absent(Arc<Absent>),
+    Negative(Arc<Absent>),
 }
 
 /// The origin's 404.
@@ -55,19 +55,19 @@ pub struct Absent {
     pub said: Option<Arc<Said>>,
 }
 
-impl Record {
+impl Entry {
     /// The tag of the present version.
     fn etag(&self) -> Option<&ETag> {
-        match &self.known {
-            Known::Present(head) => Some(&head.etag),
-            Known::Absent(_) => None,
+        match &self.state {
+            EntryState::Present(head) => Some(&head.etag),
+            EntryState::Negative(_) => None,
         }
     }
 
     fn memory_bytes(&self) -> u64 {
-        match &self.known {
-            Known::Present(head) => head.memory_bytes(),
-            Known::Absent(absent) => {
+        match &self.state {
+            EntryState::Present(head) => head.memory_bytes(),
+            EntryState::Negative(absent) => {
                 let words = absent.code.capacity() + absent.message.capacity();
                 let said = absent.said.as_ref().map_or(0, |said| said.memory_bytes());
                 (size_of::<Absent>() + words) as u64 + said
@@ -76,24 +76,24 @@ impl Record {
     }
 }
 
-/// The records, at most an eighth of the limit.
+/// The entries, at most an eighth of the limit.
 pub(crate) struct Heads {
     limit: u64,
-    table: Mutex<Table>,
+    table: Mutex<EntryTable>,
 }
 
-struct Table {
-    slots: Slots<(ObjectId, Record)>,
+struct EntryTable {
+    slots: Slots<(ObjectId, Entry)>,
     by_object: HashTable<u32>,
     policy: Policy,
-    /// Covers the records, and the slots that they ever came to.
+    /// Covers the entries, and the slots that they ever came to.
     charge: Charge,
 }
 
 impl Heads {
     /// An empty store.
     pub(crate) fn new(budget: &Budget) -> Self {
-        let table = Table {
+        let table = EntryTable {
             slots: Slots::new(),
             by_object: HashTable::new(),
             policy: Policy::new(),
@@ -105,21 +105,21 @@ impl Heads {
         }
     }
 
-    /// Bytes to charge for a record before it is put.
-    pub(crate) fn cost(object: &ObjectId, record: &Record) -> u64 {
-        SLOT_BYTES + bytes_of(object, record)
+    /// Bytes to charge for an entry before it is put.
+    pub(crate) fn cost(object: &ObjectId, entry: &Entry) -> u64 {
+        SLOT_BYTES + bytes_of(object, entry)
     }
 
-    pub(crate) fn get(&self, object: &ObjectId) -> Option<Record> {
+    pub(crate) fn get(&self, object: &ObjectId) -> Option<Entry> {
         let mut table = self.lock();
         let place = table.find(object)?;
         table.policy.touch(place);
-        table.record(place).cloned()
+        table.entry(place).cloned()
     }
 
-    /// Stores a record instead of what is known of the object. `charge` covers its cost; what it does not need is given back.
-    pub(crate) fn put(&self, object: &ObjectId, record: Record, mut charge: Charge) {
-        let bytes = bytes_of(object, &record);
+    /// Stores an entry instead of what is known of the object. `charge` covers its cost; what it does not need is given back.
+    pub(crate) fn put(&self, object: &ObjectId, entry: Entry, mut charge: Charge) {
+        let bytes = bytes_of(object, &entry);
         let mut table = self.lock();
         if let Some(place) = table.find(object) {
             table.remove(place);
@@ -134,14 +134,14 @@ impl Heads {
             charge.shrink(bytes);
         }
         table.charge.absorb(charge);
-        table.insert(object.clone(), record, bytes);
+        table.insert(object.clone(), entry, bytes);
     }
 
-    /// Removes the record if it is of this version. The caller keeps others from changing it meanwhile.
+    /// Removes the entry if it is of this version. The caller keeps others from changing it meanwhile.
     pub(crate) fn remove_version(&self, object: &ObjectId, etag: &ETag) {
         let mut table = self.lock();
         if let Some(place) = table.find(object)
-            && table.record(place).and_then(Record::etag) == Some(etag)
+            && table.entry(place).and_then(Entry::etag) == Some(etag)
         {
             table.remove(place);
         }
@@ -175,18 +175,18 @@ impl Heads {
         }
     }
 
-    /// Records held.
+    /// Entries held.
     pub(crate) fn count(&self) -> u64 {
         self.lock().by_object.len() as u64
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, EntryTable> {
         // Nothing under the lock panics but by a bug; then a wrong answer is worse than none.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Table {
+impl EntryTable {
     fn find(&self, object: &ObjectId) -> Option<u32> {
         let found = self.by_object.find(object.stable_hash(), |place| {
             self.object(*place) == Some(object)
@@ -198,14 +198,14 @@ impl Table {
         self.slots.get(place).map(|(object, _)| object)
     }
 
-    fn record(&self, place: u32) -> Option<&Record> {
-        self.slots.get(place).map(|(_, record)| record)
+    fn entry(&self, place: u32) -> Option<&Entry> {
+        self.slots.get(place).map(|(_, entry)| entry)
     }
 
-    fn insert(&mut self, object: ObjectId, record: Record, bytes: u64) {
+    fn insert(&mut self, object: ObjectId, entry: Entry, bytes: u64) {
         let hash = object.stable_hash();
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let place = self.slots.insert((object, record));
+        let place = self.slots.insert((object, entry));
         self.policy.insert(place, Pool::Owned, hash, bytes);
         let policy = &self.policy;
         self.by_object
@@ -217,16 +217,16 @@ impl Table {
         self.take(place);
     }
 
-    /// Takes a record out of all but the policy, which has let go of it.
+    /// Takes an entry out of all but the policy, which has let go of it.
     fn take(&mut self, place: u32) {
-        let Some((object, record)) = self.slots.take(place) else {
+        let Some((object, entry)) = self.slots.take(place) else {
             return;
         };
-        if let Ok(entry) = self
+        if let Ok(place) = self
             .by_object
             .find_entry(object.stable_hash(), |other| *other == place)
         {
-            entry.remove();
+            place.remove();
         }
         if self.by_object.is_empty() {
             self.slots.clear();
@@ -234,16 +234,16 @@ impl Table {
             self.by_object = HashTable::new();
             self.charge.shrink(0);
         } else {
-            let rest = self.charge.bytes() - bytes_of(&object, &record);
+            let rest = self.charge.bytes() - bytes_of(&object, &entry);
             self.charge.shrink(rest);
         }
     }
 }
 
-/// What is given back when the record goes; its slot stays.
-fn bytes_of(object: &ObjectId, record: &Record) -> u64 {
+/// What is given back when the entry goes; its slot stays.
+fn bytes_of(object: &ObjectId, entry: &Entry) -> u64 {
     let name = object.bucket().len() + object.key().len();
-    SHARED_BYTES + name as u64 + record.memory_bytes()
+    SHARED_BYTES + name as u64 + entry.memory_bytes()
 }
 
 #[cfg(test)]
@@ -257,29 +257,29 @@ mod tests {
         tests::object(&format!("k{n}"))
     }
 
-    fn put(heads: &Heads, budget: &Budget, object: &ObjectId, record: Record) {
-        let cost = Heads::cost(object, &record);
+    fn put(heads: &Heads, budget: &Budget, object: &ObjectId, entry: Entry) {
+        let cost = Heads::cost(object, &entry);
         let charge = budget.try_charge(Kind::Heads, cost).unwrap();
-        heads.put(object, record, charge);
+        heads.put(object, entry, charge);
     }
 
     fn size(heads: &Heads, object: &ObjectId) -> Option<u64> {
-        heads.get(object).map(|record| record.memory_bytes())
+        heads.get(object).map(|entry| entry.memory_bytes())
     }
 
     /// Table, policy, slots and charge agree with each other.
     fn check(heads: &Heads) {
         let table = heads.lock();
-        let (mut records, mut bytes) = (0, 0);
+        let (mut entries, mut bytes) = (0, 0);
         for place in 0..u32::try_from(table.slots.len()).unwrap() {
-            if let Some((object, record)) = table.slots.get(place) {
-                records += 1;
-                bytes += bytes_of(object, record);
+            if let Some((object, entry)) = table.slots.get(place) {
+                entries += 1;
+                bytes += bytes_of(object, entry);
                 assert_eq!(table.find(object), Some(place));
             }
         }
-        assert_eq!(table.by_object.len(), records);
-        assert_eq!(table.policy.count(Pool::Owned), records);
+        assert_eq!(table.by_object.len(), entries);
+        assert_eq!(table.policy.count(Pool::Owned), entries);
         assert_eq!(table.policy.bytes(Pool::Owned), bytes);
         let slots = table.slots.len() as u64 * SLOT_BYTES;
         assert_eq!(table.charge.bytes(), bytes + slots);

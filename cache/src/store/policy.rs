@@ -8,7 +8,7 @@
 use super::slab::{NOWHERE, Slab};
 
 /// Uses after which a new entry is worth keeping: the first may be the end of the request that brought it.
-const KEEP_AFTER: u8 = 2;
+const PROMOTE_AFTER: u8 = 2;
 const MAX_USES: u8 = 3;
 
 /// The small queue's part of a pool. A thirtieth would find 0.9 % more of all bytes in the benchmark's replays, but blocks that
@@ -27,16 +27,16 @@ pub enum Pool {
     /// This node is an owner of it.
     Owned,
     /// A copy of a block that another node owns.
-    Hot,
+    Replica,
 }
 
 /// The order in which entries leave. An entry is named by a place that the caller chooses, small numbers first.
 pub struct Policy {
-    nodes: Slab<Node>,
-    lanes: [Lane; 2],
+    nodes: Slab<QueueNode>,
+    pools: [PoolQueues; 2],
 }
 
-struct Node {
+struct QueueNode {
     hash: u64,
     older: u32,
     newer: u32,
@@ -46,7 +46,7 @@ struct Node {
     main: bool,
 }
 
-struct Lane {
+struct PoolQueues {
     small: Queue,
     main: Queue,
     ghosts: Ghosts,
@@ -71,19 +71,19 @@ impl Policy {
     pub fn new() -> Self {
         Self {
             nodes: Slab::new(),
-            lanes: [Lane::new(), Lane::new()],
+            pools: [PoolQueues::new(), PoolQueues::new()],
         }
     }
 
     /// Bytes of a pool's entries.
     pub fn bytes(&self, pool: Pool) -> u64 {
-        let lane = &self.lanes[pool as usize];
-        lane.small.bytes + lane.main.bytes
+        let queues = &self.pools[pool as usize];
+        queues.small.bytes + queues.main.bytes
     }
 
     /// Entries of a pool.
     pub fn count(&self, pool: Pool) -> usize {
-        self.lanes[pool as usize].count()
+        self.pools[pool as usize].count()
     }
 
     /// The hash that an entry was inserted with.
@@ -98,14 +98,14 @@ impl Policy {
 
     /// Adds an entry at a place that is free.
     pub fn insert(&mut self, place: u32, pool: Pool, hash: u64, size: u32) {
-        let node = Node {
+        let node = QueueNode {
             hash,
             older: NOWHERE,
             newer: NOWHERE,
             size,
             uses: 0,
             pool,
-            main: self.lanes[pool as usize].recalls(hash),
+            main: self.pools[pool as usize].recalls(hash),
         };
         if (place as usize) < self.nodes.len() {
             self.nodes[place] = node;
@@ -131,30 +131,30 @@ impl Policy {
         self.unlink(place);
     }
 
-    /// Takes out and returns the entry of `pool` that is worth least among those that `is_read` does not hold back.
+    /// Takes out and returns the entry of `pool` that is worth least among those that `is_in_use` does not hold back.
     /// `None` when there is none, or none in reach of a bounded search.
-    pub fn evict(&mut self, pool: Pool, is_read: impl Fn(u32) -> bool) -> Option<u32> {
+    pub fn evict(&mut self, pool: Pool, is_in_use: impl Fn(u32) -> bool) -> Option<u32> {
         let (mut chances, mut stuck, mut held_back) = (MAX_CHANCES, [false; 2], [0; 2]);
         loop {
-            let lane = &self.lanes[pool as usize];
+            let queues = &self.pools[pool as usize];
             let main = match (
-                lane.small.len == 0 || stuck[0],
-                lane.main.len == 0 || stuck[1],
+                queues.small.len == 0 || stuck[0],
+                queues.main.len == 0 || stuck[1],
             ) {
                 (true, true) => return None,
                 (true, false) => true,
                 (false, true) => false,
                 (false, false) => {
-                    lane.small.bytes * SMALL_PART <= lane.small.bytes + lane.main.bytes
+                    queues.small.bytes * SMALL_PART <= queues.small.bytes + queues.main.bytes
                 }
             };
-            let queue = if main { lane.main } else { lane.small };
+            let queue = if main { queues.main } else { queues.small };
             let place = queue.oldest;
             if self.second_chance(place, &mut chances) {
                 continue;
             }
-            if is_read(place) {
-                self.again(place, main);
+            if is_in_use(place) {
+                self.requeue(place, main);
                 let held_back = &mut held_back[usize::from(main)];
                 *held_back += 1;
                 stuck[usize::from(main)] = *held_back >= MAX_READ.min(queue.len as usize);
@@ -163,7 +163,7 @@ impl Policy {
             self.unlink(place);
             if !main {
                 let hash = self.nodes[place].hash;
-                self.lanes[pool as usize].remember(hash);
+                self.pools[pool as usize].remember(hash);
             }
             return Some(place);
         }
@@ -172,25 +172,25 @@ impl Policy {
     /// Forgets all entries; the ghosts stay.
     pub fn clear(&mut self) {
         self.nodes.clear();
-        for lane in &mut self.lanes {
-            (lane.small, lane.main) = (Queue::EMPTY, Queue::EMPTY);
+        for queues in &mut self.pools {
+            (queues.small, queues.main) = (Queue::EMPTY, Queue::EMPTY);
         }
     }
 
     /// Moves an entry that was used behind all others of the main queue. False: it was not used enough.
     fn second_chance(&mut self, place: u32, chances: &mut usize) -> bool {
         let node = &mut self.nodes[place];
-        let worth = if node.main { 1 } else { KEEP_AFTER };
+        let worth = if node.main { 1 } else { PROMOTE_AFTER };
         if node.uses < worth || *chances == 0 {
             return false;
         }
         *chances -= 1;
         node.uses = if node.main { node.uses - 1 } else { 0 };
-        self.again(place, true);
+        self.requeue(place, true);
         true
     }
 
-    fn again(&mut self, place: u32, main: bool) {
+    fn requeue(&mut self, place: u32, main: bool) {
         self.unlink(place);
         self.nodes[place].main = main;
         self.link(place);
@@ -198,11 +198,11 @@ impl Policy {
 
     fn queue(&mut self, place: u32) -> &mut Queue {
         let node = &self.nodes[place];
-        let lane = &mut self.lanes[node.pool as usize];
+        let queues = &mut self.pools[node.pool as usize];
         if node.main {
-            &mut lane.main
+            &mut queues.main
         } else {
-            &mut lane.small
+            &mut queues.small
         }
     }
 
@@ -253,7 +253,7 @@ impl Queue {
     };
 }
 
-impl Lane {
+impl PoolQueues {
     fn new() -> Self {
         Self {
             small: Queue::EMPTY,
@@ -511,7 +511,7 @@ mod tests {
             gone.extend(policy.evict(Pool::Owned, |place| place != 2_999));
         }
         assert_eq!(gone, [2_999]);
-        assert_eq!(policy.evict(Pool::Hot, |_| false), None);
+        assert_eq!(policy.evict(Pool::Replica, |_| false), None);
     }
 
     #[test]
@@ -533,14 +533,17 @@ mod tests {
         let mut policy = Policy::new();
         for round in 0..1_000u64 {
             for place in 0..10 {
-                policy.insert(place, Pool::Hot, round << 32 | u64::from(place), 7);
+                policy.insert(place, Pool::Replica, round << 32 | u64::from(place), 7);
             }
             for place in [3, 0, 9, 1, 2, 8, 7, 4, 6, 5] {
                 policy.remove(place);
             }
         }
-        assert_eq!((policy.bytes(Pool::Hot), policy.count(Pool::Hot)), (0, 0));
+        assert_eq!(
+            (policy.bytes(Pool::Replica), policy.count(Pool::Replica)),
+            (0, 0)
+        );
         assert_eq!(policy.nodes.len(), 10);
-        assert_eq!(policy.evict(Pool::Hot, |_| false), None);
+        assert_eq!(policy.evict(Pool::Replica, |_| false), None);
     }
 }

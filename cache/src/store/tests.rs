@@ -26,12 +26,12 @@ fn block(store: &Store, data: &[u8]) -> Block {
     Block::from_bytes(charge, data)
 }
 
-fn record(etag: &str) -> Record {
+fn entry(etag: &str) -> Entry {
     record_with(etag, "value")
 }
 
-/// A record of a head with some text stored in it.
-pub(super) fn record_with(etag: &str, stored: &str) -> Record {
+/// An entry of a head with some text stored in it.
+pub(super) fn record_with(etag: &str, stored: &str) -> Entry {
     let head = Head {
         etag: etag.into(),
         size: 1,
@@ -42,18 +42,18 @@ pub(super) fn record_with(etag: &str, stored: &str) -> Record {
         checksums_known: true,
         parts: crate::object::Parts::default(),
     };
-    Record {
-        known: Known::Present(Arc::new(head)),
+    Entry {
+        state: EntryState::Present(Arc::new(head)),
         fetched: Instant::now(),
         fresh_until: None,
         copied: false,
     }
 }
 
-fn etag_of(record: &Record) -> &str {
-    match &record.known {
-        Known::Present(head) => head.etag.as_str(),
-        Known::Absent(_) => "",
+fn etag_of(entry: &Entry) -> &str {
+    match &entry.state {
+        EntryState::Present(head) => head.etag.as_str(),
+        EntryState::Negative(_) => "",
     }
 }
 
@@ -69,13 +69,13 @@ fn what_was_begun_before_an_invalidation_is_not_stored_after_it() {
     let (store, object) = (Store::new(MIB, 0), object("dir/a"));
     for scope in [Scope::from(&object), prefix("dir"), Scope::All] {
         let ticket = store.begin(&object);
-        assert!(store.put_head(&object, record("1"), ticket));
+        assert!(store.put_head(&object, entry("1"), ticket));
         let id = block_id(&object, "1", 0);
         assert!(store.put_block(id.clone(), block(&store, b"x"), Pool::Owned, ticket));
         let dropped = store.invalidate(&scope);
         assert_eq!((dropped.heads, dropped.blocks), (1, 1), "{scope:?}");
         assert!(store.head(&object).is_none() && store.block(&id).is_none());
-        assert!(!store.put_head(&object, record("1"), ticket));
+        assert!(!store.put_head(&object, entry("1"), ticket));
         assert!(!store.put_block(id, block(&store, b"x"), Pool::Owned, ticket));
     }
     assert_eq!((store.stats().heads, store.stats().blocks), (0, 0));
@@ -89,7 +89,7 @@ fn an_invalidation_takes_what_it_names_and_leaves_the_rest() {
         .collect();
     for object in &objects {
         let ticket = store.begin(object);
-        assert!(store.put_head(object, record("1"), ticket));
+        assert!(store.put_head(object, entry("1"), ticket));
         let id = block_id(object, "1", 0);
         assert!(store.put_block(id, block(&store, b"x"), Pool::Owned, ticket));
     }
@@ -111,13 +111,13 @@ fn an_invalidation_takes_what_it_names_and_leaves_the_rest() {
 fn a_head_is_removed_only_while_it_has_the_version_that_was_seen() {
     let (store, object) = (Store::new(MIB, 0), object("a"));
     let ticket = store.begin(&object);
-    assert!(store.put_head(&object, record("2"), ticket));
+    assert!(store.put_head(&object, entry("2"), ticket));
     store.remove_head(&object, &"1".into());
     assert_eq!(etag_of(&store.head(&object).unwrap()), "2");
     store.remove_head(&object, &"2".into());
     assert!(store.head(&object).is_none());
     // A removal of one version is no invalidation: what was begun may be stored.
-    assert!(store.put_head(&object, record("3"), ticket));
+    assert!(store.put_head(&object, entry("3"), ticket));
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn heads_stay_below_their_part_and_push_blocks_out_for_it() {
     }
     for i in 0..2_000 {
         let object = object(&format!("k{i}"));
-        assert!(store.put_head(&object, record("1"), store.begin(&object)));
+        assert!(store.put_head(&object, entry("1"), store.begin(&object)));
     }
     assert!(store.stats().heads > 50, "{:?}", store.stats());
     assert!(store.budget().used_by(Kind::Heads) <= MIB / 8);
@@ -143,7 +143,7 @@ fn heads_stay_below_their_part_and_push_blocks_out_for_it() {
 fn without_memory_a_head_is_not_stored() {
     let (store, object) = (Store::new(MIB, 0), object("a"));
     let _all = store.try_reserve(Kind::Uploads, MIB).unwrap();
-    assert!(!store.put_head(&object, record("1"), store.begin(&object)));
+    assert!(!store.put_head(&object, entry("1"), store.begin(&object)));
     assert!(store.head(&object).is_none());
 }
 
@@ -180,7 +180,7 @@ fn a_storm_of_fills_reads_and_invalidations_never_passes_the_bound() {
     let blocks = store.budget().used_by(Kind::Blocks);
     assert_eq!(
         blocks,
-        stats.owned_bytes + stats.hot_bytes + stats.index_bytes
+        stats.owned_bytes + stats.replica_bytes + stats.index_bytes
     );
     assert!(stats.owned_bytes > limit / 4, "{stats:?}");
     store.invalidate(&Scope::All);
@@ -213,12 +213,12 @@ fn storm(store: &Store, thread: u64) {
                     reading.push_back(vec![buffer.push(chunk).unwrap()]);
                 }
                 let pool = if pick % 4 == 0 {
-                    Pool::Hot
+                    Pool::Replica
                 } else {
                     Pool::Owned
                 };
                 store.put_block(id, buffer.finish().unwrap(), pool, ticket);
-                store.put_head(&object, record("1"), ticket);
+                store.put_head(&object, entry("1"), ticket);
             }
         }
         while reading.len() > 5 {
@@ -246,7 +246,7 @@ fn readers_that_race_an_invalidation_leave_nothing_old_behind() {
                     let ticket = store.begin(&object);
                     let version = origin.load(Ordering::SeqCst).to_string();
                     std::thread::yield_now();
-                    store.put_head(&object, record(&version), ticket);
+                    store.put_head(&object, entry(&version), ticket);
                 }
             });
         }
@@ -255,8 +255,8 @@ fn readers_that_race_an_invalidation_leave_nothing_old_behind() {
             let newest = origin.fetch_add(1, Ordering::SeqCst) + 1;
             store.invalidate(&Scope::from(&object));
             std::thread::yield_now();
-            if let Some(record) = store.head(&object) {
-                let seen: u64 = etag_of(&record).parse().unwrap();
+            if let Some(entry) = store.head(&object) {
+                let seen: u64 = etag_of(&entry).parse().unwrap();
                 if seen < newest {
                     stale = Some((seen, newest));
                     break;

@@ -32,7 +32,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ merge (include "falcon.ownLabels" . | fromYaml) .Values.commonLabels | toYaml }}
 {{- end }}
 
-{{- /* What an object is called: (dict "top" $ "name" NAME), with "namespace" ("" for none), "labels" and "annotations"
+{{- /* Metadata of an object: (dict "top" $ "name" NAME), with "namespace" ("" for none), "labels" and "annotations"
 of its own where it has them. */ -}}
 {{- define "falcon.metadata" -}}
 name: {{ .name }}
@@ -67,13 +67,13 @@ annotations:
 {{ .Values.serviceAccount.name | default (ternary (include "falcon.operator" .) "default" .Values.serviceAccount.create) }}
 {{- end }}
 
-{{- /* A cluster whose API is known, and which does not serve FalconCaches (yet). Rendering without a cluster is never
+{{- /* Whether the cluster's API is known and does not have FalconCaches (yet). Rendering without a cluster is never
 so: only a real API server lists apiregistration.k8s.io. */ -}}
 {{- define "falcon.unknownKind" -}}
 {{- if and (.Capabilities.APIVersions.Has "apiregistration.k8s.io/v1") (not (.Capabilities.APIVersions.Has "falconcache.io/v1alpha1")) }}yes{{ end }}
 {{- end }}
 
-{{- /* What the operator does in a namespace that it looks after. */ -}}
+{{- /* The operator's permissions in a namespace that it watches. */ -}}
 {{- define "falcon.operatorRules" -}}
 - apiGroups: [falconcache.io]
   resources: [falconcaches]
@@ -96,25 +96,25 @@ so: only a real API server lists apiregistration.k8s.io. */ -}}
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [rolebindings]
   verbs: [get, list, watch, create, patch, delete]
-# It may hand on the cache pods' role, and no other: it can't give away what it was not given.
+# It may bind the cache pods' role, and no other.
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [{{ ternary "roles" "clusterroles" (gt (len .Values.watchNamespaces) 0) }}]
   resourceNames: [{{ include "falcon.cacheRole" . }}]
   verbs: [bind]
-# A cache's peer token is made once and never read.
+# A cache's peer token is created once and never read.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [create]
-# Deleting a pod is how a stuck rollout is healed.
+# A stuck rollout is repaired by deleting the pod that blocks it.
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch, delete]
-# Why pods are not created or not started stands in events alone.
+# The causes why pods are not created or not started are in events alone.
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [list, create, patch]
 {{- if not .Values.watchNamespaces }}
-# Whether another operator lives that looks after the same caches.
+# Whether another operator that manages the same caches is alive.
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   verbs: [get]
@@ -124,7 +124,7 @@ so: only a real API server lists apiregistration.k8s.io. */ -}}
   verbs: [get, create, patch, delete]
 {{- end }}
 
-{{- /* What a cache pod does in its own namespace: it finds the other nodes. */ -}}
+{{- /* The permissions of a cache pod in its own namespace, for discovery. */ -}}
 {{- define "falcon.cacheRules" -}}
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]

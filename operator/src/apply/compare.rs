@@ -1,46 +1,47 @@
-//! Whether an object is as it was applied: pure.
+//! Compares a live object with the desired one. Pure.
 //!
-//! The API server fills in what was left out, so "the same" means that everything wanted is there, and that nothing is still ours that is no longer wanted.
+//! The API server adds defaults, so "the same" means that all desired fields are there, and that we own no field that
+//! is no longer desired.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde_json::{Map, Value};
 
 use crate::resources::meta::OPERATOR;
 
-/// Whether `live` holds all that is `wanted`.
-pub(super) fn holds(wanted: &Value, live: &Value) -> bool {
+/// Whether `live` contains all fields of `wanted`.
+pub(super) fn contains(wanted: &Value, live: &Value) -> bool {
     match (wanted, live) {
         (Value::Object(wanted), Value::Object(live)) => {
             wanted.iter().all(|(key, value)| match live.get(key) {
-                Some(found) => holds(value, found),
-                // The API server leaves out what is empty.
-                None => empty(value),
+                Some(found) => contains(value, found),
+                // The API server omits empty values.
+                None => is_unset(value),
             })
         }
         (Value::Array(wanted), Value::Array(live)) => match names(wanted) {
-            // Lists of named things may hold others' things too.
+            // Lists with names as keys may have entries of other managers.
             Some(_) => wanted.iter().all(|item| {
                 live.iter()
-                    .any(|found| found["name"] == item["name"] && holds(item, found))
+                    .any(|found| found["name"] == item["name"] && contains(item, found))
             }),
             None => {
                 wanted.len() == live.len()
                     && wanted
                         .iter()
                         .zip(live)
-                        .all(|(item, found)| holds(item, found))
+                        .all(|(item, found)| contains(item, found))
             }
         },
         (wanted, live) => wanted == live,
     }
 }
 
-fn empty(value: &Value) -> bool {
+fn is_unset(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
         Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
-        Value::Object(map) => map.values().all(empty),
+        Value::Object(map) => map.values().all(is_unset),
         Value::Number(number) => number.as_i64() == Some(0),
         Value::Bool(true) => false,
     }
@@ -54,8 +55,12 @@ fn names(items: &[Value]) -> Option<Vec<&str>> {
     }
 }
 
-/// Whether `manager` owns fields by apply that are no longer wanted; applying again gives them up.
-pub(super) fn owns_more(fields: &[ManagedFieldsEntry], manager: &str, wanted: &Value) -> bool {
+/// Whether `manager` owns applied fields that are no longer wanted; applying again removes them.
+pub(super) fn owns_unwanted_fields(
+    fields: &[ManagedFieldsEntry],
+    manager: &str,
+    wanted: &Value,
+) -> bool {
     fields
         .iter()
         .filter(|entry| {
@@ -88,7 +93,7 @@ fn covers(wanted: &Value, owned: &Value) -> bool {
     })
 }
 
-/// A key that was left out and has a default, such as a port's protocol, is no difference.
+/// An omitted key with a default, such as a port's protocol, is no difference.
 fn same_key(item: &Value, name: &str, value: &Value) -> bool {
     item.get(name).is_none_or(|found| found == value)
 }
@@ -97,8 +102,12 @@ fn items(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// The first field that differs and that the API server won't change.
-pub(super) fn unchangeable(kind: &str, wanted: &Value, live: &Value) -> Option<&'static str> {
+/// The first immutable field that differs.
+pub(super) fn changed_immutable_field(
+    kind: &str,
+    wanted: &Value,
+    live: &Value,
+) -> Option<&'static str> {
     let fields: &[(&str, &str)] = match kind {
         "StatefulSet" => &[
             ("/spec/serviceName", "serviceName"),
@@ -119,9 +128,9 @@ pub(super) fn unchangeable(kind: &str, wanted: &Value, live: &Value) -> Option<&
         .map(|(_, name)| *name)
 }
 
-/// Whether a HorizontalPodAutoscaler has set the replicas. It writes through the scale subresource, from within the controller manager; anybody else who
-/// changes them by hand is put right.
-pub(super) fn autoscaler_has_replicas(fields: &[ManagedFieldsEntry]) -> bool {
+/// Whether a HorizontalPodAutoscaler has set the replicas. It writes through the scale subresource, from the controller
+/// manager; changes by anyone else are reverted.
+pub(super) fn autoscaler_owns_replicas(fields: &[ManagedFieldsEntry]) -> bool {
     fields.iter().any(|entry| {
         entry.manager.as_deref() != Some(OPERATOR)
             && entry.manager.as_deref() == Some("kube-controller-manager")
@@ -133,15 +142,15 @@ pub(super) fn autoscaler_has_replicas(fields: &[ManagedFieldsEntry]) -> bool {
     })
 }
 
-/// An object without what changes by itself.
+/// An object without the fields that the API server changes by itself.
 pub(super) fn content(live: &Value) -> Value {
     let mut content = live.clone();
     if let Some(object) = content.as_object_mut() {
         object.remove("status");
     }
     if let Some(meta) = content["metadata"].as_object_mut() {
-        for moving in ["managedFields", "resourceVersion", "generation"] {
-            meta.remove(moving);
+        for volatile in ["managedFields", "resourceVersion", "generation"] {
+            meta.remove(volatile);
         }
     }
     content
@@ -175,7 +184,7 @@ mod tests {
     fn what_the_api_server_fills_in_is_no_difference() {
         let wanted = json!({"spec": {"a": 1, "env": [{"name": "x"}], "none": {}, "off": false}});
         let live = json!({"spec": {"a": 1, "b": 2, "env": [{"name": "y"}, {"name": "x", "value": ""}]}, "status": {}});
-        assert!(holds(&wanted, &live));
+        assert!(contains(&wanted, &live));
     }
 
     #[test]
@@ -190,12 +199,12 @@ mod tests {
             (json!({"a": [{"name": "x"}]}), json!({"a": [{"name": "y"}]})),
             (json!({"a": "x"}), json!({})),
         ] {
-            assert!(!holds(&wanted, &live), "{wanted} {live}");
+            assert!(!contains(&wanted, &live), "{wanted} {live}");
         }
     }
 
     #[test]
-    fn a_field_that_is_no_longer_wanted_is_given_up() {
+    fn an_owned_field_that_is_no_longer_wanted_is_found() {
         let wanted = json!({"spec": {"containers": [{"name": "cache", "image": "a"}], "ports": [{"port": 1}], "set": ["x"]}});
         let owned = |extra: Value| {
             let mut fields = json!({"f:spec": {
@@ -208,18 +217,18 @@ mod tests {
                 .extend(extra.as_object().unwrap().clone());
             vec![entry(OPERATOR, None, fields)]
         };
-        assert!(!owns_more(&owned(json!({})), OPERATOR, &wanted));
-        assert!(owns_more(
+        assert!(!owns_unwanted_fields(&owned(json!({})), OPERATOR, &wanted));
+        assert!(owns_unwanted_fields(
             &owned(json!({"f:nodeSelector": {}})),
             OPERATOR,
             &wanted
         ));
-        assert!(owns_more(
+        assert!(owns_unwanted_fields(
             &owned(json!({"f:containers": {"k:{\"name\":\"old\"}": {}}})),
             OPERATOR,
             &wanted
         ));
-        assert!(!owns_more(
+        assert!(!owns_unwanted_fields(
             &[entry("kubectl", None, json!({"f:nodeSelector": {}}))],
             OPERATOR,
             &wanted
@@ -227,19 +236,19 @@ mod tests {
     }
 
     #[test]
-    fn only_an_autoscaler_may_keep_the_replicas() {
+    fn only_an_autoscaler_owns_the_replicas() {
         let replicas = json!({"f:spec": {"f:replicas": {}}});
-        assert!(autoscaler_has_replicas(&[entry(
+        assert!(autoscaler_owns_replicas(&[entry(
             "kube-controller-manager",
             Some("scale"),
             replicas.clone()
         )]));
-        assert!(!autoscaler_has_replicas(&[entry(
+        assert!(!autoscaler_owns_replicas(&[entry(
             "kubectl",
             Some("scale"),
             replicas.clone()
         )]));
-        assert!(!autoscaler_has_replicas(&[entry(
+        assert!(!autoscaler_owns_replicas(&[entry(
             "kube-controller-manager",
             Some("status"),
             replicas
@@ -247,15 +256,18 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_selector_or_role_can_only_be_made_anew() {
+    fn a_changed_selector_or_role_requires_recreation() {
         let set = |name: &str| json!({"spec": {"serviceName": name, "selector": {"matchLabels": {"a": "b"}}, "podManagementPolicy": "Parallel"}});
-        assert_eq!(unchangeable("StatefulSet", &set("a"), &set("a")), None);
         assert_eq!(
-            unchangeable("StatefulSet", &set("a"), &set("b")),
+            changed_immutable_field("StatefulSet", &set("a"), &set("a")),
+            None
+        );
+        assert_eq!(
+            changed_immutable_field("StatefulSet", &set("a"), &set("b")),
             Some("serviceName")
         );
         assert_eq!(
-            unchangeable(
+            changed_immutable_field(
                 "RoleBinding",
                 &json!({"roleRef": {"kind": "Role"}}),
                 &json!({"roleRef": {"kind": "ClusterRole"}})
@@ -263,7 +275,7 @@ mod tests {
             Some("roleRef")
         );
         assert_eq!(
-            unchangeable("ConfigMap", &json!({"roleRef": 1}), &json!({"roleRef": 2})),
+            changed_immutable_field("ConfigMap", &json!({"roleRef": 1}), &json!({"roleRef": 2})),
             None
         );
     }

@@ -1,4 +1,4 @@
-//! One object: read it, compare it, write it if it differs.
+//! Converges one object: read it, compare it, write it if it differs.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -22,25 +22,26 @@ pub(super) struct Child {
     name: String,
 }
 
-/// An object, and what it should be; nothing: it should not be.
+/// An object and its desired state; none: it must not exist.
 pub(super) struct Object {
     child: Child,
     wanted: Option<Value>,
 }
 
-/// Whose an object is.
+/// Who owns an object.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Standing {
-    /// This cache owns it, or it was made for a cache of this name and has lost its owner, as `kubectl delete --cascade=orphan` and backups leave it.
+enum Ownership {
+    /// This cache owns it, or it was created for a cache of this name and has lost its owner, as after `kubectl delete
+    /// --cascade=orphan` or a restored backup.
     Ours,
-    /// An earlier cache of this name owns it, and Kubernetes will collect it.
-    Inherited,
-    /// Somebody else's.
+    /// A deleted cache of this name owns it, and Kubernetes will garbage-collect it.
+    Predecessor,
+    /// Someone else's.
     Foreign,
 }
 
-impl Standing {
-    fn of(live: &DynamicObject, identity: &Identity) -> Self {
+impl Ownership {
+    fn determine(live: &DynamicObject, identity: &Identity) -> Self {
         if live
             .owner_references()
             .iter()
@@ -50,9 +51,9 @@ impl Standing {
         }
         match controller_of(live) {
             Some(owner) if owner.kind == FalconCache::kind(&()) && owner.name == identity.name => {
-                Self::Inherited
+                Self::Predecessor
             }
-            None if bears_labels(live, identity) => Self::Ours,
+            None if has_labels(live, identity) => Self::Ours,
             _ => Self::Foreign,
         }
     }
@@ -64,8 +65,8 @@ fn controller_of(live: &DynamicObject) -> Option<&OwnerReference> {
         .find(|owner| owner.controller == Some(true))
 }
 
-/// Whether it has the labels by which the operator knows objects of this cache.
-fn bears_labels(live: &DynamicObject, identity: &Identity) -> bool {
+/// Whether it has the labels of this cache's objects.
+fn has_labels(live: &DynamicObject, identity: &Identity) -> bool {
     let has = |key: &str, value: &str| live.labels().get(key).is_some_and(|found| found == value);
     has(MANAGED_BY, OPERATOR)
         && meta::selector_labels(identity)
@@ -73,33 +74,33 @@ fn bears_labels(live: &DynamicObject, identity: &Identity) -> bool {
             .all(|(key, value)| has(key, value))
 }
 
-/// What became of an object.
+/// Result of converging an object.
 pub(super) enum Converged {
-    /// It is as wanted.
+    /// It is as desired.
     Live {
-        /// As the API server has it.
+        /// As the API server returned it.
         value: Value,
-        /// An autoscaler has its `replicas`.
-        replicas_taken: bool,
+        /// An autoscaler owns its `replicas`.
+        replicas_autoscaled: bool,
     },
-    /// It is not there and not wanted.
+    /// It does not exist and is not wanted.
     Gone,
-    /// It has to go first.
+    /// It has to be deleted first.
     Waiting(String),
 }
 
-/// Objects that the API server prints in other words than they were applied in, such as CPU of `0.5` as `500m`: by what was wanted and what was answered,
-/// they are known to be settled, and are not written again and again.
+/// Objects whose values the API server normalises, such as CPU of `0.5` to `500m`. The digests of what was applied and
+/// of what was returned tell that such an object is up to date, and it is not written again and again.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Settled(Arc<Mutex<HashMap<String, (u64, u64)>>>);
+pub(super) struct NormalisedCache(Arc<Mutex<HashMap<String, (u64, u64)>>>);
 
-impl Settled {
-    fn knows(&self, key: &str, wanted: &Value, live: &Value) -> bool {
+impl NormalisedCache {
+    fn contains(&self, key: &str, wanted: &Value, live: &Value) -> bool {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(key) == Some(&(digest(wanted), digest(&compare::content(live))))
     }
 
-    fn learn(&self, key: String, wanted: &Value, live: &Value) {
+    fn insert(&self, key: String, wanted: &Value, live: &Value) {
         let pair = (digest(wanted), digest(&compare::content(live)));
         self.0
             .lock()
@@ -107,7 +108,7 @@ impl Settled {
             .insert(key, pair);
     }
 
-    /// Forgets a cache that is gone.
+    /// Removes a deleted cache.
     pub(super) fn forget(&self, identity: &Identity) {
         let mine = format!("{}/{}/", identity.namespace, identity.name);
         self.0
@@ -124,14 +125,14 @@ fn digest(value: &Value) -> u64 {
 }
 
 impl Child {
-    pub(super) fn of<K: Resource<DynamicType = ()>>(name: &str) -> Self {
+    pub(super) fn new<K: Resource<DynamicType = ()>>(name: &str) -> Self {
         Self {
             resource: ApiResource::erase::<K>(&()),
             name: name.to_owned(),
         }
     }
 
-    pub(super) fn foreign(resource: ApiResource, name: &str) -> Self {
+    pub(super) fn with_resource(resource: ApiResource, name: &str) -> Self {
         Self {
             resource,
             name: name.to_owned(),
@@ -149,7 +150,7 @@ impl Child {
     pub(super) fn error(&self, doing: &'static str, source: kube::Error) -> Error {
         let (kind, name) = (self.resource.kind.clone(), self.name.clone());
         match source {
-            kube::Error::Api(status) if status.is_invalid() => Error::Refused {
+            kube::Error::Api(status) if status.is_invalid() => Error::Rejected {
                 kind,
                 name,
                 message: status.message,
@@ -171,7 +172,7 @@ impl Child {
 
 impl Object {
     pub(super) fn wanted<K: Resource<DynamicType = ()> + Serialize>(object: &K) -> Self {
-        Self::wanted_or_gone(Child::of::<K>(&object.name_any()), Some(object))
+        Self::wanted_or_gone(Child::new::<K>(&object.name_any()), Some(object))
     }
 
     pub(super) fn wanted_or_gone<T: Serialize>(child: Child, wanted: Option<&T>) -> Self {
@@ -187,7 +188,7 @@ impl Writer {
         &self,
         identity: &Identity,
         object: &Object,
-        journal: &mut Vec<Write>,
+        changes: &mut Vec<Write>,
     ) -> Result<Converged, Error> {
         let child = &object.child;
         let api: Api<DynamicObject> =
@@ -196,24 +197,24 @@ impl Writer {
             .get_opt(&child.name)
             .await
             .map_err(|source| child.error("read", source))?;
-        let standing = live
+        let ownership = live
             .as_ref()
-            .map_or(Standing::Ours, |live| Standing::of(live, identity));
+            .map_or(Ownership::Ours, |live| Ownership::determine(live, identity));
         match (live, &object.wanted) {
             (None, None) => Ok(Converged::Gone),
             (None, Some(wanted)) => {
-                self.write(&api, identity, child, wanted.clone(), Verb::Create, journal)
+                self.write(&api, identity, child, wanted.clone(), Verb::Create, changes)
                     .await
             }
-            // Not wanted and not ours: none of our business.
-            (Some(_), None) if standing != Standing::Ours => Ok(Converged::Gone),
-            (Some(_), Some(_)) if standing == Standing::Inherited => {
+            // Not wanted and not ours: ignored.
+            (Some(_), None) if ownership != Ownership::Ours => Ok(Converged::Gone),
+            (Some(_), Some(_)) if ownership == Ownership::Predecessor => {
                 Ok(Converged::Waiting(format!(
-                    "{} {} belongs to a deleted cache of this name; Kubernetes removes it",
+                    "{} {} belongs to a deleted cache of this name and is being garbage-collected",
                     child.resource.kind, child.name
                 )))
             }
-            (Some(live), Some(_)) if standing == Standing::Foreign => Err(Error::Taken {
+            (Some(live), Some(_)) if ownership == Ownership::Foreign => Err(Error::NameTaken {
                 kind: child.resource.kind.clone(),
                 name: child.name.clone(),
                 owner: controller_of(&live).map_or_else(
@@ -229,63 +230,68 @@ impl Writer {
                 )))
             }
             (Some(live), None) => {
-                self.delete(&api, child, &live, DeleteParams::background(), journal)
+                self.delete(&api, child, &live, DeleteParams::background(), changes)
                     .await?;
                 Ok(Converged::Gone)
             }
             (Some(live), Some(wanted)) => {
-                self.adjust(&api, identity, child, &live, wanted.clone(), journal)
+                self.update(&api, identity, child, &live, wanted.clone(), changes)
                     .await
             }
         }
     }
 
-    async fn adjust(
+    async fn update(
         &self,
         api: &Api<DynamicObject>,
         identity: &Identity,
         child: &Child,
         live: &DynamicObject,
         mut wanted: Value,
-        journal: &mut Vec<Write>,
+        changes: &mut Vec<Write>,
     ) -> Result<Converged, Error> {
         let value = serde_json::json!(live);
         let kind = child.resource.kind.as_str();
-        if let Some(field) = compare::unchangeable(kind, &wanted, &value) {
-            // Orphaned, its pods go on and the next set adopts them.
+        if let Some(field) = compare::changed_immutable_field(kind, &wanted, &value) {
+            // Orphaned, its pods keep running and the next StatefulSet adopts them.
             let how = if kind == "StatefulSet" {
                 DeleteParams::orphan()
             } else {
                 DeleteParams::background()
             };
-            self.delete(api, child, live, how, journal).await?;
+            self.delete(api, child, live, how, changes).await?;
             return Ok(Converged::Waiting(format!(
-                "{kind} {} is made anew, since its {field} can't be changed",
+                "{kind} {} is being recreated, since its {field} is immutable",
                 child.name
             )));
         }
-        let replicas_taken =
-            kind == "StatefulSet" && compare::autoscaler_has_replicas(live.managed_fields());
-        if replicas_taken && let Some(spec) = wanted["spec"].as_object_mut() {
+        let replicas_autoscaled =
+            kind == "StatefulSet" && compare::autoscaler_owns_replicas(live.managed_fields());
+        if replicas_autoscaled && let Some(spec) = wanted["spec"].as_object_mut() {
             spec.remove("replicas");
         }
-        let same = compare::holds(&wanted, &value)
-            && !compare::owns_more(live.managed_fields(), OPERATOR, &wanted);
-        if same || self.settled.knows(&key(identity, child), &wanted, &value) {
+        let same = compare::contains(&wanted, &value)
+            && !compare::owns_unwanted_fields(live.managed_fields(), OPERATOR, &wanted);
+        if same
+            || self
+                .normalised
+                .contains(&key(identity, child), &wanted, &value)
+        {
             return Ok(Converged::Live {
                 value,
-                replicas_taken,
+                replicas_autoscaled,
             });
         }
-        // With the uid: if the object is replaced in between, the API server says so instead of changing the new one.
+        // With the uid: if the object is replaced in between, the API server rejects the write instead of changing the
+        // new one.
         wanted["metadata"]["uid"] = serde_json::json!(live.metadata.uid);
         match self
-            .write(api, identity, child, wanted, Verb::Update, journal)
+            .write(api, identity, child, wanted, Verb::Update, changes)
             .await?
         {
             Converged::Live { value, .. } => Ok(Converged::Live {
                 value,
-                replicas_taken,
+                replicas_autoscaled,
             }),
             other => Ok(other),
         }
@@ -298,31 +304,32 @@ impl Writer {
         child: &Child,
         mut wanted: Value,
         verb: Verb,
-        journal: &mut Vec<Write>,
+        changes: &mut Vec<Write>,
     ) -> Result<Converged, Error> {
-        self.may_write()?;
-        // Forced over our own fields only: nothing else is in the body.
+        self.check_fence()?;
+        // Forced, but for our own fields only: nothing else is in the body.
         let how = PatchParams::apply(OPERATOR).force();
         let live = api
             .patch(&child.name, &how, &Patch::Apply(&wanted))
             .await
             .map_err(|source| child.error("applied", source))?;
-        journal.push(child.write(verb));
+        changes.push(child.write(verb));
         let value = serde_json::json!(live);
         if let Some(meta) = wanted["metadata"].as_object_mut() {
             meta.remove("uid");
         }
-        if !compare::holds(&wanted, &value) {
+        if !compare::contains(&wanted, &value) {
             tracing::debug!(
                 kind = child.resource.kind,
                 name = child.name,
-                "the API server prints this object in other words"
+                "the API server normalised this object"
             );
-            self.settled.learn(key(identity, child), &wanted, &value);
+            self.normalised
+                .insert(key(identity, child), &wanted, &value);
         }
         Ok(Converged::Live {
             value,
-            replicas_taken: false,
+            replicas_autoscaled: false,
         })
     }
 
@@ -332,16 +339,16 @@ impl Writer {
         child: &Child,
         live: &DynamicObject,
         how: DeleteParams,
-        journal: &mut Vec<Write>,
+        changes: &mut Vec<Write>,
     ) -> Result<(), Error> {
-        self.may_write()?;
+        self.check_fence()?;
         let how = how.preconditions(Preconditions {
             uid: live.metadata.uid.clone(),
             resource_version: None,
         });
         match api.delete(&child.name, &how).await {
             Ok(_) => {
-                journal.push(child.write(Verb::Delete));
+                changes.push(child.write(Verb::Delete));
                 Ok(())
             }
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),

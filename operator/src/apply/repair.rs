@@ -1,4 +1,4 @@
-//! Writes beside the line: a token that is missing, a pod that blocks its own replacement, a set whose controller waits too long.
+//! Repairs: a missing peer token, a pod that blocks a rollout, a StatefulSet whose controller backs off for too long.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret};
@@ -12,13 +12,14 @@ use crate::plan::Identity;
 use crate::resources::meta::{self, OPERATOR};
 
 impl Writer {
-    /// Makes the peers' token unless there is one. The operator may not read Secrets: it asks to create, and "already there" is an answer as good as "made".
+    /// Creates the peer token unless it exists. The operator may not read Secrets: it tries to create it, and "already
+    /// exists" is a success, too.
     pub async fn ensure_token(
         &self,
         secret: &Secret,
-        journal: &mut Vec<Write>,
+        changes: &mut Vec<Write>,
     ) -> Result<(), Error> {
-        self.may_write()?;
+        self.check_fence()?;
         let mut random = [0_u8; 32];
         getrandom::fill(&mut random).map_err(Error::Random)?;
         let token = random
@@ -28,7 +29,7 @@ impl Writer {
             string_data: Some([("token".to_owned(), token)].into()),
             ..secret.clone()
         };
-        let child = Child::of::<Secret>(secret.metadata.name.as_deref().unwrap_or_default());
+        let child = Child::new::<Secret>(secret.metadata.name.as_deref().unwrap_or_default());
         let api: Api<Secret> = Api::namespaced(
             self.client.clone(),
             secret.metadata.namespace.as_deref().unwrap_or_default(),
@@ -44,7 +45,7 @@ impl Writer {
             .await
         {
             Ok(_) => {
-                journal.push(child.write(Verb::Create));
+                changes.push(child.write(Verb::Create));
                 Ok(())
             }
             Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
@@ -52,16 +53,16 @@ impl Writer {
         }
     }
 
-    /// Removes a pod that keeps a rollout from going on. Only this very pod: a new one of the same name is left alone.
+    /// Deletes a pod that blocks a rollout. Only this very pod: a new one of the same name is not touched.
     pub async fn delete_pod(
         &self,
         identity: &Identity,
         name: &str,
         uid: &str,
-        journal: &mut Vec<Write>,
+        changes: &mut Vec<Write>,
     ) -> Result<(), Error> {
-        self.may_write()?;
-        let child = Child::of::<Pod>(name);
+        self.check_fence()?;
+        let child = Child::new::<Pod>(name);
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &identity.namespace);
         let this_one = Preconditions {
             uid: Some(uid.to_owned()),
@@ -72,7 +73,7 @@ impl Writer {
             .await
         {
             Ok(_) => {
-                journal.push(child.write(Verb::Delete));
+                changes.push(child.write(Verb::Delete));
                 Ok(())
             }
             Err(kube::Error::Api(status)) if gone_or_replaced(&status) => Ok(()),
@@ -80,15 +81,15 @@ impl Writer {
         }
     }
 
-    /// Has the set's controller try again now to create pods. It waits longer after each refusal, up to a quarter of an hour, and no change of what refused
-    /// them wakes it; a change of the set does. The annotation means nothing to the pods.
+    /// Makes the StatefulSet's controller retry creating pods now. It backs off up to a quarter of an hour, and
+    /// removing the cause does not wake it; a change of the StatefulSet does. The annotation does not affect the pods.
     pub async fn retry_creation(
         &self,
         identity: &Identity,
-        journal: &mut Vec<Write>,
+        changes: &mut Vec<Write>,
     ) -> Result<(), Error> {
-        self.may_write()?;
-        let child = Child::of::<StatefulSet>(&identity.name);
+        self.check_fence()?;
+        let child = Child::new::<StatefulSet>(&identity.name);
         let Some(set) = self.read::<StatefulSet>(identity, &identity.name).await? else {
             return Ok(());
         };
@@ -111,7 +112,7 @@ impl Writer {
             .await
         {
             Ok(_) => {
-                journal.push(child.write(Verb::Update));
+                changes.push(child.write(Verb::Update));
                 Ok(())
             }
             Err(kube::Error::Api(status)) if gone_or_replaced(&status) => Ok(()),

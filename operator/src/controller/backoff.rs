@@ -1,4 +1,4 @@
-//! How long a failing cache waits, on its own.
+//! Exponential back-off per cache.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -14,15 +14,15 @@ const LONGEST: Duration = Duration::from_mins(5);
 pub(super) struct Backoff(Mutex<HashMap<(String, String), u32>>);
 
 impl Backoff {
-    /// Counts a failure; how long to wait: doubled each time, from half of it to all of it.
-    pub(super) fn next(&self, identity: &Identity) -> Duration {
+    /// Counts a failure, and returns how long to wait: doubled each time, with jitter from half of it to all of it.
+    pub(super) fn record_failure(&self, identity: &Identity) -> Duration {
         let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = failures.entry(key(identity)).or_insert(0);
         *count = count.saturating_add(1);
         let whole = FIRST
             .saturating_mul(1_u32.checked_shl(*count - 1).unwrap_or(u32::MAX))
             .min(LONGEST);
-        whole / 2 + (whole / 2).mul_f64(chance())
+        whole / 2 + (whole / 2).mul_f64(random_fraction())
     }
 
     /// Failures in a row.
@@ -35,7 +35,7 @@ impl Backoff {
             .unwrap_or(0)
     }
 
-    /// It went well, or is gone.
+    /// Resets a cache that was reconciled or deleted.
     pub(super) fn forget(&self, identity: &Identity) {
         self.0
             .lock()
@@ -43,15 +43,15 @@ impl Backoff {
             .remove(&key(identity));
     }
 
-    /// Caches that wait.
+    /// Number of caches that are backing off.
     pub(super) fn len(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 }
 
-/// A tenth less or more, so that a thousand caches are not looked at in the same second.
-pub(super) fn around(pause: Duration) -> Duration {
-    pause.mul_f64(0.9 + 0.2 * chance())
+/// Up to a tenth less or more, so that a thousand caches are not reconciled in the same second.
+pub(super) fn with_jitter(pause: Duration) -> Duration {
+    pause.mul_f64(0.9 + 0.2 * random_fraction())
 }
 
 fn key(identity: &Identity) -> (String, String) {
@@ -59,7 +59,7 @@ fn key(identity: &Identity) -> (String, String) {
 }
 
 /// From 0 to 1. Without random numbers there is merely no jitter.
-fn chance() -> f64 {
+fn random_fraction() -> f64 {
     getrandom::u32().map_or(1.0, |number| f64::from(number) / f64::from(u32::MAX))
 }
 
@@ -76,18 +76,18 @@ mod tests {
         let (poisoned, healthy) = (named("poisoned"), named("healthy"));
         let backoff = Backoff::default();
         for doubled in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
-            let pause = backoff.next(&poisoned);
+            let pause = backoff.record_failure(&poisoned);
             assert!(
                 pause >= Duration::from_secs(doubled) / 2 && pause <= Duration::from_secs(doubled),
                 "{doubled}: {pause:?}"
             );
         }
         for _ in 0..100 {
-            backoff.next(&poisoned);
+            backoff.record_failure(&poisoned);
         }
-        assert!(backoff.next(&healthy) <= FIRST);
+        assert!(backoff.record_failure(&healthy) <= FIRST);
         backoff.forget(&poisoned);
-        assert!(backoff.next(&poisoned) <= FIRST);
+        assert!(backoff.record_failure(&poisoned) <= FIRST);
         assert_eq!(backoff.len(), 2);
     }
 }

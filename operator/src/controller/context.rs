@@ -1,4 +1,4 @@
-//! What every reconcile shares: the settings, the connections, and what is remembered between two looks.
+//! What all reconciles share: the settings, the clients, and what is cached between reconciles.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,11 +9,11 @@ use kube::runtime::events::{Recorder, Reporter};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::apply::{self, Fence, Served, Writer};
+use crate::apply::{self, AvailableApis, Fence, Writer};
 use crate::controller::backoff::Backoff;
-use crate::controller::retries::Retries;
-use crate::controller::rivals::Rivals;
-use crate::controller::siblings::Siblings;
+use crate::controller::creation_retries::CreationRetries;
+use crate::controller::discovery_ids::DiscoveryIds;
+use crate::controller::other_operators::OtherOperators;
 use crate::crd::FalconCache;
 use crate::crd::status::FalconCacheStatus;
 use crate::metrics::Metrics;
@@ -22,56 +22,57 @@ use crate::plan::{Defaults, Identity, Plan};
 use crate::resources::meta::OPERATOR;
 use crate::resources::{CacheRole, monitoring};
 
-/// A reconcile that takes longer is given up and tried again.
+/// A reconcile that takes longer is aborted and retried.
 pub(super) const DEADLINE: Duration = Duration::from_mins(1);
-/// For how long it is believed which monitors are served.
-const SERVED_FOR: Duration = Duration::from_mins(5);
-/// A failure that passes by itself is not reported before it has lasted for so many tries.
-const PATIENCE: u32 = 3;
+/// For how long it is cached which monitors are available.
+const APIS_TTL: Duration = Duration::from_mins(5);
+/// A transient failure is not reported before this many tries have failed.
+const TRIES_BEFORE_REPORT: u32 = 3;
 
-/// A cache as it comes from the watch: one that can't be read is told so, and hides no other.
+/// A cache as it comes from the watch: one that can't be parsed is an error of its own, and hides no other.
 pub type Watched = DeserializeGuard<FalconCache>;
 
-/// What the operator was told at its start.
+/// Settings from the operator's flags.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Namespaces; empty: all.
     pub namespaces: Vec<String>,
-    /// What specs leave open.
+    /// Defaults of specs.
     pub defaults: Defaults,
-    /// What pods are bound to.
+    /// The role that pods are bound to.
     pub role: CacheRole,
-    /// Caches worked on at once.
+    /// Maximum number of concurrent reconciles.
     pub concurrency: u16,
-    /// Pause between two looks at a cache.
+    /// Resync interval.
     pub resync: Duration,
     /// Name of this process.
-    pub me: String,
-    /// Name of this installation of the operator, the same for all its processes: namespace and name of its Lease, as `falcon-system/falcon-operator`.
+    pub process: String,
+    /// Name of this installation of the operator, the same for all its processes: namespace and name of its Lease, as
+    /// `falcon-system/falcon-operator`.
     pub operator: String,
 }
 
 /// Why a reconcile failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A write or its reading.
+    /// Applying failed.
     #[error(transparent)]
     Apply(#[from] apply::Error),
     /// Another request to the API server.
     #[error("{doing}")]
     Api {
-        /// What was being done.
+        /// What failed.
         doing: &'static str,
         /// Why it failed.
         #[source]
         source: kube::Error,
     },
     /// It took too long.
-    #[error("no end after {} s", DEADLINE.as_secs())]
+    #[error("not finished after {} s", DEADLINE.as_secs())]
     TooSlow,
 }
 
-/// What every reconcile shares.
+/// What all reconciles share.
 pub struct Context {
     pub(super) client: Client,
     pub(super) settings: Settings,
@@ -81,10 +82,10 @@ pub struct Context {
     pub(super) metrics: Arc<Metrics>,
     pub(super) backoff: Backoff,
     pub(super) permits: Semaphore,
-    pub(super) siblings: Siblings,
-    pub(super) rivals: Rivals,
-    pub(super) retries: Retries,
-    served: Mutex<Option<(Instant, Served)>>,
+    pub(super) discovery_ids: DiscoveryIds,
+    pub(super) other_operators: OtherOperators,
+    pub(super) creation_retries: CreationRetries,
+    available_apis: Mutex<Option<(Instant, AvailableApis)>>,
 }
 
 impl std::fmt::Debug for Context {
@@ -96,11 +97,11 @@ impl std::fmt::Debug for Context {
 }
 
 impl Context {
-    /// With nothing remembered.
+    /// With empty caches.
     pub fn new(client: Client, settings: Settings, fence: Fence, metrics: Arc<Metrics>) -> Self {
         let reporter = Reporter {
             controller: OPERATOR.to_owned(),
-            instance: Some(settings.me.clone()),
+            instance: Some(settings.process.clone()),
         };
         Self {
             writer: Writer::new(client.clone(), fence),
@@ -108,10 +109,10 @@ impl Context {
             recorder: Recorder::new(client.clone(), reporter),
             backoff: Backoff::default(),
             permits: Semaphore::new(usize::from(settings.concurrency)),
-            siblings: Siblings::default(),
-            rivals: Rivals::default(),
-            retries: Retries::default(),
-            served: Mutex::default(),
+            discovery_ids: DiscoveryIds::default(),
+            other_operators: OtherOperators::default(),
+            creation_retries: CreationRetries::default(),
+            available_apis: Mutex::default(),
             client,
             settings,
             metrics,
@@ -119,29 +120,32 @@ impl Context {
     }
 
     pub(super) fn forget(&self, identity: &Identity) {
-        self.rivals.forget(identity);
-        self.retries.forget(identity);
+        self.other_operators.forget(identity);
+        self.creation_retries.forget(identity);
         self.writer.forget(identity);
         self.observer.forget(identity);
         self.backoff.forget(identity);
-        self.metrics.backing_off(self.backoff.len());
+        self.metrics.set_backing_off(self.backoff.len());
     }
 
-    /// The other operator that looks after the cache, if there is one and it lives.
-    pub(super) async fn rival(
+    /// The other operator that manages the cache, if there is one and it is alive.
+    pub(super) async fn other_operator(
         &self,
         identity: &Identity,
         status: Option<&FalconCacheStatus>,
     ) -> Option<String> {
-        self.rivals
-            .rival(&self.client, &self.settings.operator, identity, status)
+        self.other_operators
+            .other_operator(&self.client, &self.settings.operator, identity, status)
             .await
     }
 
-    /// That the cache's discovery id belongs to another one, if so.
-    pub(super) async fn ring_taken(&self, plan: &Plan) -> Result<Option<apply::Error>, Error> {
-        self.siblings
-            .ring_taken(&self.client, plan)
+    /// An error if the cache's discovery id belongs to another cache.
+    pub(super) async fn discovery_id_conflict(
+        &self,
+        plan: &Plan,
+    ) -> Result<Option<apply::Error>, Error> {
+        self.discovery_ids
+            .discovery_id_conflict(&self.client, plan)
             .await
             .map_err(|source| Error::Api {
                 doing: "the caches of the namespace can't be listed",
@@ -149,20 +153,23 @@ impl Context {
             })
     }
 
-    /// Which monitors the cluster serves; as before if it can't be asked.
-    pub(super) async fn served(&self) -> Served {
-        let known = *self.served.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((asked, served)) = known
-            && asked.elapsed() < SERVED_FOR
+    /// Which monitors are available; as before if the API server does not respond.
+    pub(super) async fn available_apis(&self) -> AvailableApis {
+        let known = *self
+            .available_apis
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some((read_at, available_apis)) = known
+            && read_at.elapsed() < APIS_TTL
         {
-            return served;
+            return available_apis;
         }
-        let served = match self
+        let available_apis = match self
             .client
             .list_api_group_resources(monitoring::GROUP_VERSION)
             .await
         {
-            Ok(api) => Served {
+            Ok(api) => AvailableApis {
                 pod_monitor: api
                     .resources
                     .iter()
@@ -172,24 +179,28 @@ impl Context {
                     .iter()
                     .any(|resource| resource.kind == "ServiceMonitor"),
             },
-            Err(kube::Error::Api(status)) if status.is_not_found() => Served::default(),
-            Err(_) => known.map(|(_, served)| served).unwrap_or_default(),
+            Err(kube::Error::Api(status)) if status.is_not_found() => AvailableApis::default(),
+            Err(_) => known
+                .map(|(_, available_apis)| available_apis)
+                .unwrap_or_default(),
         };
-        *self.served.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((Instant::now(), served));
-        served
+        *self
+            .available_apis
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), available_apis));
+        available_apis
     }
 
-    /// Whether a failure is worth a few more tries before anybody hears of it.
-    pub(super) fn passes_by_itself(&self, identity: &Identity, error: &apply::Error) -> bool {
+    /// Whether a failure is retried a few times before it is reported.
+    pub(super) fn is_transient(&self, identity: &Identity, error: &apply::Error) -> bool {
         match error {
             apply::Error::Fenced => true,
             apply::Error::Api { .. } | apply::Error::Random(_) => {
-                self.backoff.failures(identity) + 1 < PATIENCE
+                self.backoff.failures(identity) + 1 < TRIES_BEFORE_REPORT
             }
-            apply::Error::Taken { .. }
-            | apply::Error::RingTaken { .. }
-            | apply::Error::Refused { .. }
+            apply::Error::NameTaken { .. }
+            | apply::Error::DiscoveryIdTaken { .. }
+            | apply::Error::Rejected { .. }
             | apply::Error::Forbidden { .. } => false,
         }
     }

@@ -1,4 +1,4 @@
-//! The reconcile line against a small model of the API server: what is written, when, and what is not.
+//! The reconcile pipeline against a small model of the API server: what is written, when, and what is not.
 
 mod model;
 
@@ -35,7 +35,7 @@ fn world() -> World {
         },
         concurrency: 4,
         resync: Duration::from_mins(1),
-        me: "test".to_owned(),
+        process: "test".to_owned(),
         operator: "ops/falcon-operator".to_owned(),
     };
     let context = Arc::new(Context::new(
@@ -76,7 +76,7 @@ impl World {
         self.model.put(CACHE, object);
     }
 
-    async fn pass(&self) -> Result<Action, Error> {
+    async fn reconcile(&self) -> Result<Action, Error> {
         let seen: Watched = serde_json::from_value(self.model.get(CACHE).unwrap_or_else(|| {
             json!({"apiVersion": "falconcache.io/v1alpha1", "kind": "FalconCache",
                    "metadata": {"name": "media", "namespace": "prod", "uid": "u1"}, "spec": {"origin": {"buckets": ["media"]}}})
@@ -135,7 +135,7 @@ impl World {
 async fn everything_is_made_in_order_with_the_pods_last() {
     let world = world();
     world.cache(&json!({}));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     let writes = world.writes();
     let order: Vec<&str> = writes
         .iter()
@@ -173,7 +173,7 @@ async fn everything_is_made_in_order_with_the_pods_last() {
 async fn every_write_is_an_apply_of_our_own_fields() {
     let world = world();
     world.cache(&json!({}));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     let patches: Vec<Request> = world
         .model
         .drain()
@@ -197,19 +197,19 @@ async fn every_write_is_an_apply_of_our_own_fields() {
 }
 
 #[tokio::test]
-async fn a_second_pass_with_nothing_changed_writes_nothing() {
+async fn a_second_reconcile_with_nothing_changed_writes_nothing() {
     let world = world();
     world.cache(&json!({"cache": {"memory": "2Gi"}, "pod": {"resources": {"cpuRequest": "0.5"}}}));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     world.settle(3);
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert_eq!(
         world.condition("Ready"),
         ("True".to_owned(), "Ready".to_owned())
     );
     world.writes();
     for _ in 0..5 {
-        world.pass().await.unwrap();
+        world.reconcile().await.unwrap();
     }
     assert_eq!(world.writes(), Vec::<String>::new());
 }
@@ -218,9 +218,9 @@ async fn a_second_pass_with_nothing_changed_writes_nothing() {
 async fn a_new_process_writes_nothing_either() {
     let world = world();
     world.cache(&json!({}));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     world.settle(3);
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     world.writes();
     let settings = world.context.settings.clone();
     let fresh = Context::new(
@@ -233,36 +233,36 @@ async fn a_new_process_writes_nothing_either() {
         context: Arc::new(fresh),
         ..world
     };
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert_eq!(world.writes(), Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn what_the_api_server_prints_in_other_words_is_written_once() {
+async fn what_the_api_server_normalises_is_written_once() {
     let world = world();
     world.cache(&json!({"pod": {"overrides": {"spec": {"containers": [{"name": "cache", "resources": {"limits": {"cpu": "0.5"}}}]}}}}));
     world.model.reword("\"0.5\"", "\"500m\"");
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     world.settle(3);
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     world.writes();
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert_eq!(world.writes(), Vec::<String>::new());
     // And a real change of such an object is still seen.
     world.model.change(SET, |set| {
         set["spec"]["template"]["spec"]["enableServiceLinks"] = json!(true);
     });
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert_eq!(world.writes()[0], "PATCH statefulsets/media");
 }
 
 #[tokio::test]
-async fn a_change_by_hand_is_put_right_and_only_there() {
+async fn a_manual_change_is_reverted_and_nothing_else() {
     let world = world();
     world.cache(&json!({}));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     world.settle(3);
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     world.writes();
     world.model.change("services/media", |service| {
         service["spec"]["ports"][0]["port"] = json!(81);
@@ -270,7 +270,7 @@ async fn a_change_by_hand_is_put_right_and_only_there() {
     world.model.change(SET, |set| {
         set["metadata"]["annotations"] = json!({"somebody": "else"});
     });
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert_eq!(world.writes(), ["PATCH services/media"]);
     assert_eq!(
         world.model.get("services/media").unwrap()["spec"]["ports"][0]["port"],
@@ -282,17 +282,17 @@ async fn a_change_by_hand_is_put_right_and_only_there() {
 async fn replicas_follow_the_cache_but_never_fight_an_autoscaler() {
     let world = world();
     world.cache(&json!({"replicas": 3}));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     world.cache(&json!({"replicas": 5}));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert_eq!(world.model.get(SET).unwrap()["spec"]["replicas"], 5);
-    // By hand: put right.
+    // By hand: reverted.
     world
         .model
         .change(SET, |set| set["spec"]["replicas"] = json!(1));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert_eq!(world.model.get(SET).unwrap()["spec"]["replicas"], 5);
-    // By an autoscaler that targets the set: left alone, and said.
+    // By an autoscaler that targets the StatefulSet: respected, and reported.
     world.model.change(SET, |set| {
         set["spec"]["replicas"] = json!(8);
         set["metadata"]["managedFields"].as_array_mut().unwrap().push(json!({
@@ -301,27 +301,30 @@ async fn replicas_follow_the_cache_but_never_fight_an_autoscaler() {
         }));
     });
     for _ in 0..3 {
-        world.pass().await.unwrap();
+        world.reconcile().await.unwrap();
     }
     assert_eq!(world.model.get(SET).unwrap()["spec"]["replicas"], 8);
     assert_eq!(world.condition("ConfigurationWarning").0, "True");
     world.settle(8);
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     world.writes();
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert_eq!(world.writes(), Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn what_can_t_be_changed_is_orphaned_and_made_anew() {
+async fn a_set_with_an_immutable_field_that_differs_is_orphaned_and_recreated() {
     let world = world();
     world.cache(&json!({}));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     world
         .model
         .change(SET, |set| set["spec"]["serviceName"] = json!("older"));
     world.model.drain();
-    assert_eq!(world.pass().await.unwrap(), Action::requeue(SOON));
+    assert_eq!(
+        world.reconcile().await.unwrap(),
+        Action::requeue(WAITING_PAUSE)
+    );
     let deleted = world
         .model
         .drain()
@@ -334,7 +337,7 @@ async fn what_can_t_be_changed_is_orphaned_and_made_anew() {
     );
     assert!(deleted.body["preconditions"]["uid"].is_string());
     assert_eq!(world.condition("Ready").1, "Replacing");
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert_eq!(
         world.model.get(SET).unwrap()["spec"]["serviceName"],
         "media-peers"
@@ -347,7 +350,7 @@ async fn what_belongs_to_somebody_else_is_not_touched() {
     world.cache(&json!({"networkPolicy": {"enabled": false}}));
     world.model.put("networkpolicies/media", json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "media", "namespace": "prod", "uid": "x"}}));
     world.model.put("services/media", json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "media", "namespace": "prod", "uid": "y"}, "spec": {"type": "ExternalName"}}));
-    world.pass().await.unwrap_err();
+    world.reconcile().await.unwrap_err();
     assert!(world.model.get("networkpolicies/media").is_some());
     assert_eq!(
         world.model.get("services/media").unwrap()["spec"]["type"],
@@ -363,9 +366,9 @@ async fn what_belongs_to_somebody_else_is_not_touched() {
 async fn what_is_switched_off_goes_away() {
     let world = world();
     world.cache(&json!({}));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     world.cache(&json!({"disruption": {"enabled": false}, "networkPolicy": {"enabled": false}}));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert!(
         world.model.get("poddisruptionbudgets/media").is_none()
             && world.model.get("networkpolicies/media").is_none()
@@ -373,12 +376,12 @@ async fn what_is_switched_off_goes_away() {
 }
 
 #[tokio::test]
-async fn a_field_that_is_no_longer_asked_for_is_given_up() {
+async fn a_field_that_is_no_longer_wanted_is_removed() {
     let world = world();
     world.cache(&json!({"pod": {"nodeSelector": {"disk": "fast"}}}));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     world.cache(&json!({}));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert!(
         world.model.get(SET).unwrap()["spec"]["template"]["spec"]
             .get("nodeSelector")
@@ -387,15 +390,15 @@ async fn a_field_that_is_no_longer_asked_for_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_mistake_is_told_and_what_runs_is_left_as_it_is() {
+async fn a_mistake_is_reported_and_what_is_running_is_not_touched() {
     let world = world();
     world.cache(&json!({}));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     world.settle(3);
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     world.writes();
     world.cache(&json!({"cache": {"memory": "none"}}));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     let writes = world.writes();
     assert!(
         writes
@@ -409,32 +412,32 @@ async fn a_mistake_is_told_and_what_runs_is_left_as_it_is() {
     );
     assert_eq!(world.condition("Available").0, "True");
     world.cache(&json!({}));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert_eq!(world.condition("Ready").0, "True");
 }
 
 #[tokio::test]
-async fn an_object_that_can_t_be_read_is_told_so() {
+async fn an_object_that_can_t_be_parsed_is_reported() {
     let world = world();
     world.model.put(
         CACHE,
         json!({"apiVersion": "falconcache.io/v1alpha1", "kind": "FalconCache", "metadata": {"name": "media", "namespace": "prod", "uid": "u1", "generation": 1}, "spec": {"replicas": "three"}}),
     );
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert_eq!(
         world.condition("Ready"),
         ("False".to_owned(), "InvalidSpec".to_owned())
     );
     world.writes();
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert_eq!(world.writes(), Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn a_paused_cache_is_only_looked_at() {
+async fn a_paused_cache_is_only_observed() {
     let world = world();
     world.cache(&json!({"paused": true}));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     let writes = world.writes();
     assert!(
         writes
@@ -449,7 +452,7 @@ async fn a_paused_cache_is_only_looked_at() {
 async fn a_pod_stuck_on_an_older_template_is_deleted_once() {
     let world = world();
     world.cache(&json!({}));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     world.settle(3);
     world.model.put(
         "pods/media-2",
@@ -462,7 +465,7 @@ async fn a_pod_stuck_on_an_older_template_is_deleted_once() {
         }),
     );
     world.model.drain();
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     let deleted: Vec<Request> = world
         .model
         .drain()
@@ -486,10 +489,15 @@ async fn a_failing_write_backs_off_and_is_reported_when_it_lasts() {
     world.model.fail("PATCH statefulsets/media", 503);
     let mut pauses = Vec::new();
     for _ in 0..4 {
-        let error = world.pass().await.unwrap_err();
+        let error = world.reconcile().await.unwrap_err();
         let seen: Watched = serde_json::from_value(world.model.get(CACHE).unwrap()).unwrap();
-        try_again(&seen, &error, &world.context);
-        pauses.push(world.context.backoff.failures(&Identity::of(&seen)));
+        error_policy(&seen, &error, &world.context);
+        pauses.push(
+            world
+                .context
+                .backoff
+                .failures(&Identity::from_object(&seen)),
+        );
     }
     assert_eq!(pauses, [1, 2, 3, 4]);
     assert_eq!(
@@ -497,20 +505,20 @@ async fn a_failing_write_backs_off_and_is_reported_when_it_lasts() {
         ("False".to_owned(), "ApplyFailed".to_owned())
     );
     world.model.heal();
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert_eq!(world.condition("Degraded").0, "False");
     assert_eq!(world.context.backoff.len(), 0);
 }
 
 #[tokio::test]
-async fn a_refused_object_is_reported_at_once_with_the_api_servers_words() {
+async fn a_rejected_object_is_reported_at_once_with_the_api_servers_message() {
     let world = world();
     world.cache(&json!({}));
     world.model.fail("PATCH statefulsets/media", 422);
-    world.pass().await.unwrap_err();
+    world.reconcile().await.unwrap_err();
     assert_eq!(
         world.condition("Ready"),
-        ("False".to_owned(), "ApplyRefused".to_owned())
+        ("False".to_owned(), "ApplyRejected".to_owned())
     );
 }
 
@@ -518,16 +526,16 @@ async fn a_refused_object_is_reported_at_once_with_the_api_servers_words() {
 async fn every_write_may_be_the_last_one_of_a_process() {
     let reference = world();
     reference.cache(&json!({}));
-    reference.pass().await.unwrap();
+    reference.reconcile().await.unwrap();
     let writes = reference.writes();
     for broken in writes.iter().filter(|write| !write.contains("events")) {
         for committed in [false, true] {
             let world = world();
             world.cache(&json!({}));
             world.model.crash_at(broken, committed);
-            world.pass().await.unwrap_err();
+            world.reconcile().await.unwrap_err();
             world.model.heal();
-            world.pass().await.unwrap();
+            world.reconcile().await.unwrap();
             assert_eq!(
                 world.model.contents(),
                 reference.model.contents(),
@@ -542,30 +550,30 @@ async fn who_lost_the_lease_writes_nothing() {
     let world = world();
     world.cache(&json!({}));
     world.fence.send_replace(Some(Instant::now()));
-    world.pass().await.unwrap_err();
+    world.reconcile().await.unwrap_err();
     assert_eq!(world.writes(), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_cache_that_is_gone_is_forgotten() {
     let world = world();
-    assert_eq!(world.pass().await.unwrap(), Action::await_change());
+    assert_eq!(world.reconcile().await.unwrap(), Action::await_change());
     assert_eq!(world.writes(), Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn monitors_are_made_only_where_they_are_served() {
+async fn monitors_are_created_only_where_their_api_is_available() {
     let world = world();
     world.cache(&json!({}));
     world.model.serve_monitors();
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert!(
         world
             .writes()
             .contains(&"PATCH podmonitors/media".to_owned())
     );
     world.cache(&json!({"monitoring": {"kind": "ServiceMonitor"}}));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert!(
         world.model.get("podmonitors/media").is_none()
             && world.model.get("servicemonitors/media").is_some()
@@ -591,12 +599,12 @@ fn orphan(world: &World) -> Vec<String> {
 async fn objects_of_a_cache_that_lost_their_owner_are_adopted_by_the_next_of_its_name() {
     let world = world();
     world.cache(&json!({}));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     let orphans = orphan(&world);
     world
         .model
         .change(CACHE, |cache| cache["metadata"]["uid"] = json!("u2"));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert_eq!(
         world.condition("Degraded"),
         ("False".to_owned(), "AsExpected".to_owned())
@@ -610,7 +618,7 @@ async fn objects_of_a_cache_that_lost_their_owner_are_adopted_by_the_next_of_its
         }
     }
     world.writes();
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert_eq!(world.writes(), Vec::<String>::new());
 }
 
@@ -618,10 +626,10 @@ async fn objects_of_a_cache_that_lost_their_owner_are_adopted_by_the_next_of_its
 async fn an_orphan_that_is_not_wanted_is_removed() {
     let world = world();
     world.cache(&json!({}));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     orphan(&world);
     world.cache(&json!({"networkPolicy": {"enabled": false}}));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert!(world.model.get("networkpolicies/media").is_none());
 }
 
@@ -629,11 +637,14 @@ async fn an_orphan_that_is_not_wanted_is_removed() {
 async fn what_still_belongs_to_a_deleted_cache_of_the_same_name_is_waited_for() {
     let world = world();
     world.cache(&json!({}));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     world
         .model
         .change(CACHE, |cache| cache["metadata"]["uid"] = json!("u2"));
-    assert_eq!(world.pass().await.unwrap(), Action::requeue(SOON));
+    assert_eq!(
+        world.reconcile().await.unwrap(),
+        Action::requeue(WAITING_PAUSE)
+    );
     assert_eq!(world.condition("Ready").1, "Replacing");
     // Kubernetes collects it.
     for path in world.model.contents().into_keys() {
@@ -641,7 +652,7 @@ async fn what_still_belongs_to_a_deleted_cache_of_the_same_name_is_waited_for() 
             world.model.remove(&path);
         }
     }
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert_eq!(world.condition("Ready").1, "Creating");
 }
 
@@ -665,7 +676,7 @@ async fn a_name_that_is_taken_is_reported_with_whose_it_is_and_what_to_do() {
         world.cache(&json!({}));
         world.model.put("services/media", json!({"apiVersion": "v1", "kind": "Service", "metadata": {
             "name": "media", "namespace": "prod", "uid": "y", "labels": labels, "ownerReferences": owners}, "spec": {"type": "ExternalName"}}));
-        world.pass().await.unwrap_err();
+        world.reconcile().await.unwrap_err();
         assert_eq!(world.condition("Ready").1, "NameTaken");
         let cache = world.model.get(CACHE).unwrap();
         let message = cache["status"]["conditions"][0]["message"]
@@ -688,7 +699,7 @@ fn other_cache(name: &str, created: &str, id: &str) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_caches_of_one_discovery_id_the_younger_makes_nothing_until_the_elder_goes() {
+async fn of_two_caches_with_one_discovery_id_the_younger_creates_nothing_until_the_older_is_gone() {
     let world = world();
     world.cache(&json!({"discovery": {"id": "ring"}}));
     world.model.change(CACHE, |cache| {
@@ -696,7 +707,7 @@ async fn of_two_caches_of_one_discovery_id_the_younger_makes_nothing_until_the_e
     });
     let elder = other_cache("elder", "2026-11-27T09:00:00Z", "ring");
     world.model.put("falconcaches/elder", elder);
-    world.pass().await.unwrap_err();
+    world.reconcile().await.unwrap_err();
     assert_eq!(
         world.condition("Degraded"),
         ("True".to_owned(), "DiscoveryIdTaken".to_owned())
@@ -715,7 +726,7 @@ async fn of_two_caches_of_one_discovery_id_the_younger_makes_nothing_until_the_e
         world.model.put(&format!("falconcaches/{name}"), cache);
     }
     tokio::time::advance(Duration::from_secs(5)).await;
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert!(made(&world));
     assert_eq!(world.condition("Degraded").0, "False");
     let status = world.model.get(CACHE).unwrap()["status"].take();
@@ -730,7 +741,7 @@ fn lease(version: u32) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cache_of_another_living_operator_is_left_alone_until_that_one_is_gone() {
+async fn a_cache_of_another_live_operator_is_not_touched_until_that_one_is_gone() {
     let world = world();
     world.cache(&json!({}));
     world.model.change(CACHE, |cache| {
@@ -738,17 +749,17 @@ async fn a_cache_of_another_living_operator_is_left_alone_until_that_one_is_gone
     });
     for renewal in 0..30 {
         world.model.put(LEASE, lease(renewal));
-        world.pass().await.unwrap();
+        world.reconcile().await.unwrap();
         tokio::time::advance(Duration::from_secs(10)).await;
     }
     let writes = world.writes();
     assert!(
         writes.len() == 1 && writes[0].contains("events"),
-        "it is said once, and nothing else is written: {writes:?}"
+        "it is reported once, and nothing else is written: {writes:?}"
     );
     // Nobody renews the Lease any more.
     for _ in 0..8 {
-        world.pass().await.unwrap();
+        world.reconcile().await.unwrap();
         tokio::time::advance(Duration::from_secs(10)).await;
     }
     assert!(world.model.get(SET).is_some());
@@ -760,15 +771,15 @@ async fn a_cache_of_another_living_operator_is_left_alone_until_that_one_is_gone
 async fn two_operators_without_a_lease_do_not_take_a_cache_from_each_other_in_turns() {
     let world = world();
     world.cache(&json!({}));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     world.settle(3);
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     world.writes();
     world.model.change(CACHE, |cache| {
         cache["status"]["operator"] = json!("other/falcon-operator");
     });
     for _ in 0..60 {
-        world.pass().await.unwrap();
+        world.reconcile().await.unwrap();
         tokio::time::advance(Duration::from_secs(10)).await;
     }
     let writes = world.writes();
@@ -779,10 +790,10 @@ async fn two_operators_without_a_lease_do_not_take_a_cache_from_each_other_in_tu
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_set_whose_pods_are_refused_is_asked_to_try_again_and_the_cause_is_reported() {
+async fn a_stateful_set_whose_pods_are_rejected_is_made_to_retry_and_the_cause_is_reported() {
     let world = world();
     world.cache(&json!({"replicas": 2}));
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     world.settle(1);
     world.model.change(SET, |set| {
         set["metadata"]["uid"] = json!("set");
@@ -794,14 +805,14 @@ async fn a_set_whose_pods_are_refused_is_asked_to_try_again_and_the_cause_is_rep
         "note": "Create Pod media-1 in StatefulSet media failed error: pods \"media-1\" is forbidden: exceeded quota: one-pod"
     });
     world.model.put("events/media.1", refusal);
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert_eq!(
         world.condition("Ready"),
         ("False".to_owned(), "QuotaExceeded".to_owned())
     );
     world.writes();
     tokio::time::advance(Duration::from_secs(15)).await;
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert_eq!(world.writes(), ["PATCH statefulsets/media"]);
     let set = world.model.get(SET).unwrap();
     assert_eq!(
@@ -810,11 +821,11 @@ async fn a_set_whose_pods_are_refused_is_asked_to_try_again_and_the_cause_is_rep
     );
     // It helped.
     world.settle(2);
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert_eq!(world.condition("Ready").1, "Ready");
     world.writes();
     // A moment without a pod, and the old Event still there: no alarm.
     world.model.remove("pods/media-1");
-    world.pass().await.unwrap();
+    world.reconcile().await.unwrap();
     assert_eq!(world.condition("Degraded").0, "False");
 }

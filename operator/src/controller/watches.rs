@@ -1,4 +1,4 @@
-//! What is watched: caches whole, what they own by its metadata only, and nothing that does not carry our label.
+//! Watches: FalconCaches in full, the objects that they own by metadata only, and only those with our label.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -23,36 +23,36 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::controller::{Context, Watched, reconcile, try_again};
-use crate::observe::pulse;
+use crate::controller::{Context, Watched, error_policy, reconcile};
+use crate::observe::reachability;
 use crate::resources::meta::{INSTANCE, MANAGED_BY, OPERATOR};
 
-/// A watch that has been silent for this long is dead: the default of five minutes is too long to miss a change.
-const SILENCE_SECONDS: u32 = 60;
-/// Events of one moment are one reconcile.
+/// A watch is renewed after this: with the default of five minutes a dead connection would miss changes for too long.
+const WATCH_TIMEOUT_SECONDS: u32 = 60;
+/// Events within this are one reconcile.
 const DEBOUNCE: Duration = Duration::from_millis(200);
-/// For one look.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Pause between two looks for the definition.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// Timeout of one request.
+const LIST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause between two checks for the CRD.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Reconciles caches until `stop`, then finishes what runs.
+/// Reconciles caches until `stop`, then finishes the running reconciles.
 pub async fn run(
     context: Arc<Context>,
     client: Client,
     stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
 ) {
     let namespaces = context.settings.namespaces.clone();
-    let (heard, news) = watch::channel(());
+    let (notify, reachability_changes) = watch::channel(());
     let mut controllers: Vec<BoxStream<'static, ()>> = Vec::new();
     if namespaces.is_empty() {
-        controllers.push(one(
+        controllers.push(start_controller(
             &context,
             &Scope {
                 client,
                 namespace: None,
             },
-            news,
+            reachability_changes,
             stop,
         ));
     } else {
@@ -61,48 +61,53 @@ pub async fn run(
                 client: client.clone(),
                 namespace: Some(namespace),
             };
-            controllers.push(one(&context, &scope, news.clone(), stop.clone()));
+            controllers.push(start_controller(
+                &context,
+                &scope,
+                reachability_changes.clone(),
+                stop.clone(),
+            ));
         }
     }
     let work = stream::select_all(controllers).for_each(std::future::ready);
     tokio::select! {
         () = work => {}
-        () = listen(&context, &heard) => {}
+        () = probe_pods(&context, &notify) => {}
     }
 }
 
-/// Asks the pods again and again whether they answer, and calls for a look at the caches when others do than before.
-async fn listen(context: &Context, heard: &watch::Sender<()>) {
+/// Probes the pods periodically, and triggers a reconcile of all caches when other pods are reachable than before.
+async fn probe_pods(context: &Context, notify: &watch::Sender<()>) {
     loop {
-        sleep(pulse::EVERY).await;
-        if context.observer.listen().await {
-            heard.send_replace(());
+        sleep(reachability::PROBE_INTERVAL).await;
+        if context.observer.probe_pods().await {
+            notify.send_replace(());
         }
     }
 }
 
-/// Returns when caches can be listed, and says meanwhile why not.
+/// Returns when FalconCaches can be listed, and reports meanwhile why not.
 pub async fn wait_for_definition(client: &Client, namespaces: &[String], say: impl Fn(&str)) {
     let api: Api<Watched> = match namespaces.first() {
         None => Api::all(client.clone()),
         Some(namespace) => Api::namespaced(client.clone(), namespace),
     };
     loop {
-        match timeout(PATIENCE, api.list(&ListParams::default().limit(1))).await {
+        match timeout(LIST_TIMEOUT, api.list(&ListParams::default().limit(1))).await {
             Ok(Ok(_)) => return,
             Ok(Err(kube::Error::Api(status))) if status.is_not_found() => {
                 say("the CustomResourceDefinition falconcaches.falconcache.io");
             }
             Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => {
                 say(&format!(
-                    "the right to list FalconCaches: {}",
+                    "permission to list FalconCaches: {}",
                     status.message
                 ));
             }
             Ok(Err(error)) => say(&format!("the API server: {error}")),
-            Err(_) => say("the API server: it does not answer"),
+            Err(_) => say("the API server: it does not respond"),
         }
-        sleep(LOOK_AGAIN).await;
+        sleep(CHECK_INTERVAL).await;
     }
 }
 
@@ -120,13 +125,13 @@ impl Scope {
     }
 }
 
-fn one(
+fn start_controller(
     context: &Arc<Context>,
     scope: &Scope,
-    news: watch::Receiver<()>,
+    reachability_changes: watch::Receiver<()>,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) -> BoxStream<'static, ()> {
-    let caches = watcher::Config::default().timeout(SILENCE_SECONDS);
+    let caches = watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS);
     let controller = Controller::new(scope.api::<Watched>(), caches)
         .with_config(controller::Config::default().debounce(DEBOUNCE));
     let known = controller.store();
@@ -138,33 +143,37 @@ fn one(
     let controller = owned::<NetworkPolicy>(controller, scope);
     let controller = owned::<PodDisruptionBudget>(controller, scope);
     let metrics = Arc::clone(&context.metrics);
-    let news = stream::unfold(news, |mut news| async move {
-        news.changed().await.ok()?;
-        Some(((), news))
-    });
+    let reachability_changes = stream::unfold(
+        reachability_changes,
+        |mut reachability_changes| async move {
+            reachability_changes.changed().await.ok()?;
+            Some(((), reachability_changes))
+        },
+    );
     controller
-        .reconcile_all_on(news)
+        .reconcile_all_on(reachability_changes)
         .graceful_shutdown_on(stop)
         .run(
             reconcile,
-            |seen, error, context| try_again(&seen, error, &context),
+            |seen, error, context| error_policy(&seen, error, &context),
             Arc::clone(context),
         )
         .map(move |result| {
-            metrics.caches(known.len());
+            metrics.set_caches(known.len());
             match result {
-                // Told by `try_again`, or no failure at all: an object that is gone.
+                // Logged by `error_policy`, or no failure at all: a deleted object.
                 Ok(_)
                 | Err(
                     controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_),
                 ) => {}
-                Err(error) => tracing::warn!(%error, "a watch is interrupted"),
+                Err(error) => tracing::warn!(%error, "a watch was interrupted"),
             }
         })
         .boxed()
 }
 
-/// Found by label and not by owner: a pod is owned by its set, and what a stranger made of our object should wake us too.
+/// Found by label and not by owner: a pod is owned by its StatefulSet, and changed owners of our objects should trigger
+/// a reconcile, too.
 fn owned<K>(controller: Controller<Watched>, scope: &Scope) -> Controller<Watched>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -175,7 +184,7 @@ where
         + 'static,
 {
     let ours = watcher::Config::default()
-        .timeout(SILENCE_SECONDS)
+        .timeout(WATCH_TIMEOUT_SECONDS)
         .labels(&format!("{MANAGED_BY}={OPERATOR}"));
     controller.watches(scope.api::<PartialObjectMeta<K>>(), ours, |object| {
         let name = object.labels().get(INSTANCE)?;

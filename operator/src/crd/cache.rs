@@ -1,4 +1,4 @@
-//! How much is kept and for how long, how the ring is found, how pods are replaced and what they log.
+//! Size and freshness of the cache, discovery, rollout, disruption budget and logging.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use schemars::JsonSchema;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::crd::schema;
 
-/// How much is kept and for how long.
+/// Size of the cache and freshness of its objects.
 #[derive(JsonSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [
@@ -18,33 +18,36 @@ use crate::crd::schema;
      "message": "memory must hold at least 16 blocks of blockSize"}
 ]))]
 pub struct Cache {
-    /// Memory for cached objects in each pod. Default `1Gi`, at least `64Mi`. The pod's memory request and limit follow from it:
-    /// memory × 1.25 + 128Mi, for what is in flight, for connections and for the program itself. Example: `8Gi` gives pods of 10368Mi.
+    /// Memory for cached objects in each pod. Default `1Gi`, at least `64Mi`. The pod's memory request and limit are
+    /// derived from it: memory × 1.25 + 128Mi, for requests in flight, connections and the process itself. Example:
+    /// `8Gi` gives pods of 10368Mi.
     #[schemars(schema_with = "schema::size")]
     pub memory: String,
 
-    /// Size of the pieces in which objects are read and kept. Default `1Mi`; a power of two from `64Ki` to `16Mi`. Smaller for many small ranges,
-    /// larger for streaming.
+    /// Size of the blocks in which objects are read and cached. Default `1Mi`; a power of two from `64Ki` to `16Mi`.
+    /// Use smaller blocks for many small ranges, larger ones for streaming.
     #[schemars(schema_with = "schema::size")]
     pub block_size: String,
 
-    /// Objects larger than this are served and not kept. Default `128Mi`, in whole MiB. Example: `1Gi`.
+    /// Largest object that is cached; larger ones are served uncached. Default `128Mi`, in whole MiB. Example: `1Gi`.
     #[schemars(schema_with = "schema::size")]
     pub max_blob_size: String,
 
-    /// How long an object is served before S3 is asked whether it changed. Default `1h`, in whole minutes. `0s`: never asked.
+    /// Time to live: how long an object is served before it is revalidated with S3. Default `1h`, in whole minutes.
+    /// `0s`: never revalidated.
     #[schemars(schema_with = "schema::minutes")]
     pub ttl: String,
 
-    /// How long after its ttl an object may be served while S3 fails. Default `1h`, in whole minutes. `0s`: not at all.
+    /// How long past its ttl an object may still be served while S3 is unavailable. Default `1h`, in whole minutes.
+    /// `0s` disables this.
     #[schemars(schema_with = "schema::minutes")]
     pub stale_if_error: String,
 
-    /// How long it is remembered that an object does not exist. Default `2s`, at most `1h`. `0s`: not remembered.
+    /// How long it is cached that an object does not exist. Default `2s`, at most `1h`. `0s` disables this.
     #[schemars(schema_with = "schema::duration")]
     pub negative_ttl: String,
 
-    /// How long S3 may take to its first byte. Default `5s`. At most `1h`. Example: `800ms`.
+    /// Timeout for the first byte of a response from S3. Default `5s`, at most `1h`. Example: `800ms`.
     #[schemars(schema_with = "schema::duration")]
     pub timeout: String,
 }
@@ -63,15 +66,16 @@ impl Default for Cache {
     }
 }
 
-/// How the pods find each other.
+/// How the pods discover each other.
 #[derive(JsonSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "has(self.id) == has(oldSelf.id) && (!has(self.id) || self.id == oldSelf.id)",
-     "message": "discovery.id can't be changed: make a new cache"}
+     "message": "discovery.id is immutable: create a new cache"}
 ]))]
 pub struct Discovery {
-    /// Value of the label `falcon-discovery-id` by which pods find each other. Default: the name of the cache. Can't be changed.
+    /// Value of the label `falcon-discovery-id`, by which the pods discover each other. Default: the name of the cache.
+    /// Immutable.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     #[schemars(extend("x-kubernetes-validations" = [
@@ -80,11 +84,12 @@ pub struct Discovery {
     ]))]
     pub id: Option<String>,
 
-    /// What is watched for it. Default `EndpointSlices`; `Endpoints` is for clusters without them and deprecated by Kubernetes.
+    /// Kubernetes API used for discovery. Default `EndpointSlices`. `Endpoints` is deprecated by Kubernetes; use it
+    /// only in clusters without EndpointSlices.
     pub api: DiscoveryApi,
 }
 
-/// What the pods watch to find each other.
+/// Kubernetes API used for discovery.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub enum DiscoveryApi {
     /// `discovery.k8s.io/v1` EndpointSlices.
@@ -94,15 +99,17 @@ pub enum DiscoveryApi {
     Endpoints,
 }
 
-/// How pods are replaced.
+/// How a change is rolled out to the pods.
 #[derive(JsonSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Rollout {
-    /// How many pods may be away at once while a change is rolled out, as a number or a percentage. Default 1. More than 1 needs Kubernetes 1.35.
+    /// How many pods may be unavailable during a rollout, as a number or a percentage. Default 1. More than 1 requires
+    /// Kubernetes 1.35.
     #[schemars(schema_with = "schema::pods_or_percent")]
     pub max_unavailable: IntOrString,
 
-    /// How long a leaving pod may take to finish what is in flight. Default `30s`. The pod's termination grace period is this plus 10 s.
+    /// How long a terminating pod may take to finish requests in flight. Default `30s`. The pod's termination grace
+    /// period is this plus 15 s.
     #[schemars(schema_with = "schema::seconds")]
     pub drain_timeout: String,
 }
@@ -120,10 +127,11 @@ impl Default for Rollout {
 #[derive(JsonSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Disruption {
-    /// Whether there is one. Default true.
+    /// Whether to create a PodDisruptionBudget. Default true.
     pub enabled: bool,
 
-    /// How many pods a drain of nodes may take away at once, as a number or a percentage. Default 1.
+    /// How many pods voluntary disruptions, such as node drains, may evict at once, as a number or a percentage.
+    /// Default 1.
     #[schemars(schema_with = "schema::pods_or_percent")]
     pub max_unavailable: IntOrString,
 }
@@ -137,40 +145,40 @@ impl Default for Disruption {
     }
 }
 
-/// The pods' logs.
+/// Logging of the pods.
 #[derive(JsonSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Logging {
-    /// What is logged: `error`, `warn`, `info`, `debug` or `trace`. Default `info`.
+    /// Log level: `error`, `warn`, `info`, `debug` or `trace`. Default `info`.
     pub level: LogLevel,
-    /// How it is written: `json` or `text`. Default `json`.
+    /// Log format: `json` or `text`. Default `json`.
     pub format: LogFormat,
 }
 
-/// Least important message that is logged.
+/// Log level.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
-    /// Failures only.
+    /// Errors only.
     Error,
-    /// And what may become one.
+    /// And warnings.
     Warn,
-    /// And what happened.
+    /// And what happens.
     #[default]
     Info,
-    /// And why.
+    /// And details for debugging.
     Debug,
     /// Everything.
     Trace,
 }
 
-/// Shape of a log line.
+/// Log format.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     #[default]
     Json,
-    /// For human eyes.
+    /// Human-readable text.
     Text,
 }

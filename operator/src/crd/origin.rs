@@ -1,38 +1,40 @@
-//! `spec.origin`: the S3 behind the cache and how the pods prove who they are to it.
+//! `spec.origin`: the S3 service that the cache reads from, and the pods' credentials for it.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The S3 behind the cache.
+/// The S3 service that the cache reads from.
 #[derive(JsonSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "!(has(self.serviceAccountName) && has(self.serviceAccountAnnotations) && size(self.serviceAccountAnnotations) > 0)",
-     "message": "serviceAccountAnnotations are for the account that the operator makes: with serviceAccountName, annotate that account instead"}
+     "message": "serviceAccountAnnotations are for the account that the operator creates: with serviceAccountName, annotate that account instead"}
 ]))]
 pub struct Origin {
-    /// Buckets that may be read through the cache, at least one. The first is the default one for requests that name none. Example: `[media, models]`.
+    /// Buckets that may be read through the cache, at least one. The first is the default for requests that name no
+    /// bucket. Example: `[media, models]`.
     #[schemars(length(min = 1, max = 50), inner(length(max = 63)))]
     #[schemars(extend("x-kubernetes-validations" = [
         {"rule": "self.all(b, b.matches('^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$'))",
          "message": "a bucket name has 3 to 63 lower case letters, digits, dots and hyphens, and begins and ends with a letter or digit"},
         {"rule": "self.all(b, self.exists_one(c, c == b))",
-         "message": "each bucket is named once"}
+         "message": "each bucket must be named only once"}
     ]))]
     pub buckets: Vec<String>,
 
-    /// URL of an S3-compatible service. Default: Amazon S3 of the region. Example: `http://minio.storage.svc:9000`.
+    /// URL of an S3-compatible service. Default: Amazon S3 in the region. Example: `http://minio.storage.svc:9000`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     #[schemars(extend("x-kubernetes-validations" = [
         {"rule": "self.matches('^https?://[^/?#@ ]+/?$')",
-         "message": "the endpoint is http:// or https:// with a host and perhaps a port, nothing behind it"}
+         "message": "the endpoint must be http:// or https://, a host and optionally a port, without a path"}
     ]))]
     pub endpoint: Option<String>,
 
-    /// Region of the buckets. Default: found by the SDK from the environment, else `us-east-1`. Example: `eu-central-1`.
+    /// Region of the buckets. Default: what the SDK finds in the environment, otherwise `us-east-1`. Example:
+    /// `eu-central-1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     #[schemars(extend("x-kubernetes-validations" = [
@@ -41,46 +43,49 @@ pub struct Origin {
     ]))]
     pub region: Option<String>,
 
-    /// Address buckets as `endpoint/bucket/key` instead of `bucket.endpoint/key`. Most S3-compatible services need it. Default: true if `endpoint` is set.
+    /// Use path-style addressing (`endpoint/bucket/key`) instead of `bucket.endpoint/key`. Most S3-compatible services
+    /// need it. Default: true if `endpoint` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force_path_style: Option<bool>,
 
-    /// Secret with the keys for S3. Default: none; the pods' service account then is the identity (IRSA, EKS Pod Identity, GKE workload identity).
-    /// It is mounted as files that the cache rereads: new keys need no restart.
+    /// Secret with the credentials for S3. Default: none; the pods then use the identity of their service account
+    /// (IRSA, EKS Pod Identity, GKE Workload Identity). It is mounted as files, which the cache reloads: rotated keys
+    /// need no restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<CredentialsSecretRef>,
 
-    /// Service account of the pods. Default: one with the name of the cache, made by the operator.
+    /// Service account of the pods. Default: one with the name of the cache, created by the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: Option<String>,
 
-    /// Annotations of the service account that the operator makes. Example: `{eks.amazonaws.com/role-arn: "arn:aws:iam::123456789012:role/media-reader"}`.
+    /// Annotations of the service account that the operator creates.
+    /// Example: `{eks.amazonaws.com/role-arn: "arn:aws:iam::123456789012:role/media-reader"}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub service_account_annotations: BTreeMap<String, String>,
 
-    /// CA certificates (PEM) that the endpoint's certificate is checked with, in place of the public ones.
+    /// CA certificates (PEM) that are trusted for the endpoint instead of the public ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle_ref: Option<CaBundleRef>,
 }
 
-/// Which Secret holds the keys for S3 and under which names.
+/// Secret with the credentials for S3, and the names of its keys.
 #[derive(JsonSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialsSecretRef {
     /// Name of a Secret in the namespace of the cache. Example: `s3-keys`.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Key of the access key id. Default `access-key-id`.
+    /// Key that holds the access key id. Default `access-key-id`.
     #[serde(default = "access_key_id")]
     #[schemars(length(min = 1, max = 253))]
     pub access_key_id_key: String,
-    /// Key of the secret access key. Default `secret-access-key`.
+    /// Key that holds the secret access key. Default `secret-access-key`.
     #[serde(default = "secret_access_key")]
     #[schemars(length(min = 1, max = 253))]
     pub secret_access_key_key: String,
-    /// Key of the session token; the Secret need not have it. Default `session-token`.
+    /// Key that holds the session token (optional in the Secret). Default `session-token`.
     #[serde(default = "session_token")]
     #[schemars(length(min = 1, max = 253))]
     pub session_token_key: String,
@@ -98,12 +103,12 @@ fn session_token() -> String {
     "session-token".to_owned()
 }
 
-/// Where the CA certificates are: a key of a ConfigMap or of a Secret.
+/// CA certificates in a key of a ConfigMap or of a Secret.
 #[derive(JsonSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "has(self.configMapName) != has(self.secretName)",
-     "message": "give either configMapName or secretName"}
+     "message": "caBundleRef needs either configMapName or secretName"}
 ]))]
 pub struct CaBundleRef {
     /// Name of a ConfigMap in the namespace of the cache.

@@ -1,4 +1,4 @@
-//! `spec.pod`: how the pods look and where they run.
+//! `spec.pod`: metadata, scheduling and resources of the pods.
 
 use std::collections::BTreeMap;
 
@@ -10,20 +10,20 @@ use serde_json::Value;
 
 use crate::crd::schema;
 
-/// How the pods look and where they run.
+/// Metadata, scheduling and resources of the pods.
 #[derive(JsonSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Pod {
-    /// Labels added to the pods.
+    /// Additional labels of the pods.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     #[schemars(extend("x-kubernetes-validations" = [
         {"rule": "!self.exists(k, k.startsWith('app.kubernetes.io/') || k == 'falcon-discovery-id')",
-         "message": "the labels app.kubernetes.io/... and falcon-discovery-id are the operator's"}
+         "message": "the labels app.kubernetes.io/... and falcon-discovery-id are reserved for the operator"}
     ]))]
     pub labels: BTreeMap<String, String>,
 
-    /// Annotations added to the pods.
+    /// Additional annotations of the pods.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub annotations: BTreeMap<String, String>,
@@ -38,12 +38,12 @@ pub struct Pod {
     #[schemars(schema_with = "schema::plain::<Option<Affinity>>")]
     pub affinity: Option<Affinity>,
 
-    /// Taints that the pods tolerate. As in `pod.spec.tolerations`.
+    /// Tolerations of the pods. As in `pod.spec.tolerations`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::plain::<Vec<Toleration>>")]
     pub tolerations: Vec<Toleration>,
 
-    /// How pods are spread over zones and nodes.
+    /// Topology spread of the pods over zones and nodes.
     pub topology_spread: TopologySpread,
 
     /// Priority class of the pods.
@@ -51,28 +51,29 @@ pub struct Pod {
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
 
-    /// CPU of the cache container. Memory follows from `cache.memory`.
-    pub resources: Resources,
+    /// CPU of the cache container. Its memory is derived from `cache.memory`.
+    pub resources: CpuResources,
 
     /// Environment variables of the cache container. As in `pod.spec.containers.env`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::plain::<Vec<EnvVar>>")]
     pub env: Vec<EnvVar>,
 
-    /// Security context of the pods, laid over the default (user and group 65532, not root, seccomp `RuntimeDefault`). As in `pod.spec.securityContext`.
+    /// Security context of the pods, merged over the default (user and group 65532, non-root, seccomp
+    /// `RuntimeDefault`). As in `pod.spec.securityContext`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::plain::<Option<PodSecurityContext>>")]
     pub security_context: Option<PodSecurityContext>,
 
-    /// Anything else of a pod: a partial pod template (`{metadata: …, spec: …}`) laid over the one that the operator makes; containers, volumes and
-    /// the like are matched by name (the cache's container is `cache`). A field that no pod has is reported by the condition `Degraded`.
-    /// Example: `{spec: {hostNetwork: true}}`.
+    /// Partial pod template (`{metadata: …, spec: …}`), merged over the one that the operator generates. List entries
+    /// such as containers and volumes are matched by name (the cache's container is `cache`). An unknown field is
+    /// reported by the condition `Degraded`. Example: `{spec: {hostNetwork: true}}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::any_object")]
     pub overrides: Option<Value>,
 }
 
-/// How pods are spread.
+/// Topology spread of the pods.
 #[derive(JsonSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TopologySpread {
@@ -85,30 +86,30 @@ pub struct TopologySpread {
 /// How strictly pods are spread.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Spread {
-    /// Not at all.
+    /// No constraint.
     Disabled,
-    /// Where it can be done.
+    /// If possible (`ScheduleAnyway`).
     #[default]
     Preferred,
-    /// Or a pod waits.
+    /// Always (`DoNotSchedule`).
     Required,
 }
 
 /// CPU of the cache container.
 #[derive(JsonSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Resources {
-    /// CPU that is kept for the container. Default `100m`.
+pub struct CpuResources {
+    /// CPU request of the container. Default `100m`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::cpu")]
     pub cpu_request: Option<IntOrString>,
-    /// CPU that the container may use at most. Default: no limit, as a throttled cache is slow for everybody.
+    /// CPU limit of the container. Default: none, since throttling slows down all clients.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::cpu")]
     pub cpu_limit: Option<IntOrString>,
 }
 
-impl Default for Resources {
+impl Default for CpuResources {
     fn default() -> Self {
         Self {
             cpu_request: Some(IntOrString::String("100m".to_owned())),
@@ -117,14 +118,14 @@ impl Default for Resources {
     }
 }
 
-/// When the kubelet pulls an image.
+/// Pull policy of an image.
 #[derive(JsonSchema, Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum ImagePullPolicy {
-    /// At every start of a container.
+    /// Whenever a container starts.
     Always,
-    /// When the node does not have it.
+    /// If it is not on the node.
     IfNotPresent,
-    /// Not at all.
+    /// Never.
     Never,
 }
 

@@ -1,4 +1,5 @@
-//! Schemas that derive can't say: sizes, durations, numbers or percentages, and Kubernetes' own types without their prose.
+//! Schemas that can't be derived: sizes, durations, numbers or percentages, and Kubernetes' own types without their
+//! descriptions.
 
 use schemars::generate::SchemaGenerator;
 use schemars::{JsonSchema, Schema, json_schema};
@@ -52,7 +53,7 @@ pub fn seconds(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// A number of pods or a share of them in percent, at least 1.
+/// A number of pods or a percentage of them, at least 1.
 pub fn pods_or_percent(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "x-kubernetes-int-or-string": true,
@@ -71,7 +72,7 @@ pub fn cpu(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Any object; what it must be is checked by the operator, which reports mistakes in the conditions.
+/// Any object. The operator validates it, and reports mistakes in the conditions.
 pub fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
@@ -79,25 +80,26 @@ pub fn any_object(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// A type of Kubernetes itself, whole but without its descriptions: they are in `kubectl explain pod.spec` and would triple this definition.
+/// A type of Kubernetes itself, without its descriptions: they are in `kubectl explain pod.spec`, and would triple the
+/// size of this definition.
 pub fn plain<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = generator.subschema_for::<T>();
-    silence(schema.ensure_object());
+    strip_descriptions(schema.ensure_object());
     schema
 }
 
-fn silence(object: &mut serde_json::Map<String, Value>) {
+fn strip_descriptions(object: &mut serde_json::Map<String, Value>) {
     // A property may itself be called `description`; then it is a schema and not a text.
     if object.get("description").is_some_and(Value::is_string) {
         object.remove("description");
     }
     for value in object.values_mut() {
         match value {
-            Value::Object(inner) => silence(inner),
+            Value::Object(inner) => strip_descriptions(inner),
             Value::Array(items) => items
                 .iter_mut()
                 .filter_map(Value::as_object_mut)
-                .for_each(silence),
+                .for_each(strip_descriptions),
             _ => {}
         }
     }

@@ -4,51 +4,53 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What the cache is.
+/// Observed state of the cache.
 #[derive(JsonSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct FalconCacheStatus {
-    /// Generation of the spec that this status speaks of.
+    /// Generation of the spec that this status was computed for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Pods that exist.
+    /// Number of pods.
     pub replicas: i32,
-    /// Pods that answer.
+    /// Number of ready pods.
     pub ready_replicas: i32,
-    /// Pods that answer / pods asked for.
+    /// Ready pods / desired pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready: Option<String>,
     /// Label selector of the pods, for autoscalers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
-    /// Members of the ring, as the pods see it; the smallest number if they differ.
+    /// Members of the ring as seen by the pods; the smallest number if they differ.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ring_members: Option<i32>,
-    /// Share of reads since the pods' start that needed no S3, in percent.
+    /// Percentage of reads since the pods' start that were served without S3.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hit_ratio: Option<String>,
-    /// Memory in use by cached objects, over all pods, in bytes.
+    /// Memory used by cached objects in all pods, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used_bytes: Option<i64>,
-    /// Memory for cached objects, over all pods, in bytes.
+    /// Memory available for cached objects in all pods, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity_bytes: Option<i64>,
-    /// Memory in use / memory of the ring, to read.
+    /// Memory used / available, human-readable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used: Option<String>,
-    /// Where applications read.
+    /// URL of the blob API for applications.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// Discovery id under which the pods find each other; no other cache of the namespace may have it.
+    /// Discovery id of the pods. It is unique in the namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discovery_id: Option<String>,
-    /// The operator that looks after this cache, by namespace and name of its Lease. Another one leaves the cache alone as long as this one lives.
+    /// Operator that manages this cache, as namespace and name of its Lease. Other operators don't touch the cache
+    /// while this one is alive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operator: Option<String>,
-    /// Tag of the image that the pods are made from.
+    /// Tag of the cache's image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// `Ready` (the summary), `Available`, `Progressing`, `Degraded`, `OriginReachable`, `ConfigurationWarning`, `Paused`.
+    /// `Ready` (the summary), `Available`, `Progressing`, `Degraded`, `OriginReachable`, `ConfigurationWarning`,
+    /// `Paused`.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }

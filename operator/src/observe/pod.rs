@@ -1,10 +1,10 @@
-//! One pod: does it answer, and if not, why. Pure.
+//! State of one pod: whether it is serving, and if not, why. Pure.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-/// A pod as far as the operator cares.
+/// What the operator needs to know of a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodState {
     /// `metadata.name`.
@@ -13,49 +13,50 @@ pub struct PodState {
     pub uid: String,
     /// Address, once it has one.
     pub ip: Option<String>,
-    /// Revision of the template that it was made from.
+    /// Revision of its template.
     pub revision: String,
-    /// Kubernetes takes it for ready.
+    /// Its condition `Ready` is true.
     pub ready: bool,
-    /// It is being deleted: when the grace of that ends.
-    pub leaves_at: Option<Timestamp>,
-    /// The node that it is bound to.
+    /// It is being deleted: when its grace period ends.
+    pub terminates_at: Option<Timestamp>,
+    /// Its node.
     pub node: Option<String>,
-    /// It answered the operator before and does not any more, while others of the cache do.
-    pub silent: bool,
-    /// What is wrong with it.
-    pub trouble: Option<Trouble>,
+    /// It responded to the operator before and no longer does, while other pods of the cache do.
+    pub unreachable: bool,
+    /// Its problem, if any.
+    pub problem: Option<PodProblem>,
     /// Since when it is not ready.
     pub unready_since: Option<Timestamp>,
-    /// Its containers wait for volumes or the network.
+    /// Its containers are waiting for volumes or the network.
     pub creating: bool,
 }
 
 impl PodState {
     /// Whether it is being deleted.
-    pub fn leaves(&self) -> bool {
-        self.leaves_at.is_some()
+    pub fn is_terminating(&self) -> bool {
+        self.terminates_at.is_some()
     }
 
-    /// Whether it serves: it is ready, stays, and answers. A condition may be older than the death of the pod's node.
-    pub fn answers(&self) -> bool {
-        self.ready && !self.leaves() && !self.silent
+    /// Whether it is serving: ready, not terminating, and reachable. A condition may be older than the death of the
+    /// pod's node.
+    pub fn is_serving(&self) -> bool {
+        self.ready && !self.is_terminating() && !self.unreachable
     }
 }
 
-/// What is wrong with a pod.
+/// A problem of a pod.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Trouble {
-    /// The kind of trouble.
+pub struct PodProblem {
+    /// Its cause.
     pub cause: Cause,
-    /// In words, without the pod's name.
+    /// Description, without the pod's name.
     pub message: String,
 }
 
-/// Kinds of trouble, the most telling first.
+/// Causes of problems, the most specific first.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Cause {
-    /// A quota has no room for it, or demands what it does not say.
+    /// It exceeds a quota, or lacks a value that the quota requires.
     QuotaExceeded,
     /// Its priority class does not exist.
     PriorityClassMissing,
@@ -63,34 +64,34 @@ pub enum Cause {
     RuntimeClassMissing,
     /// Its service account does not exist.
     ServiceAccountMissing,
-    /// The pod security standard of the namespace forbids it.
-    PodSecurityRefused,
-    /// The API server refuses it for another reason.
-    PodsNotCreated,
-    /// A Secret that it mounts does not exist or lacks an entry.
+    /// It violates the Pod Security Standard of the namespace.
+    PodSecurityViolation,
+    /// The API server rejects it for another reason.
+    PodCreationFailed,
+    /// A Secret that it mounts does not exist or lacks a key.
     SecretMissing,
-    /// A ConfigMap that it mounts does not exist or lacks an entry.
+    /// A ConfigMap that it mounts does not exist or lacks a key.
     ConfigMapMissing,
     /// A volume can't be mounted for another reason.
     MountFailed,
-    /// The node can't set it up.
+    /// The node can't create its sandbox.
     SandboxFailed,
-    /// The image does not exist, or may not be pulled.
+    /// Its image does not exist, or may not be pulled.
     ImagePullFailed,
-    /// Something that the pod refers to is not there.
+    /// An object that it refers to is missing.
     ConfigurationMissing,
-    /// It was killed for want of memory.
+    /// It was killed because it ran out of memory.
     OutOfMemory,
-    /// The program ends again and again.
+    /// The process exits again and again.
     CrashLooping,
-    /// No node takes it.
+    /// It can't be scheduled to any node.
     Unschedulable,
-    /// The node sent it away.
+    /// The node evicted it.
     Evicted,
-    /// Its node does not confirm that it ended.
+    /// Its node does not confirm that it terminated.
     DeletionNotConfirmed,
-    /// It runs and does not answer.
-    NotAnswering,
+    /// It is running and does not respond.
+    NotResponding,
 }
 
 impl Cause {
@@ -101,8 +102,8 @@ impl Cause {
             Self::PriorityClassMissing => "PriorityClassMissing",
             Self::RuntimeClassMissing => "RuntimeClassMissing",
             Self::ServiceAccountMissing => "ServiceAccountMissing",
-            Self::PodSecurityRefused => "PodSecurityRefused",
-            Self::PodsNotCreated => "PodsNotCreated",
+            Self::PodSecurityViolation => "PodSecurityViolation",
+            Self::PodCreationFailed => "PodCreationFailed",
             Self::SecretMissing => "SecretMissing",
             Self::ConfigMapMissing => "ConfigMapMissing",
             Self::MountFailed => "MountFailed",
@@ -114,19 +115,19 @@ impl Cause {
             Self::CrashLooping => "CrashLooping",
             Self::Unschedulable => "Unschedulable",
             Self::Evicted => "Evicted",
-            Self::NotAnswering => "NotAnswering",
+            Self::NotResponding => "NotResponding",
         }
     }
 
-    /// Whether a newer template may cure it, so that waiting for this pod is no use.
-    pub fn is_of_the_template(self) -> bool {
+    /// Whether a newer template may fix it, so that waiting for this pod is useless.
+    pub fn may_be_fixed_by_template(self) -> bool {
         match self {
             Self::QuotaExceeded
             | Self::PriorityClassMissing
             | Self::RuntimeClassMissing
             | Self::ServiceAccountMissing
-            | Self::PodSecurityRefused
-            | Self::PodsNotCreated
+            | Self::PodSecurityViolation
+            | Self::PodCreationFailed
             | Self::SecretMissing
             | Self::ConfigMapMissing
             | Self::ImagePullFailed
@@ -134,7 +135,7 @@ impl Cause {
             | Self::OutOfMemory
             | Self::CrashLooping
             | Self::Unschedulable
-            | Self::NotAnswering => true,
+            | Self::NotResponding => true,
             Self::MountFailed
             | Self::SandboxFailed
             | Self::Evicted
@@ -143,7 +144,7 @@ impl Cause {
     }
 }
 
-/// Reads a pod.
+/// Reads the state of a pod.
 pub fn state(pod: &Pod) -> PodState {
     let status = pod.status.as_ref();
     let conditions = status
@@ -169,13 +170,13 @@ pub fn state(pod: &Pod) -> PodState {
             .cloned()
             .unwrap_or_default(),
         ready: is_ready,
-        leaves_at: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+        terminates_at: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
-        silent: false,
-        trouble: if is_ready {
+        unreachable: false,
+        problem: if is_ready {
             None
         } else {
-            trouble(pod, conditions, &containers)
+            pod_problem(pod, conditions, &containers)
         },
         unready_since: if is_ready {
             None
@@ -208,17 +209,17 @@ fn condition<'a>(conditions: &'a [PodCondition], kind: &str) -> Option<&'a PodCo
     conditions.iter().find(|condition| condition.type_ == kind)
 }
 
-fn trouble(
+fn pod_problem(
     pod: &Pod,
     conditions: &[PodCondition],
     containers: &[&ContainerStatus],
-) -> Option<Trouble> {
+) -> Option<PodProblem> {
     let status = pod.status.as_ref();
     if status.and_then(|status| status.reason.as_deref()) == Some("Evicted") {
         let message = status
             .and_then(|status| status.message.clone())
             .unwrap_or_default();
-        return Some(Trouble {
+        return Some(PodProblem {
             cause: Cause::Evicted,
             message: format!("evicted: {message}"),
         });
@@ -227,15 +228,15 @@ fn trouble(
         condition(conditions, "PodScheduled").filter(|scheduled| scheduled.status == "False")
     {
         let message = scheduled.message.clone().unwrap_or_default();
-        return Some(Trouble {
+        return Some(PodProblem {
             cause: Cause::Unschedulable,
-            message: format!("no node takes it: {message}"),
+            message: format!("can't be scheduled: {message}"),
         });
     }
     let worst = containers
         .iter()
-        .filter_map(|container| of_container(container))
-        .min_by_key(|trouble| trouble.cause);
+        .filter_map(|container| container_problem(container))
+        .min_by_key(|problem| problem.cause);
     worst.or_else(|| {
         let running = containers.iter().any(|container| {
             container
@@ -243,14 +244,14 @@ fn trouble(
                 .as_ref()
                 .is_some_and(|state| state.running.is_some())
         });
-        running.then(|| Trouble {
-            cause: Cause::NotAnswering,
-            message: "runs and is not ready".to_owned(),
+        running.then(|| PodProblem {
+            cause: Cause::NotResponding,
+            message: "is running and not ready".to_owned(),
         })
     })
 }
 
-fn of_container(container: &ContainerStatus) -> Option<Trouble> {
+fn container_problem(container: &ContainerStatus) -> Option<PodProblem> {
     let state = container.state.as_ref()?;
     let last = container
         .last_state
@@ -267,7 +268,7 @@ fn of_container(container: &ContainerStatus) -> Option<Trouble> {
             | "ErrImageNeverPull"
             | "ImageInspectError"
             | "RegistryUnavailable" => {
-                return Some(Trouble {
+                return Some(PodProblem {
                     cause: Cause::ImagePullFailed,
                     message: format!(
                         "image {} can't be pulled: {reason}{}",
@@ -277,10 +278,10 @@ fn of_container(container: &ContainerStatus) -> Option<Trouble> {
                 });
             }
             "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-                return Some(Trouble {
+                return Some(PodProblem {
                     cause: Cause::ConfigurationMissing,
                     message: format!(
-                        "container {} can't be made: {reason}{}",
+                        "container {} can't be created: {reason}{}",
                         container.name,
                         after_colon(said)
                     ),
@@ -293,27 +294,23 @@ fn of_container(container: &ContainerStatus) -> Option<Trouble> {
     let (cause, how) = if ended.reason.as_deref() == Some("OOMKilled") {
         (
             Cause::OutOfMemory,
-            "was killed for want of memory".to_owned(),
+            "ran out of memory and was killed".to_owned(),
         )
     } else {
         let said = ended.message.as_deref().unwrap_or_default();
         (
             Cause::CrashLooping,
-            format!(
-                "ended with exit code {}{}",
-                ended.exit_code,
-                after_colon(said)
-            ),
+            format!("exited with code {}{}", ended.exit_code, after_colon(said)),
         )
     };
-    // The number of restarts is left out: a message that changes at each of them is a write at each of them.
-    Some(Trouble {
+    // Without the number of restarts: a message that changes with each of them would be a write for each of them.
+    Some(PodProblem {
         cause,
         message: format!("container {} {how}", container.name),
     })
 }
 
-/// The last line, and not more than a condition should hold.
+/// The last line, shortened for a condition's message.
 fn after_colon(said: &str) -> String {
     let line = said
         .lines()
@@ -351,51 +348,51 @@ mod tests {
 
     #[test]
     fn a_bad_image_is_named() {
-        let trouble = waiting("ImagePullBackOff", "Back-off pulling image")
-            .trouble
+        let problem = waiting("ImagePullBackOff", "Back-off pulling image")
+            .problem
             .unwrap();
-        assert_eq!(trouble.cause, Cause::ImagePullFailed);
+        assert_eq!(problem.cause, Cause::ImagePullFailed);
         assert_eq!(
-            trouble.message,
+            problem.message,
             "image r/i:bad can't be pulled: ImagePullBackOff: Back-off pulling image"
         );
     }
 
     #[test]
-    fn a_crash_is_told_with_its_exit_code_and_last_words() {
-        let trouble = pod(&json!({"containerStatuses": [{"name": "cache", "image": "i", "imageID": "", "ready": false, "restartCount": 4,
+    fn a_crash_is_reported_with_its_exit_code_and_last_line() {
+        let problem = pod(&json!({"containerStatuses": [{"name": "cache", "image": "i", "imageID": "", "ready": false, "restartCount": 4,
             "state": {"waiting": {"reason": "CrashLoopBackOff"}},
             "lastState": {"terminated": {"exitCode": 2, "reason": "Error", "message": "x\nno bucket\n"}}}]}))
-        .trouble
+        .problem
         .unwrap();
         assert_eq!(
-            (trouble.cause, trouble.message.as_str()),
+            (problem.cause, problem.message.as_str()),
             (
                 Cause::CrashLooping,
-                "container cache ended with exit code 2: no bucket"
+                "container cache exited with code 2: no bucket"
             )
         );
     }
 
     #[test]
-    fn want_of_memory_and_of_nodes_are_told_apart() {
+    fn out_of_memory_and_unschedulable_are_distinguished() {
         let killed = pod(
             &json!({"containerStatuses": [{"name": "cache", "image": "i", "imageID": "", "ready": false, "restartCount": 1,
             "state": {"running": {}}, "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]}),
         );
-        assert_eq!(killed.trouble.unwrap().cause, Cause::OutOfMemory);
-        let homeless = pod(
+        assert_eq!(killed.problem.unwrap().cause, Cause::OutOfMemory);
+        let unschedulable = pod(
             &json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}]}),
         );
-        assert_eq!(homeless.trouble.unwrap().cause, Cause::Unschedulable);
+        assert_eq!(unschedulable.problem.unwrap().cause, Cause::Unschedulable);
     }
 
     #[test]
-    fn a_pod_that_is_being_made_is_in_no_trouble() {
+    fn a_pod_that_is_being_created_has_no_problem() {
         let state = waiting("ContainerCreating", "");
-        assert!(state.trouble.is_none() && state.creating && !state.ready);
+        assert!(state.problem.is_none() && state.creating && !state.ready);
         let ready =
             pod(&json!({"conditions": [{"type": "Ready", "status": "True"}], "podIP": "10.0.0.1"}));
-        assert!(ready.ready && ready.trouble.is_none() && ready.unready_since.is_none());
+        assert!(ready.ready && ready.problem.is_none() && ready.unready_since.is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! Each part of the spec, read and checked.
+//! Parses and validates each part of the spec.
 
 use std::time::Duration;
 
@@ -6,15 +6,16 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::crd::FalconCache;
 use crate::crd::cache::Cache;
-use crate::crd::door::{self, S3Auth};
+use crate::crd::network::{self, S3Auth};
 use crate::crd::{origin, pod};
 use crate::plan::units::{self, MIB};
 use crate::plan::{
-    Account, CaBundle, Error, Freshness, Identity, Memory, Monitor, Origin, Pod, S3Door, overrides,
+    AccountPlan, CaBundle, Error, Freshness, Identity, Memory, Monitor, OriginPlan, PodPlan,
+    S3Gateway, overrides,
 };
 
 pub(super) fn identity(cache: &FalconCache) -> Result<Identity, Error> {
-    let identity = Identity::of(cache);
+    let identity = Identity::from_object(cache);
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let name = &identity.name;
     if name.len() > 50
@@ -24,13 +25,13 @@ pub(super) fn identity(cache: &FalconCache) -> Result<Identity, Error> {
     {
         return Err(wrong(
             "metadata.name",
-            "at most 50 lower case letters, digits and hyphens, beginning with a letter",
+            "must have at most 50 lower case letters, digits and hyphens, and begin with a letter",
         ));
     }
     Ok(identity)
 }
 
-pub(super) fn origin(spec: &origin::Origin) -> Result<Origin, Error> {
+pub(super) fn origin(spec: &origin::Origin) -> Result<OriginPlan, Error> {
     if spec.buckets.is_empty()
         || spec
             .buckets
@@ -39,7 +40,7 @@ pub(super) fn origin(spec: &origin::Origin) -> Result<Origin, Error> {
     {
         return Err(wrong(
             "spec.origin.buckets",
-            "at least one bucket, each a bucket's name",
+            "must name at least one bucket; a name has no commas, slashes or blanks",
         ));
     }
     let endpoint = spec
@@ -52,7 +53,7 @@ pub(super) fn origin(spec: &origin::Origin) -> Result<Origin, Error> {
     {
         return Err(wrong(
             "spec.origin.endpoint",
-            "begins with http:// or https://",
+            "must begin with http:// or https://",
         ));
     }
     let ca_bundle = match &spec.ca_bundle_ref {
@@ -73,13 +74,13 @@ pub(super) fn origin(spec: &origin::Origin) -> Result<Origin, Error> {
                 _ => {
                     return Err(wrong(
                         "spec.origin.caBundleRef",
-                        "give either configMapName or secretName",
+                        "must have either configMapName or secretName",
                     ));
                 }
             },
         ),
     };
-    Ok(Origin {
+    Ok(OriginPlan {
         buckets: spec.buckets.clone(),
         force_path_style: spec.force_path_style.unwrap_or(endpoint.is_some()),
         endpoint,
@@ -89,15 +90,15 @@ pub(super) fn origin(spec: &origin::Origin) -> Result<Origin, Error> {
     })
 }
 
-pub(super) fn account(spec: &origin::Origin) -> Result<Account, Error> {
+pub(super) fn account(spec: &origin::Origin) -> Result<AccountPlan, Error> {
     match &spec.service_account_name {
-        None => Ok(Account::Own(spec.service_account_annotations.clone())),
+        None => Ok(AccountPlan::Own(spec.service_account_annotations.clone())),
         Some(name) if spec.service_account_annotations.is_empty() => {
-            Ok(Account::Theirs(name.clone()))
+            Ok(AccountPlan::Existing(name.clone()))
         }
         Some(_) => Err(wrong(
             "spec.origin.serviceAccountAnnotations",
-            "are for the account that the operator makes, and serviceAccountName names another",
+            "must be empty with serviceAccountName: annotate that account instead",
         )),
     }
 }
@@ -111,7 +112,7 @@ pub(super) fn memory(spec: &Cache) -> Result<Memory, Error> {
     if !(64 * 1024..=16 * MIB).contains(&block) || block.count_ones() != 1 {
         return Err(wrong(
             "spec.cache.blockSize",
-            "a power of two from 64Ki to 16Mi",
+            "must be a power of two from 64Ki to 16Mi",
         ));
     }
     if bytes / 16 < block {
@@ -133,8 +134,8 @@ pub(super) fn memory(spec: &Cache) -> Result<Memory, Error> {
     })
 }
 
-/// The rule for a pod's memory: a quarter more than the cache's budget, for fills and bodies in flight and what the allocator can't give back, and 128 MiB
-/// for connections and the program itself.
+/// A pod's memory: a quarter more than the cache's budget, for fills and bodies in flight and for what the allocator
+/// can't return, and 128 MiB for connections and the process itself.
 fn pod_mib(cache_mib: i64) -> i64 {
     cache_mib
         .saturating_add(cache_mib.saturating_add(3) / 4)
@@ -145,19 +146,22 @@ pub(super) fn freshness(spec: &Cache) -> Result<Freshness, Error> {
     const MINUTE: Duration = Duration::from_mins(1);
     const HOUR: Duration = Duration::from_hours(1);
     const MILLISECOND: Duration = Duration::from_millis(1);
-    // What the cache's flags take: a hundred years, and an hour.
+    // The limits of the cache's flags: a hundred years, and an hour.
     const CENTURY: Duration = Duration::from_hours(876_000);
-    let bounded = |field: &str, text: &str, step, most: Duration| {
+    let bounded = |field: &str, text: &str, step, max: Duration| {
         let found = units::whole(field, text, step)?;
-        if found > most {
-            Err(wrong(field, "is too long"))
+        if found > max {
+            Err(wrong(
+                field,
+                "is too long: at most 1h, or for ttl and staleIfError 100 years",
+            ))
         } else {
             Ok(found)
         }
     };
     let timeout = bounded("spec.cache.timeout", &spec.timeout, MILLISECOND, HOUR)?;
     if timeout.is_zero() {
-        return Err(wrong("spec.cache.timeout", "must be longer than nothing"));
+        return Err(wrong("spec.cache.timeout", "must be more than 0s"));
     }
     Ok(Freshness {
         ttl: bounded("spec.cache.ttl", &spec.ttl, MINUTE, CENTURY)?,
@@ -187,7 +191,10 @@ pub(super) fn drain(text: &str) -> Result<Duration, Error> {
     }
 }
 
-pub(super) fn s3(spec: &door::S3, service: &door::Service) -> Result<Option<S3Door>, Error> {
+pub(super) fn s3(
+    spec: &network::S3,
+    service: &network::Service,
+) -> Result<Option<S3Gateway>, Error> {
     let port = within("spec.service.s3Port", service.s3_port, 1, 65_535)?;
     if port == service.port {
         return Err(wrong("spec.service.s3Port", "must differ from port"));
@@ -196,19 +203,22 @@ pub(super) fn s3(spec: &door::S3, service: &door::Service) -> Result<Option<S3Do
         (S3Auth::Keys, Some(secret)) => Some(secret.name.clone()),
         (S3Auth::None, None) => None,
         (S3Auth::Keys, None) => {
-            return Err(wrong("spec.s3.accessSecretRef", "is needed for auth: Keys"));
+            return Err(wrong(
+                "spec.s3.accessSecretRef",
+                "is required for auth: Keys",
+            ));
         }
         (S3Auth::None, Some(_)) => {
-            return Err(wrong("spec.s3.accessSecretRef", "is for auth: Keys"));
+            return Err(wrong("spec.s3.accessSecretRef", "requires auth: Keys"));
         }
     };
-    Ok(spec.enabled.then_some(S3Door {
+    Ok(spec.enabled.then_some(S3Gateway {
         port,
         access_secret,
     }))
 }
 
-pub(super) fn pod(spec: &pod::Pod) -> Result<Pod, Error> {
+pub(super) fn pod(spec: &pod::Pod) -> Result<PodPlan, Error> {
     let cpu_request = spec
         .resources
         .cpu_request
@@ -226,10 +236,10 @@ pub(super) fn pod(spec: &pod::Pod) -> Result<Pod, Error> {
     {
         return Err(wrong(
             "spec.pod.resources.cpuLimit",
-            "is less than cpuRequest",
+            "must not be less than cpuRequest",
         ));
     }
-    Ok(Pod {
+    Ok(PodPlan {
         labels: spec.labels.clone(),
         annotations: spec.annotations.clone(),
         node_selector: spec.node_selector.clone(),
@@ -245,7 +255,7 @@ pub(super) fn pod(spec: &pod::Pod) -> Result<Pod, Error> {
     })
 }
 
-pub(super) fn monitor(spec: &door::Monitoring) -> Result<Option<Monitor>, Error> {
+pub(super) fn monitor(spec: &network::Monitoring) -> Result<Option<Monitor>, Error> {
     let interval = units::whole(
         "spec.monitoring.interval",
         &spec.interval,
@@ -271,16 +281,16 @@ pub(super) fn pods_or_percent(field: &str, value: &IntOrString) -> Result<IntOrS
     } else {
         Err(wrong(
             field,
-            "a number of pods (1 or more) or a percentage from 1% to 100%",
+            "must be a number of pods (1 or more) or a percentage from 1% to 100%",
         ))
     }
 }
 
-pub(super) fn within(field: &str, value: i32, least: i32, most: i32) -> Result<i32, Error> {
-    if (least..=most).contains(&value) {
+pub(super) fn within(field: &str, value: i32, min: i32, max: i32) -> Result<i32, Error> {
+    if (min..=max).contains(&value) {
         Ok(value)
     } else {
-        Err(wrong(field, &format!("must be between {least} and {most}")))
+        Err(wrong(field, &format!("must be between {min} and {max}")))
     }
 }
 

@@ -1,6 +1,6 @@
-//! `spec.pod.overrides`: a partial pod template, read strictly.
+//! `spec.pod.overrides`: a partial pod template, parsed strictly.
 //!
-//! The schema lets anything through, so that the definition stays small; a field that no pod has is refused here, with its path.
+//! The schema accepts any object, so that the CRD stays small; an unknown field is rejected here, with its path.
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use crate::plan::Error;
 
 const FIELD: &str = "spec.pod.overrides";
 
-/// Reads a partial template.
+/// Parses a partial template.
 pub fn read(raw: &Value) -> Result<PodTemplateSpec, Error> {
     let template: PodTemplateSpec = serde_json::from_value(raw.clone()).map_err(|error| Error {
         field: FIELD.to_owned(),
@@ -28,7 +28,7 @@ pub fn read(raw: &Value) -> Result<PodTemplateSpec, Error> {
     }
 }
 
-/// The first field of `raw` that did not survive the reading.
+/// The first field of `raw` that is missing in `understood`.
 fn unknown(raw: &Value, understood: &Value, path: &str) -> Option<String> {
     match (raw, understood) {
         (Value::Object(raw), understood) => raw

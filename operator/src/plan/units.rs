@@ -1,4 +1,4 @@
-//! Sizes, durations and CPU as users write them, in the numbers that the program counts with.
+//! Parses sizes, durations and CPU quantities.
 
 use std::time::Duration;
 

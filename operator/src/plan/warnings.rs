@@ -1,10 +1,10 @@
-//! Values that are allowed and perhaps not meant: they become the condition `ConfigurationWarning`.
+//! Risky values: they become the condition `ConfigurationWarning`.
 
 use crate::crd::cache::DiscoveryApi;
 use crate::plan::Plan;
 
 /// One sentence for each risk.
-pub(super) fn of(plan: &Plan) -> Vec<String> {
+pub(super) fn find(plan: &Plan) -> Vec<String> {
     let mut found = Vec::new();
     let mut note = |risky: bool, text: &str| {
         if risky {
@@ -19,44 +19,44 @@ pub(super) fn of(plan: &Plan) -> Vec<String> {
         .is_some_and(|url| url.starts_with("http://"));
     note(
         plan.replicas == 1,
-        "replicas is 1: nothing stands in while the pod is replaced",
+        "replicas is 1: the cache is unavailable while the pod is replaced",
     );
     note(
         plan.freshness.ttl.is_zero(),
-        "cache.ttl is 0s: objects changed in S3 by others are never noticed",
+        "cache.ttl is 0s: changes made in S3 by other writers are never noticed",
     );
     note(
         memory.max_blob_mib > memory.cache_mib / 4,
-        "cache.maxBlobSize is more than a quarter of cache.memory: one object can push out most others of a pod",
+        "cache.maxBlobSize is more than a quarter of cache.memory: one object can evict most others of a pod",
     );
     note(
         plan.s3
             .as_ref()
-            .is_some_and(|door| door.access_secret.is_none()),
-        "s3.auth is None: whoever reaches the port reads and writes with the cache's rights",
+            .is_some_and(|gateway| gateway.access_secret.is_none()),
+        "s3.auth is None: everyone who can reach the port reads and writes with the cache's permissions",
     );
     note(
         plan.allow_from.is_none(),
-        "networkPolicy is off: every pod of the cluster can read what the cache may read",
+        "networkPolicy is disabled: every pod in the cluster can read what the cache may read",
     );
     note(
         plain_endpoint && plan.origin.credentials.is_some(),
-        "origin.endpoint is http://: objects and signatures cross the network in the clear",
+        "origin.endpoint is http://: objects and signatures are sent unencrypted",
     );
     note(
         plan.discovery_api == DiscoveryApi::Endpoints,
-        "discovery.api is Endpoints: deprecated since Kubernetes 1.33, and not served by every cluster",
+        "discovery.api is Endpoints: deprecated since Kubernetes 1.33, and not available in every cluster",
     );
     note(
         plan.image.version() == "latest",
-        "image has no version: pods of one cache may run different programs",
+        "image has no version tag: pods of one cache may run different versions",
     );
     note(
         plan.pod
             .env
             .iter()
             .any(|variable| variable.name.starts_with("FALCON_")),
-        "pod.env sets FALCON_ variables: the flags that the operator gives win over them",
+        "pod.env sets FALCON_ variables: flags set by the operator take precedence",
     );
     let grace = plan
         .pod
@@ -66,7 +66,7 @@ pub(super) fn of(plan: &Plan) -> Vec<String> {
         .and_then(|spec| spec.termination_grace_period_seconds);
     note(
         grace.is_some_and(|seconds| u64::try_from(seconds).unwrap_or(0) <= plan.drain.as_secs()),
-        "pod.overrides gives pods less time to end than rollout.drainTimeout",
+        "pod.overrides sets a termination grace period shorter than rollout.drainTimeout",
     );
     found
 }

@@ -1,30 +1,30 @@
-//! Who the pods are, what they may read of the API server, and the token by which they know each other.
+//! Service account and RoleBinding of the pods, and the Secret with the peer token.
 
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
 use kube::api::ObjectMeta;
 
-use crate::plan::{Account, Plan};
+use crate::plan::{AccountPlan, Plan};
 use crate::resources::meta;
 use crate::resources::{CacheRole, CacheRoleKind};
 
 /// Name of the pods' service account.
 pub(super) fn account_name(plan: &Plan) -> &str {
     match &plan.account {
-        Account::Own(_) => &plan.identity.name,
-        Account::Theirs(name) => name,
+        AccountPlan::Own(_) => &plan.identity.name,
+        AccountPlan::Existing(name) => name,
     }
 }
 
 pub(super) fn service_account(plan: &Plan) -> Option<ServiceAccount> {
     match &plan.account {
-        Account::Theirs(_) => None,
-        Account::Own(annotations) => Some(ServiceAccount {
+        AccountPlan::Existing(_) => None,
+        AccountPlan::Own(annotations) => Some(ServiceAccount {
             metadata: ObjectMeta {
                 annotations: Some(annotations.clone()).filter(|all| !all.is_empty()),
                 ..meta::object(&plan.identity, &plan.identity.name)
             },
-            // The pod asks for its token itself; nobody else who uses the account gets one unasked.
+            // The pod mounts its token explicitly; other users of the account get none by default.
             automount_service_account_token: Some(false),
             ..ServiceAccount::default()
         }),
@@ -52,7 +52,7 @@ pub(super) fn role_binding(plan: &Plan, role: &CacheRole) -> RoleBinding {
     }
 }
 
-/// Without its content: that is random and belongs to whoever writes it.
+/// Without its content, which is generated when it is written.
 pub(super) fn peer_secret(plan: &Plan) -> Secret {
     Secret {
         metadata: meta::object(&plan.identity, &meta::peer_secret_name(&plan.identity)),

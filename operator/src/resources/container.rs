@@ -1,6 +1,6 @@
 //! The cache's container: flags, probes, mounts and resources.
 //!
-//! Everything that the cache is told goes by flags; a contract test parses them with the cache's own parser.
+//! The cache is configured by flags alone; a contract test parses them with the cache's own parser.
 
 use std::collections::BTreeMap;
 
@@ -27,16 +27,16 @@ pub(super) const HTTP: &str = "http";
 pub(super) const ADMIN: &str = "admin";
 pub(super) const S3: &str = "s3";
 
-/// How long a pod that is to go still takes new connections: until every node's rules have forgotten its address.
-pub(super) const PARTING_SECONDS: i64 = 5;
+/// How long a terminating pod still accepts new connections: until kube-proxy on every node has removed its address.
+pub(super) const PRE_STOP_SECONDS: i64 = 5;
 
 /// Name of the container.
 pub(super) const NAME: &str = "cache";
 
-/// Volumes, and where each is seen by the cache.
+/// Volumes and their mount paths.
 pub(super) const PEER_TOKEN: (&str, &str) = ("peer-token", "/etc/falcon/peer");
 pub(super) const ORIGIN_KEYS: (&str, &str) = ("origin-keys", "/etc/falcon/s3");
-pub(super) const DOOR_ACCESS: (&str, &str) = ("access", "/etc/falcon/access");
+pub(super) const GATEWAY_ACCESS: (&str, &str) = ("access", "/etc/falcon/access");
 pub(super) const ORIGIN_CA: (&str, &str) = ("origin-ca", "/etc/falcon/ca");
 
 pub(super) fn container(plan: &Plan) -> Container {
@@ -54,14 +54,14 @@ pub(super) fn container(plan: &Plan) -> Container {
         args: Some(args(plan)),
         env: Some(env(plan)),
         ports: Some(ports(plan)),
-        // Reading the sources of a slow start is not dying: two minutes to start, then a minute of silence to be restarted.
+        // A slow start is no failure: two minutes to start, then a minute without a response until a restart.
         startup_probe: Some(probe("/healthz", 2, 60)),
         liveness_probe: Some(probe("/healthz", 10, 6)),
         readiness_probe: Some(probe("/readyz", 2, 2)),
         lifecycle: Some(Lifecycle {
             pre_stop: Some(LifecycleHandler {
                 sleep: Some(SleepAction {
-                    seconds: PARTING_SECONDS,
+                    seconds: PRE_STOP_SECONDS,
                 }),
                 ..LifecycleHandler::default()
             }),
@@ -96,11 +96,11 @@ fn args(plan: &Plan) -> Vec<String> {
     flag("buckets", &origin.buckets.join(","));
     flag("port", &HTTP_PORT.to_string());
     flag("admin-port", &ADMIN_PORT.to_string());
-    if let Some(door) = &plan.s3 {
+    if let Some(gateway) = &plan.s3 {
         flag("s3-port", &S3_PORT.to_string());
-        if door.access_secret.is_some() {
+        if gateway.access_secret.is_some() {
             flag("s3-auth", "keys");
-            flag("access-file", &format!("{}/access.yaml", DOOR_ACCESS.1));
+            flag("access-file", &format!("{}/access.yaml", GATEWAY_ACCESS.1));
         } else {
             flag("s3-auth", "none");
         }
@@ -219,7 +219,7 @@ fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
 }
 
 fn resources(plan: &Plan) -> ResourceRequirements {
-    // Memory asked for is memory allowed: a node never hands out what a cache then fills.
+    // Request and limit are equal: a node never promises memory to others that a cache will fill.
     let memory = || {
         (
             "memory".to_owned(),
@@ -248,7 +248,7 @@ fn resources(plan: &Plan) -> ResourceRequirements {
     }
 }
 
-/// As the API server would print it, so that comparing the two finds no difference.
+/// As the API server normalises it, so that the comparison finds no difference.
 fn cpu_text(milli: i64) -> String {
     if milli % 1000 == 0 {
         (milli / 1000).to_string()
@@ -269,8 +269,8 @@ fn mounts(plan: &Plan) -> Vec<VolumeMount> {
     mounts.extend(
         plan.s3
             .as_ref()
-            .and_then(|door| door.access_secret.as_ref())
-            .map(|_| mount(DOOR_ACCESS)),
+            .and_then(|gateway| gateway.access_secret.as_ref())
+            .map(|_| mount(GATEWAY_ACCESS)),
     );
     mounts.extend(plan.origin.ca_bundle.as_ref().map(|_| mount(ORIGIN_CA)));
     mounts

@@ -1,4 +1,4 @@
-//! How many pods a drain of nodes may take away at once.
+//! The PodDisruptionBudget.
 
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 
@@ -12,7 +12,7 @@ pub(super) fn budget(plan: &Plan) -> Option<PodDisruptionBudget> {
         spec: Some(PodDisruptionBudgetSpec {
             max_unavailable: Some(max_unavailable),
             selector: Some(meta::selector(&plan.identity)),
-            // A pod that does not answer protects nothing: without this a broken cache blocks the drain of its nodes.
+            // Without this, a broken cache would block the drain of its nodes.
             unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
             ..PodDisruptionBudgetSpec::default()
         }),

@@ -1,4 +1,4 @@
-//! Names, labels, selector and owner: spelled once.
+//! Names, labels, selectors and owner references.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use kube::Resource;
 use crate::crd::FalconCache;
 use crate::plan::{Identity, Plan};
 
-/// Label by which the pods find each other: Kubernetes copies it from the headless Service to its EndpointSlices.
+/// Label by which the pods discover each other: Kubernetes copies it from the headless Service to its EndpointSlices.
 pub const DISCOVERY_ID: &str = "falcon-discovery-id";
-/// Label of everything that the operator makes, and the one that it watches by.
+/// Label of all objects that the operator creates, and the one that it watches by.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Value of `MANAGED_BY`, and the field manager of every write.
 pub const OPERATOR: &str = "falcon-operator";
-/// Annotation of a set whose pods could not be created: how often its controller was asked to try again.
+/// Annotation of a StatefulSet whose pods could not be created: how often its controller was made to retry.
 pub const RETRIES: &str = "falconcache.io/retries";
 /// Label that names the cache.
 pub const INSTANCE: &str = "app.kubernetes.io/instance";
@@ -28,12 +28,12 @@ pub fn headless_name(identity: &Identity) -> String {
     format!("{}-peers", identity.name)
 }
 
-/// Name of the Secret with the peers' token.
+/// Name of the Secret with the peer token.
 pub fn peer_secret_name(identity: &Identity) -> String {
     format!("{}-peer-token", identity.name)
 }
 
-/// Where applications read.
+/// URL of the blob API.
 pub fn endpoint(plan: &Plan) -> String {
     format!(
         "http://{}.{}.svc:{}",
@@ -74,7 +74,7 @@ pub fn selector_text(identity: &Identity) -> String {
     parts.join(",")
 }
 
-/// Labels of the pods: the user's, and ours over them.
+/// Labels of the pods: the user's, overridden by ours.
 pub fn pod_labels(plan: &Plan) -> BTreeMap<String, String> {
     let mut all = plan.pod.labels.clone();
     all.extend(labels(&plan.identity));
@@ -82,7 +82,8 @@ pub fn pod_labels(plan: &Plan) -> BTreeMap<String, String> {
     all
 }
 
-/// Metadata of a child: name, namespace, labels, and the cache as owner, so that Kubernetes removes it with the cache.
+/// Metadata of an owned object: name, namespace, labels, and the cache as owner, so that Kubernetes deletes it with the
+/// cache.
 pub fn object(identity: &Identity, name: &str) -> ObjectMeta {
     ObjectMeta {
         name: Some(name.to_owned()),
@@ -93,7 +94,7 @@ pub fn object(identity: &Identity, name: &str) -> ObjectMeta {
     }
 }
 
-/// The cache as owner. It does not block its own deletion: that would need a right on finalizers.
+/// The cache as owner. `blockOwnerDeletion` is not set: it would need a permission on finalizers.
 pub fn owner(identity: &Identity) -> OwnerReference {
     OwnerReference {
         api_version: FalconCache::api_version(&()).into_owned(),
@@ -105,7 +106,7 @@ pub fn owner(identity: &Identity) -> OwnerReference {
     }
 }
 
-/// Labels, or whatever else is a map of texts.
+/// A map of strings, such as labels.
 pub fn pairs<const N: usize>(from: [(&str, &str); N]) -> BTreeMap<String, String> {
     from.into_iter()
         .map(|(key, value)| (key.to_owned(), value.to_owned()))

@@ -1,15 +1,15 @@
-//! What tells Prometheus where to read. The kinds are not Kubernetes' own, so the objects are written without types.
+//! PodMonitor and ServiceMonitor. These kinds are not Kubernetes' own, so the objects are untyped.
 
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::GroupVersionKind;
 use serde_json::json;
 
-use crate::crd::door::MonitorKind;
+use crate::crd::network::MonitorKind;
 use crate::plan::Plan;
 use crate::resources::container::ADMIN;
 use crate::resources::meta;
 
-/// The API that must be served for them.
+/// The API that they need.
 pub const GROUP_VERSION: &str = "monitoring.coreos.com/v1";
 
 /// The kind as the API server knows it.
@@ -40,7 +40,7 @@ pub(super) fn monitors(plan: &Plan) -> (Option<DynamicObject>, Option<DynamicObj
             (Some(object), None)
         }
         MonitorKind::ServiceMonitor => {
-            // By the discovery label, which only the headless Service carries: each pod is then read once.
+            // By the discovery label, which only the headless Service has: each pod is then scraped once.
             let selector = json!({ "matchLabels": { meta::DISCOVERY_ID: plan.discovery_id, meta::INSTANCE: plan.identity.name } });
             object.data = json!({ "spec": { "selector": selector, "endpoints": endpoint } });
             (None, Some(object))

@@ -1,4 +1,4 @@
-//! Who may connect to the pods. What pods connect to is not restricted: S3 may be anywhere.
+//! The NetworkPolicy: who may connect to the pods. Egress is not restricted: S3 may be anywhere.
 
 use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
@@ -14,7 +14,7 @@ use crate::resources::meta;
 pub(super) fn policy(plan: &Plan) -> Option<NetworkPolicy> {
     let allow_from = plan.allow_from.as_ref()?;
     let everything = || Some(LabelSelector::default());
-    let readers = if allow_from.is_empty() {
+    let clients = if allow_from.is_empty() {
         vec![NetworkPolicyPeer {
             pod_selector: everything(),
             ..NetworkPolicyPeer::default()
@@ -26,13 +26,14 @@ pub(super) fn policy(plan: &Plan) -> Option<NetworkPolicy> {
         pod_selector: Some(meta::selector(&plan.identity)),
         ..NetworkPolicyPeer::default()
     }];
-    // Metrics and health hold no object: Prometheus and the operator read them from namespaces that nobody here knows.
-    let watchers = vec![NetworkPolicyPeer {
+    // Metrics and health expose no objects: Prometheus and the operator read them from namespaces that are not known
+    // here.
+    let monitors = vec![NetworkPolicyPeer {
         namespace_selector: everything(),
         ..NetworkPolicyPeer::default()
     }];
-    let mut doors = vec![HTTP];
-    doors.extend(plan.s3.as_ref().map(|_| S3));
+    let mut client_ports = vec![HTTP];
+    client_ports.extend(plan.s3.as_ref().map(|_| S3));
     Some(NetworkPolicy {
         metadata: meta::object(&plan.identity, &plan.identity.name),
         spec: Some(NetworkPolicySpec {
@@ -40,8 +41,8 @@ pub(super) fn policy(plan: &Plan) -> Option<NetworkPolicy> {
             policy_types: Some(vec!["Ingress".to_owned()]),
             ingress: Some(vec![
                 rule(peers, &[HTTP]),
-                rule(readers, &doors),
-                rule(watchers, &[ADMIN]),
+                rule(clients, &client_ports),
+                rule(monitors, &[ADMIN]),
             ]),
             egress: None,
         }),

@@ -1,18 +1,19 @@
-//! The two Services: one without an address, by which pods have names and find each other, and one that applications read from.
+//! The two Services: a headless one, by which pods have names and discover each other, and one for applications.
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 
-use crate::crd::door::{ServiceType, TrafficDistribution};
+use crate::crd::network::{ServiceType, TrafficDistribution};
 use crate::plan::Plan;
 use crate::resources::container::{ADMIN, ADMIN_PORT, HTTP, HTTP_PORT, S3};
 use crate::resources::meta;
 
-/// Publishes pods before they are ready: a node says hello to all others before it reports ready.
+/// Publishes pods before they are ready: a node exchanges heartbeats with all others before it reports ready.
 pub(super) fn headless(plan: &Plan) -> Service {
     let mut metadata = meta::object(&plan.identity, &meta::headless_name(&plan.identity));
-    // Only this Service carries the label: its slices are the ring, and those of a second one would hold each pod twice.
+    // Only this Service has the label: its EndpointSlices are the ring, and those of a second Service would contain
+    // each pod twice.
     metadata
         .labels
         .get_or_insert_default()
@@ -33,8 +34,8 @@ pub(super) fn headless(plan: &Plan) -> Service {
 
 pub(super) fn client(plan: &Plan) -> Service {
     let mut ports = vec![port(HTTP, plan.service.port)];
-    if let Some(door) = &plan.s3 {
-        ports.push(port(S3, door.port));
+    if let Some(gateway) = &plan.s3 {
+        ports.push(port(S3, gateway.port));
     }
     Service {
         metadata: ObjectMeta {

@@ -1,7 +1,7 @@
-//! The pods: their set, their template, their volumes.
+//! The StatefulSet with its pod template and volumes.
 //!
-//! The template is a function of the plan and of nothing else, so only a change of meaning restarts pods. Secrets are mounted as files that the cache rereads,
-//! so new keys restart none.
+//! The template depends on the plan alone, so only a change of the plan restarts pods. Secrets are mounted as files
+//! that the cache reloads, so new keys restart none.
 
 use k8s_openapi::DeepMerge;
 use k8s_openapi::api::apps::v1::{
@@ -18,15 +18,15 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::crd::pod::Spread;
 use crate::plan::{CaBundle, Plan};
 use crate::resources::container::{
-    self, DOOR_ACCESS, ORIGIN_CA, ORIGIN_KEYS, PARTING_SECONDS, PEER_TOKEN,
+    self, GATEWAY_ACCESS, ORIGIN_CA, ORIGIN_KEYS, PEER_TOKEN, PRE_STOP_SECONDS,
 };
 use crate::resources::{access, meta};
 
 /// User and group of the image.
 const NOBODY: i64 = 65_532;
-/// Readable by the pod's group, which `fsGroup` makes ours, and by nobody else.
+/// Readable by the pod's `fsGroup`, and by no one else.
 const GROUP_READS: i32 = 0o440;
-/// What a pod may take beyond its drain to leave the ring and to stop.
+/// Time beyond the drain for leaving the ring and stopping.
 const GRACE_BEYOND_DRAIN: i64 = 10;
 
 pub(super) fn stateful_set(plan: &Plan) -> StatefulSet {
@@ -36,7 +36,8 @@ pub(super) fn stateful_set(plan: &Plan) -> StatefulSet {
             replicas: Some(plan.replicas),
             service_name: Some(meta::headless_name(&plan.identity)),
             selector: meta::selector(&plan.identity),
-            // Pods of a ring need no order, and with one a pod that never gets ready blocks all others. It can't be changed later.
+            // Pods of a ring need no order, and in an ordered set a pod that never becomes ready blocks all others.
+            // Immutable.
             pod_management_policy: Some("Parallel".to_owned()),
             update_strategy: Some(update_strategy(plan)),
             revision_history_limit: Some(3),
@@ -72,7 +73,7 @@ fn template(plan: &Plan) -> PodTemplateSpec {
     if let Some(overrides) = &plan.pod.overrides {
         template.merge_from(overrides.clone());
     }
-    // Last, whatever was laid over: a set whose pods don't carry its selector is refused.
+    // Last, after the overrides: a StatefulSet whose pods don't match its selector is rejected.
     template
         .metadata
         .get_or_insert_default()
@@ -86,13 +87,13 @@ fn pod(plan: &Plan) -> PodSpec {
     let named = |name: &String| LocalObjectReference { name: name.clone() };
     PodSpec {
         service_account_name: Some(access::account_name(plan).to_owned()),
-        // For the watch of the ring and nothing else.
+        // Only for the watch of the ring.
         automount_service_account_token: Some(true),
-        // A hundred Services of the namespace are no business of the cache's environment.
+        // The cache needs no environment variables for each Service of the namespace.
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(
             i64::try_from(plan.drain.as_secs()).unwrap_or(i64::MAX / 2)
-                + PARTING_SECONDS
+                + PRE_STOP_SECONDS
                 + GRACE_BEYOND_DRAIN,
         ),
         security_context: Some(security_context(plan)),
@@ -171,7 +172,7 @@ fn volumes(plan: &Plan) -> Vec<Volume> {
             }),
             ..VolumeProjection::default()
         };
-        // The token in a projection of its own, since only a whole one can be optional.
+        // The session token in a projection of its own, since only a whole projection can be optional.
         let token = vec![item(&keys.session_token_key, "session-token")];
         volumes.push(Volume {
             name: ORIGIN_KEYS.0.to_owned(),
@@ -185,8 +186,12 @@ fn volumes(plan: &Plan) -> Vec<Volume> {
             ..Volume::default()
         });
     }
-    if let Some(secret) = plan.s3.as_ref().and_then(|door| door.access_secret.clone()) {
-        volumes.push(secret_volume(DOOR_ACCESS.0, secret, Vec::new()));
+    if let Some(secret) = plan
+        .s3
+        .as_ref()
+        .and_then(|gateway| gateway.access_secret.clone())
+    {
+        volumes.push(secret_volume(GATEWAY_ACCESS.0, secret, Vec::new()));
     }
     volumes.extend(plan.origin.ca_bundle.as_ref().map(ca_volume));
     volumes

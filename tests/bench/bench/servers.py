@@ -234,13 +234,13 @@ class Seaweed(Server):
     """SeaweedFS at its S3 port: a store, and what reading it directly costs."""
 
     name, label, config = "seaweedfs", "SeaweedFS, read directly", "seaweedfs.flags"
-    doors = ("master", "volume", "filer", "s3")
+    listeners = ("master", "volume", "filer", "s3")
 
     def __init__(self, bench, cores=None):
         super().__init__(bench, cores)
         folder = self.folder()
-        ports = {f"-{door}.port{grpc}": machine.free_port() for door in self.doors for grpc in ("", ".grpc")}
-        ports |= {f"-s3.port.{door}": machine.free_port() for door in ("iceberg", "lance")}
+        ports = {f"-{listener}.port{grpc}": machine.free_port() for listener in self.listeners for grpc in ("", ".grpc")}
+        ports |= {f"-s3.port.{listener}": machine.free_port() for listener in ("iceberg", "lance")}
         self.ports = [ports["-s3.port"]]
         self.run([machine.ROOT / "target/venv/bin/weed", *flags(self.config), f"-dir={folder}", *(f"{flag}={port}" for flag, port in ports.items())])
 

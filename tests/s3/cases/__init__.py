@@ -13,10 +13,10 @@ SUBJECTS = [
     overwrites, versions, blob,
 ]
 
-# Other S3 servers: what depends on them is tried at each, and what the doors decide by themselves at SeaweedFS alone.
+# Other S3 servers: what depends on them is tried at each, and what the endpoints decide by themselves at SeaweedFS alone.
 MATRIX = ["moto", "versitygw", "s3proxy"]
 LEFT_OUT = [
-    # Decided by the doors: pairs of conditions, odd ranges, signatures, virtual hosts.
+    # Decided by the endpoints: pairs of conditions, odd ranges, signatures, virtual hosts.
     "condition/*+*", "condition/odd/*", "condition/HEAD/*", "condition/if-range-alone/*", "condition/beyond/*", "range/odd/*", "presigned/*",
     "signature/*", "virtual/*", "override/head_object/*", "error/no-bucket/*", "error/method/*", "error/post/*", "error/out-of-the-way/*",
     # The same once more, with more bytes or another name.

@@ -56,14 +56,14 @@ def meant(leg, value):
 def read(leg, method, headers=None, key="object"):
     """The same read of S3, signed, or of the blob API."""
     if not leg.is_direct:
-        answer = leg.door.read(leg, leg.key(key), method, headers)
-        leg.record(answer, leg.door, asked=answer.parts["status"] < 400)
+        answer = leg.endpoint.read(leg, leg.key(key), method, headers)
+        leg.record(answer, leg.endpoint, asked=answer.parts["status"] < 400)
         return
     path = f"/{leg.bucket}/{path_of(leg.key(key))}"
-    sent = {"host": leg.door.host, **(headers or {})}
-    Signer(leg.door.keys).header(method, path, [], sent, EMPTY)
-    status, told, data = send(leg.door.url, method, path, sent)
-    leg.record(Answer(f"{method} object", parts(leg, status, told, data, code_of(data) if status >= 400 else None)), leg.door)
+    sent = {"host": leg.endpoint.host, **(headers or {})}
+    Signer(leg.endpoint.keys).header(method, path, [], sent, EMPTY)
+    status, told, data = send(leg.endpoint.url, method, path, sent)
+    leg.record(Answer(f"{method} object", parts(leg, status, told, data, code_of(data) if status >= 400 else None)), leg.endpoint)
 
 
 def upload(leg, files):
@@ -74,9 +74,9 @@ def upload(leg, files):
         told = [(leg.normal.text(leg.key(name)), len(data), hashlib.md5(data).hexdigest()) for name, data, _ in files]
         status = 200
     else:
-        status, _, data = leg.door.upload(leg.bucket, leg.prefix, files)
+        status, _, data = leg.endpoint.upload(leg.bucket, leg.prefix, files)
         told = [(leg.normal.text(one["key"]), one["size"], one["etag"].strip('"')) for one in json.loads(data).get("files", [])]
-    leg.record(Answer("upload", {"status": status, "files": told}), leg.door, asked=False)
+    leg.record(Answer("upload", {"status": status, "files": told}), leg.endpoint, asked=False)
 
 
 def delete(leg, **what):
@@ -87,8 +87,8 @@ def delete(leg, **what):
             leg.direct.s3.delete_object(Bucket=leg.bucket, Key=name)
         status = 200
     else:
-        status, _, _ = leg.door.ask("DELETE", "/delete", {"bucket": leg.bucket, **what})
-    leg.record(Answer("delete", {"status": status}), leg.door, asked=False)
+        status, _, _ = leg.endpoint.ask("DELETE", "/delete", {"bucket": leg.bucket, **what})
+    leg.record(Answer("delete", {"status": status}), leg.endpoint, asked=False)
 
 
 def listed(leg, limit=1000):
@@ -102,12 +102,12 @@ def listed(leg, limit=1000):
             cursor = page.get("NextContinuationToken")
         else:
             query = {"bucket": leg.bucket, "prefix": leg.prefix, "limit": limit, **({"cursor": cursor} if cursor else {})}
-            page = json.loads(leg.door.ask("GET", "/list", query)[2])
+            page = json.loads(leg.endpoint.ask("GET", "/list", query)[2])
             objects += [(leg.normal.text(one["key"]), one["size"], one["etag"].strip('"')) for one in page.get("objects", [page])]
             cursor = page.get("cursor")
         if not cursor:
             break
-    leg.record(Answer("list", {"objects": objects}), leg.door, asked=False)
+    leg.record(Answer("list", {"objects": objects}), leg.endpoint, asked=False)
 
 
 def lives(leg, key):
@@ -127,8 +127,8 @@ def lives(leg, key):
 
 
 def written_by_s3(leg):
-    """Through a door of the S3 gateway; the blob API sees it at once."""
-    gateway = leg.direct if leg.is_direct else leg.suite.doors[0]
+    """Through an endpoint of the S3 gateway; the blob API sees it at once."""
+    gateway = leg.direct if leg.is_direct else leg.suite.endpoints[0]
     for body in (b"first", b"second, longer"):
         gateway.s3.put_object(Bucket=leg.bucket, Key=leg.key(), Body=body)
         read(leg, "GET")

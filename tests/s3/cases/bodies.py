@@ -1,4 +1,4 @@
-"""Objects of each size written through a door, and read at every one."""
+"""Objects of each size written through an endpoint, and read at every one."""
 
 from case import content, writes
 from cases.ranges import sizes

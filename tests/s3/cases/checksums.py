@@ -101,7 +101,7 @@ def in_trailer(leg, form, name, of, pieces=None, query=()):
         return signer.chunks(mark, pieces, trailers) if form == "signed" else sign.chunks(pieces, trailers)
 
     # Signatures are of one length, so the length can be told before the body is signed.
-    length = len(stream(sign.Signer(leg.door.keys), "0" * 64))
+    length = len(stream(sign.Signer(leg.endpoint.keys), "0" * 64))
     headers = {"content-encoding": "aws-chunked", "x-amz-decoded-content-length": len(body), "x-amz-trailer": trailer,
                "x-amz-sdk-checksum-algorithm": name, "content-length": length}
     answer = leg.raw("PUT", leg.key(), query, headers, payload=TRAILED[form], stream=stream)
@@ -117,7 +117,7 @@ def in_chunks(leg, pieces, encoding="aws-chunked", spoil=False, length=None):
 
     told_length = sum(map(len, pieces)) if length is None else length
     headers = {"content-encoding": encoding, "x-amz-decoded-content-length": told_length,
-               "content-length": len(stream(sign.Signer(leg.door.keys), "0" * 64))}
+               "content-length": len(stream(sign.Signer(leg.endpoint.keys), "0" * 64))}
     leg.raw("PUT", leg.key(), headers=headers, payload=f"STREAMING-{sign.ALGORITHM}-PAYLOAD", stream=stream)
     ends(leg)
 

@@ -71,7 +71,7 @@ def copy(leg, given, size=1000):
 
 
 def over(leg):
-    """Over an object that every door holds."""
+    """Over an object that every endpoint holds."""
     leg.put(b"new", leg.key("from"))
     leg.put(b"before", leg.key("to"))
     leg.shown(leg.key("to"))

@@ -1,4 +1,4 @@
-"""Deletions: of one, of many, of what is not there, of what every door holds."""
+"""Deletions: of one, of many, of what is not there, of what every endpoint holds."""
 
 import base64
 import hashlib

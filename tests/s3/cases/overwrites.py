@@ -1,4 +1,4 @@
-"""What is read after a write: at the door that took it, and at every other that held what was there before."""
+"""What is read after a write: at the endpoint that took it, and at every other that held what was there before."""
 
 from case import content, writes
 from cases.multipart import begin, complete, part

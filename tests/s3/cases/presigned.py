@@ -87,8 +87,8 @@ def cases(block):
 
 
 def by_sdk(leg):
-    """What the SDK makes of it, at this door's own address."""
-    s3 = leg.door.s3
+    """What the SDK makes of it, at this endpoint's own address."""
+    s3 = leg.endpoint.s3
     for operation, method in {"get_object": "GET", "head_object": "HEAD"}.items():
         url = s3.generate_presigned_url(operation, {"Bucket": leg.bucket, "Key": leg.key()}, 60)
         leg.url(method, url)
@@ -134,7 +134,7 @@ def unsigned():
 
 
 def virtual(block):
-    """The bucket in the host at a door, and in the path directly."""
+    """The bucket in the host at an endpoint, and in the path directly."""
     asks = {
         "get": lambda leg: leg.raw("GET", leg.key(), virtual=True),
         "head": lambda leg: leg.raw("HEAD", leg.key(), virtual=True),

@@ -36,9 +36,9 @@ def cases(_block):
 def filled(leg, given, there):
     etag = leg.put()["ETag"] if there else OTHER
     if there:
-        # So that each door has something to forget, or to keep.
-        for door in leg.suite.doors if not leg.is_direct else []:
-            door.s3.get_object(Bucket=leg.bucket, Key=leg.key())["Body"].read()
+        # So that each endpoint has something to forget, or to keep.
+        for endpoint in leg.suite.endpoints if not leg.is_direct else []:
+            endpoint.s3.get_object(Bucket=leg.bucket, Key=leg.key())["Body"].read()
     return {name: value.format(etag=etag) for name, value in given.items()}
 
 

@@ -36,7 +36,7 @@ pub(super) enum Work {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum State {
+enum JobState {
     Running,
     Done,
     Cancelled,
@@ -51,8 +51,8 @@ struct Total {
     bytes: Option<u64>,
 }
 
-struct Progress {
-    state: State,
+struct JobProgress {
+    state: JobState,
     total: Total,
     samples: Vec<Value>,
     ended: Option<Instant>,
@@ -68,7 +68,7 @@ pub(super) struct Job {
     objects: AtomicU64,
     bytes: AtomicU64,
     failed: AtomicU64,
-    progress: Mutex<Progress>,
+    progress: Mutex<JobProgress>,
 }
 
 type Objects = Pin<Box<dyn Stream<Item = Result<ObjectId, Value>> + Send>>;
@@ -89,8 +89,8 @@ impl Job {
             objects: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             failed: AtomicU64::new(0),
-            progress: Mutex::new(Progress {
-                state: State::Running,
+            progress: Mutex::new(JobProgress {
+                state: JobState::Running,
                 total: Total {
                     objects,
                     bytes: None,
@@ -113,22 +113,22 @@ impl Job {
 
     /// True when it does nothing more.
     pub(super) fn ended(&self) -> bool {
-        self.progress().state != State::Running
+        self.progress().state != JobState::Running
     }
 
     /// Begins no further object; those that run are finished.
     pub(super) fn cancel(&self) {
         self.cancel.cancel();
-        self.finish(State::Cancelled);
+        self.finish(JobState::Cancelled);
     }
 
     /// All is done, or the list broke off with `failure`.
     pub(super) fn end(&self, failure: Option<Value>) {
         match failure {
-            None => self.finish(State::Done),
+            None => self.finish(JobState::Done),
             Some(sample) => {
                 self.progress().samples.push(sample);
-                self.finish(State::Failed);
+                self.finish(JobState::Failed);
             }
         }
     }
@@ -145,7 +145,7 @@ impl Job {
             .ended
             .map_or_else(|| self.started.elapsed(), |ended| ended - self.started);
         let seconds = elapsed.as_secs_f64();
-        let running = progress.state == State::Running;
+        let running = progress.state == JobState::Running;
         let remaining = running
             .then(|| remaining(seconds, objects + failed, bytes, progress.total))
             .flatten();
@@ -162,14 +162,14 @@ impl Job {
         })
     }
 
-    fn progress(&self) -> MutexGuard<'_, Progress> {
+    fn progress(&self) -> MutexGuard<'_, JobProgress> {
         // Each field is set on its own and stays true.
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn finish(&self, state: State) {
+    fn finish(&self, state: JobState) {
         let mut progress = self.progress();
-        if progress.state == State::Running {
+        if progress.state == JobState::Running {
             progress.state = state;
             progress.ended = Some(Instant::now());
         }
@@ -240,7 +240,7 @@ fn listed(
     prefix: String,
 ) -> impl Stream<Item = Result<ObjectId, Value>> + Send {
     stream! {
-        let (mut pages, mut objects, mut bytes) = (Pages::of(origin, &job.bucket, &prefix, PAGE), 0, 0);
+        let (mut pages, mut objects, mut bytes) = (Pages::new(origin, &job.bucket, &prefix, PAGE), 0, 0);
         loop {
             let page = match pages.next().await {
                 Ok(Some(page)) => page,

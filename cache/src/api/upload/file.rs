@@ -8,25 +8,25 @@ use http::StatusCode;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Fate, Means};
-use crate::api::Parts;
+use super::{FileOutcome, UploadResources};
+use crate::api::ApiParts;
 use crate::api::aftermath::Aftermath;
 use crate::api::barrier::{Barriers, to_the_end};
 use crate::api::error::Failure;
 use crate::invalidate::Report;
 use crate::object::{ETag, ObjectId, Scope};
 use crate::origin::{self, Headers, Origin, Upload};
-use crate::proxy::Keeper;
+use crate::proxy::WriteThrough;
 use crate::store::Charge;
 
 /// Writes one file.
 pub(super) struct Writer<'a> {
-    parts: &'a Parts,
+    parts: &'a ApiParts,
     object: ObjectId,
     headers: Headers,
-    means: &'a mut Means,
+    resources: &'a mut UploadResources,
     upload: Option<Upload>,
-    keeper: Option<Keeper>,
+    write_through: Option<WriteThrough>,
     number: u32,
     size: u64,
 }
@@ -45,18 +45,18 @@ type Written = (Result<ETag, origin::Error>, Option<Report>);
 impl<'a> Writer<'a> {
     /// Nothing is sent yet.
     pub(super) fn new(
-        parts: &'a Parts,
+        parts: &'a ApiParts,
         object: ObjectId,
         headers: Headers,
-        means: &'a mut Means,
+        resources: &'a mut UploadResources,
     ) -> Self {
         let keeps = parts.settings.cache_on_write;
         Self {
-            keeper: keeps.then(|| parts.proxy.keeper(&object)),
+            write_through: keeps.then(|| parts.proxy.write_through(&object)),
             parts,
             object,
             headers,
-            means,
+            resources,
             upload: None,
             number: 0,
             size: 0,
@@ -68,9 +68,9 @@ impl<'a> Writer<'a> {
         mut self,
         mut field: Field<'_>,
         barriers: &mut Barriers,
-    ) -> (Fate, bool) {
+    ) -> (FileOutcome, bool) {
         let object = self.object.clone();
-        let failed = |failure: Failure| Fate::Failed(failure.at(&object));
+        let failed = |failure: Failure| FileOutcome::Failed(failure.at(&object));
         match self.stream(&mut field).await {
             Ok(()) => {}
             Err(Trouble::Form(failure)) => {
@@ -87,14 +87,14 @@ impl<'a> Writer<'a> {
         match self.finish(barriers).await {
             Ok(etag) => {
                 let file = json!({"key": object.key(), "bucket": object.bucket(), "size": size, "etag": etag.as_str()});
-                (Fate::Stored(file), true)
+                (FileOutcome::Stored(file), true)
             }
             Err(failure) => (failed(failure), true),
         }
     }
 
     async fn stream(&mut self, field: &mut Field<'_>) -> Result<(), Trouble> {
-        self.means.clear();
+        self.resources.clear();
         loop {
             let since = Instant::now();
             let chunk = field.chunk().await;
@@ -103,23 +103,26 @@ impl<'a> Writer<'a> {
             let Some(mut chunk) = chunk else {
                 return Ok(());
             };
-            self.means
+            self.resources
                 .came(chunk.len(), since.elapsed())
                 .map_err(Trouble::Form)?;
             self.size += chunk.len() as u64;
             while !chunk.is_empty() {
-                if self.means.is_full() {
+                if self.resources.is_full() {
                     self.part().await.map_err(Trouble::Origin)?;
                 }
                 // Nothing more is read of what there is no room for.
-                self.means.fill(&mut chunk).await.map_err(Trouble::Form)?;
+                self.resources
+                    .fill(&mut chunk)
+                    .await
+                    .map_err(Trouble::Form)?;
             }
         }
     }
 
     /// Sends the buffer as the next part.
     async fn part(&mut self) -> Result<(), Failure> {
-        self.means.turn().await?;
+        self.resources.acquire_slot().await?;
         let upload = match self.upload.take() {
             Some(upload) => upload,
             None => {
@@ -130,13 +133,13 @@ impl<'a> Writer<'a> {
             }
         };
         self.number += 1;
-        let (lent, kept) = self.means.lend();
-        if let Some(keeper) = &mut self.keeper {
-            keeper.push(&lent);
+        let (shared, handle) = self.resources.share();
+        if let Some(write_through) = &mut self.write_through {
+            write_through.push(&shared);
         }
-        let sent = upload.part(self.number, lent).await;
+        let sent = upload.part(self.number, shared).await;
         self.upload = Some(upload);
-        self.means.back(kept);
+        self.resources.reclaim(handle);
         Ok(sent?)
     }
 
@@ -157,24 +160,24 @@ impl<'a> Writer<'a> {
         let mut after = After {
             object: self.object,
             aftermath: self.parts.aftermath.clone(),
-            keeper: self.keeper,
+            write_through: self.write_through,
         };
         let (result, report) = if let Some(upload) = self.upload.take() {
             to_the_end(complete(upload, after)).await?
         } else {
-            self.means.turn().await?;
-            let (lent, kept) = self.means.lend();
-            if let Some(keeper) = &mut after.keeper {
-                keeper.push(&lent);
+            self.resources.acquire_slot().await?;
+            let (shared, handle) = self.resources.share();
+            if let Some(write_through) = &mut after.write_through {
+                write_through.push(&shared);
             }
             let whole = Whole {
                 origin: self.parts.origin.clone(),
                 headers: self.headers,
-                body: lent,
-                _charge: self.means.charge(),
+                body: shared,
+                _charge: self.resources.charge(),
             };
             let written = to_the_end(whole.put(after)).await;
-            self.means.back(kept);
+            self.resources.reclaim(handle);
             written?
         };
         if let Some(report) = report {
@@ -211,7 +214,7 @@ async fn complete(upload: Upload, after: After) -> Written {
 struct After {
     object: ObjectId,
     aftermath: Aftermath,
-    keeper: Option<Keeper>,
+    write_through: Option<WriteThrough>,
 }
 
 impl After {
@@ -221,10 +224,10 @@ impl After {
         let Some(report) = self.aftermath.follow(scope, result.as_ref().err()).await else {
             return (result, None);
         };
-        if let (Some(keeper), Ok(etag)) = (self.keeper, &result)
+        if let (Some(write_through), Ok(etag)) = (self.write_through, &result)
             && report.complete
         {
-            keeper.finish(etag.clone()).await;
+            write_through.finish(etag.clone()).await;
         }
         (result, Some(report))
     }

@@ -130,7 +130,7 @@ pub(super) enum Event {
     OrderLost { call: usize, at: usize },
     AnswerLost { call: usize, at: usize },
     Starts { knows: u8 },
-    Hello { to: usize },
+    Heartbeat { to: usize },
     Serves,
     Pays { call: usize, to: usize, by: usize },
     Dies { at: usize },
@@ -152,7 +152,7 @@ struct Node {
     serving: bool,
     /// Bits of the nodes that it knows; of itself too, once it runs.
     knows: u8,
-    /// Bits of the nodes that it said hello to.
+    /// Bits of the nodes that it sent a heartbeat to.
     greeted: u8,
     /// Bits of the nodes that owe it each invalidation, as it remembers.
     owing: [u8; CALLS],
@@ -579,7 +579,7 @@ impl World {
             for call in 0..CALLS {
                 world.nodes[me].owing[call] |= self.nodes[to].owing[call] & !bit(me);
             }
-            add(Event::Hello { to }, world);
+            add(Event::Heartbeat { to }, world);
         }
         let heard = node.knows == node.greeted | bit(me);
         if !node.serving && (heard || plan.mutant == Some(Mutant::ServesUnheard)) {

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::members::Found;
+use crate::members::DiscoveredNode;
 use crate::members::lease::LEASE;
-use crate::ring::State;
+use crate::ring::MemberState;
 
 /// A network of the mind: who hangs does not answer, who is gone refuses, and how many calls each one got.
 #[derive(Default)]
@@ -16,7 +16,7 @@ struct Network {
     gone: Mutex<HashSet<String>>,
     refuses: Mutex<HashSet<String>>,
     calls: Mutex<HashMap<String, u32>>,
-    last: Mutex<Option<Hello>>,
+    last: Mutex<Option<Heartbeat>>,
 }
 
 impl Network {
@@ -33,16 +33,16 @@ impl Network {
     }
 }
 
-impl Caller for Network {
-    fn hello<'a>(
+impl HeartbeatClient for Network {
+    fn heartbeat<'a>(
         &'a self,
         url: &'a str,
-        hello: &'a Hello,
-    ) -> BoxFuture<'a, Result<Welcome, Error>> {
+        heartbeat: &'a Heartbeat,
+    ) -> BoxFuture<'a, Result<HeartbeatAck, Error>> {
         Box::pin(async move {
             let name = url.trim_start_matches("http://").to_owned();
             *self.calls.lock().unwrap().entry(name.clone()).or_default() += 1;
-            *self.last.lock().unwrap() = Some(hello.clone());
+            *self.last.lock().unwrap() = Some(heartbeat.clone());
             if self.gone.lock().unwrap().contains(&name) {
                 return Err(Error::Timeout {
                     url: url.to_owned(),
@@ -57,9 +57,9 @@ impl Caller for Network {
             if self.dead.lock().unwrap().contains(&name) {
                 std::future::pending::<()>().await;
             }
-            Ok(Welcome {
+            Ok(HeartbeatAck {
                 name,
-                boot: 1,
+                incarnation: 1,
                 members: vec![],
                 owing: vec![],
                 taken: None,
@@ -84,21 +84,21 @@ fn start(
         },
         None,
     );
-    let found = |name: &&str| Found {
+    let found = |name: &&str| DiscoveredNode {
         name: (*name).to_owned(),
         url: format!("http://{name}"),
         zone: None,
         serving: true,
         terminating: false,
     };
-    members.discovered(names.iter().map(found).collect());
+    members.apply_discovery(names.iter().map(found).collect());
     let (network, stop) = (Arc::new(Network::default()), CancellationToken::new());
-    let caller: Arc<dyn Caller> = network.clone();
-    let task = tokio::spawn(beat(Arc::clone(&members), caller, stop.clone()));
+    let client: Arc<dyn HeartbeatClient> = network.clone();
+    let task = tokio::spawn(run(Arc::clone(&members), client, stop.clone()));
     (members, network, task, stop)
 }
 
-async fn becomes(members: &Members, name: &str, state: State) -> Duration {
+async fn becomes(members: &Members, name: &str, state: MemberState) -> Duration {
     let started = Instant::now();
     let mut ring = members.ring();
     let is = |ring: &Arc<crate::ring::Ring>| {
@@ -116,14 +116,14 @@ async fn becomes(members: &Members, name: &str, state: State) -> Duration {
 async fn a_node_that_is_gone_is_silent_with_the_next_hello_whenever_it_goes() {
     for ms in (0..300).step_by(7) {
         let (members, network, ..) = start(&["a", "b"]);
-        assert!(members.wait_hello(Instant::now() + PATIENCE).await);
+        assert!(members.wait_announced(Instant::now() + PATIENCE).await);
         tokio::time::advance(Duration::from_millis(ms)).await;
         network.gone.lock().unwrap().insert("a".to_owned());
-        let took = becomes(&members, "a", State::Silent).await;
+        let took = becomes(&members, "a", MemberState::Unreachable).await;
         assert!(took <= PERIOD + Duration::from_millis(1), "{took:?}");
         assert_eq!(
             members.ring().borrow().member("b").unwrap().state,
-            State::Serving
+            MemberState::Serving
         );
     }
 }
@@ -131,20 +131,20 @@ async fn a_node_that_is_gone_is_silent_with_the_next_hello_whenever_it_goes() {
 #[tokio::test(start_paused = true)]
 async fn a_node_that_hangs_is_quiet_at_once_and_silent_after_three_hellos() {
     let (members, network, ..) = start(&["a"]);
-    assert!(members.wait_hello(Instant::now() + PATIENCE).await);
+    assert!(members.wait_announced(Instant::now() + PATIENCE).await);
     network.kill("a");
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert!(members.quiet_for("a").unwrap() >= Duration::from_millis(350));
+    assert!(members.idle_for("a").unwrap() >= Duration::from_millis(350));
     let serving = |members: &Members| members.ring().borrow().member("a").unwrap().state;
-    assert_eq!(serving(&members), State::Serving);
-    let took = becomes(&members, "a", State::Silent).await;
+    assert_eq!(serving(&members), MemberState::Serving);
+    let took = becomes(&members, "a", MemberState::Unreachable).await;
     assert!(took <= 3 * (PERIOD + PATIENCE), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_late_answer_moves_no_ring() {
     let (members, network, ..) = start(&["a"]);
-    assert!(members.wait_hello(Instant::now() + PATIENCE).await);
+    assert!(members.wait_announced(Instant::now() + PATIENCE).await);
     let version = members.ring().borrow().version();
     network.kill("a");
     tokio::time::sleep(PERIOD + PATIENCE).await;
@@ -157,7 +157,7 @@ async fn one_late_answer_moves_no_ring() {
 async fn a_node_that_is_suspected_is_back_with_its_next_answer() {
     let (members, ..) = start(&["a"]);
     members.suspect("a");
-    let took = becomes(&members, "a", State::Serving).await;
+    let took = becomes(&members, "a", MemberState::Serving).await;
     assert!(took <= PERIOD, "{took:?}");
 }
 
@@ -165,7 +165,7 @@ async fn a_node_that_is_suspected_is_back_with_its_next_answer() {
 async fn a_node_that_is_long_dead_is_asked_once_a_second_and_noticed_when_it_is_back() {
     let (members, network, ..) = start(&["a", "b"]);
     network.kill("a");
-    becomes(&members, "a", State::Silent).await;
+    becomes(&members, "a", MemberState::Unreachable).await;
     tokio::time::sleep(Duration::from_secs(20)).await;
     let before = (network.calls("a"), network.calls("b"));
     tokio::time::sleep(Duration::from_secs(10)).await;
@@ -173,7 +173,7 @@ async fn a_node_that_is_long_dead_is_asked_once_a_second_and_noticed_when_it_is_
     assert!((8..=10).contains(&slow), "{slow}");
     assert!(network.calls("b") - before.1 >= 66);
     network.revive("a");
-    let took = becomes(&members, "a", State::Serving).await;
+    let took = becomes(&members, "a", MemberState::Serving).await;
     assert!(took <= SLOW_PERIOD + PERIOD + PATIENCE, "{took:?}");
 }
 
@@ -181,11 +181,15 @@ async fn a_node_that_is_long_dead_is_asked_once_a_second_and_noticed_when_it_is_
 async fn hello_has_been_said_although_one_of_them_is_dead() {
     let (members, network, ..) = start(&["a", "b"]);
     network.kill("a");
-    assert!(!members.said_hello());
-    assert!(members.wait_hello(Instant::now() + PATIENCE + PERIOD).await);
+    assert!(!members.is_announced());
+    assert!(
+        members
+            .wait_announced(Instant::now() + PATIENCE + PERIOD)
+            .await
+    );
     assert_eq!(
         members.ring().borrow().member("a").unwrap().state,
-        State::Silent
+        MemberState::Unreachable
     );
 }
 
@@ -198,13 +202,13 @@ async fn without_discovery_hello_has_not_been_said() {
         },
         None,
     );
-    assert!(!members.wait_hello(Instant::now() + SLOW_PERIOD).await);
+    assert!(!members.wait_announced(Instant::now() + SLOW_PERIOD).await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn leaving_is_said_at_once() {
     let (members, network, ..) = start(&["a"]);
-    assert!(members.wait_hello(Instant::now() + PATIENCE).await);
+    assert!(members.wait_announced(Instant::now() + PATIENCE).await);
     let calls = network.calls("a");
     members.leave();
     tokio::task::yield_now().await;
@@ -239,7 +243,7 @@ async fn a_node_that_nobody_answers_believes_nothing_after_its_lease_and_forgets
         count.fetch_add(1, Ordering::SeqCst);
     });
     assert!(!members.holds_lease(Instant::now()), "nobody has answered");
-    assert!(members.wait_hello(Instant::now() + PATIENCE).await);
+    assert!(members.wait_announced(Instant::now() + PATIENCE).await);
     assert!(members.holds_lease(Instant::now()));
     assert_eq!(forgotten.swap(0, Ordering::SeqCst), 1);
     network.kill("a");
@@ -257,7 +261,7 @@ async fn a_node_that_nobody_answers_believes_nothing_after_its_lease_and_forgets
     );
     assert_eq!(forgotten.load(Ordering::SeqCst), 0);
     network.revive("a");
-    becomes(&members, "a", State::Serving).await;
+    becomes(&members, "a", MemberState::Serving).await;
     assert!(members.holds_lease(Instant::now()));
     assert_eq!(forgotten.load(Ordering::SeqCst), 1);
 }
@@ -265,7 +269,7 @@ async fn a_node_that_nobody_answers_believes_nothing_after_its_lease_and_forgets
 #[tokio::test(start_paused = true)]
 async fn a_node_whose_process_stood_still_holds_no_lease_when_it_goes_on() {
     let (members, ..) = start(&["a"]);
-    assert!(members.wait_hello(Instant::now() + PATIENCE).await);
+    assert!(members.wait_announced(Instant::now() + PATIENCE).await);
     assert!(members.holds_lease(Instant::now()));
     let stopped_for = LEASE + Duration::from_millis(1);
     assert!(!members.holds_lease(Instant::now() + stopped_for));
@@ -275,7 +279,7 @@ async fn a_node_whose_process_stood_still_holds_no_lease_when_it_goes_on() {
 async fn where_no_process_listens_nobody_has_to_answer() {
     let (members, network, ..) = start(&["a"]);
     network.refuses.lock().unwrap().insert("a".to_owned());
-    assert!(members.wait_hello(Instant::now() + PATIENCE).await);
+    assert!(members.wait_announced(Instant::now() + PATIENCE).await);
     tokio::time::sleep(2 * LEASE).await;
     assert!(members.holds_lease(Instant::now()));
 }

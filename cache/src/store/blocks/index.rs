@@ -33,12 +33,12 @@ pub struct Evictions {
     pub capacity: u64,
     /// By an invalidation.
     pub invalidated: u64,
-    /// Hot copies whose block this node now owns.
+    /// Replicas whose block this node now owns.
     pub replaced: u64,
 }
 
 pub(super) struct Index {
-    pub(super) slots: Slots<Held>,
+    pub(super) slots: Slots<StoredBlock>,
     pub(super) by_id: HashTable<u32>,
     pub(super) by_object: HashTable<u32>,
     pub(super) policy: Policy,
@@ -47,7 +47,7 @@ pub(super) struct Index {
     pub(super) evictions: Evictions,
 }
 
-pub(super) struct Held {
+pub(super) struct StoredBlock {
     pub(super) id: BlockId,
     pub(super) block: Block,
     /// The other blocks of the object.
@@ -104,7 +104,7 @@ impl Index {
         dead: &mut Vec<Block>,
     ) -> Option<bool> {
         let place = self.find(hash, id)?;
-        if pool == Pool::Owned && self.policy.pool(place) == Pool::Hot {
+        if pool == Pool::Owned && self.policy.pool(place) == Pool::Replica {
             dead.extend(self.remove(place, Cause::Replaced));
             return None;
         }
@@ -113,8 +113,8 @@ impl Index {
 
     pub(super) fn evict(&mut self, pool: Pool) -> Option<Block> {
         let slots = &self.slots;
-        let is_read = |place| slots.get(place).is_some_and(|held| held.block.is_read());
-        let place = self.policy.evict(pool, is_read)?;
+        let is_in_use = |place| slots.get(place).is_some_and(|held| held.block.is_in_use());
+        let place = self.policy.evict(pool, is_in_use)?;
         self.take(place, Cause::Capacity)
     }
 
@@ -148,7 +148,7 @@ impl Index {
             }
         }
         let next = first.map_or(NOWHERE, |first| first.next);
-        let place = self.slots.insert(Held {
+        let place = self.slots.insert(StoredBlock {
             id,
             block,
             next,
@@ -169,7 +169,7 @@ impl Index {
     }
 
     /// Changes what a block at an end of a list knows of its neighbour; there may be none.
-    fn link(&mut self, place: u32, change: impl FnOnce(&mut Held)) {
+    fn link(&mut self, place: u32, change: impl FnOnce(&mut StoredBlock)) {
         if place != NOWHERE
             && let Some(held) = self.slots.get_mut(place)
         {
@@ -184,7 +184,7 @@ impl Index {
 
     /// Takes a block out of all but the policy, which has let go of it.
     fn take(&mut self, place: u32, cause: Cause) -> Option<Block> {
-        let Held {
+        let StoredBlock {
             id,
             block,
             next,
@@ -239,7 +239,7 @@ impl Index {
     }
 }
 
-fn object_hash_of(slots: &Slots<Held>, place: u32) -> u64 {
+fn object_hash_of(slots: &Slots<StoredBlock>, place: u32) -> u64 {
     slots
         .get(place)
         .map_or(0, |held| held.id.object.stable_hash())

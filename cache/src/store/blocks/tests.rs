@@ -7,8 +7,8 @@ use super::index::{BLOCK_BYTES, name_bytes};
 use super::*;
 use crate::object::ETag;
 
-fn store(limit: u64, hot_share: u64) -> BlockStore {
-    BlockStore::new(Budget::new(limit), hot_share)
+fn store(limit: u64, replica_share: u64) -> BlockStore {
+    BlockStore::new(Budget::new(limit), replica_share)
 }
 
 fn id(object: u32, version: u32, index: u32) -> BlockId {
@@ -23,7 +23,7 @@ fn id(object: u32, version: u32, index: u32) -> BlockId {
 fn put(store: &BlockStore, id: BlockId, data: &[u8], pool: Pool) -> bool {
     let kind = match pool {
         Pool::Owned => Kind::Fills,
-        Pool::Hot => Kind::Relays,
+        Pool::Replica => Kind::Replicas,
     };
     store
         .try_reserve(kind, data.len() as u64)
@@ -58,9 +58,9 @@ fn check(store: &BlockStore) {
         }
     }
     assert_eq!(index.by_id.len(), blocks);
-    let counted = index.policy.count(Pool::Owned) + index.policy.count(Pool::Hot);
+    let counted = index.policy.count(Pool::Owned) + index.policy.count(Pool::Replica);
     assert_eq!(counted, blocks);
-    let bytes = index.policy.bytes(Pool::Owned) + index.policy.bytes(Pool::Hot);
+    let bytes = index.policy.bytes(Pool::Owned) + index.policy.bytes(Pool::Replica);
     assert_eq!(bytes, charged);
     assert_eq!(
         index.overhead.bytes(),
@@ -102,16 +102,16 @@ fn hot_copies_push_out_hot_copies_and_never_owned_blocks() {
     }
     // Until the share is full, copies take what is theirs; from then on only from each other.
     for copy in 0..10 {
-        assert!(put(&store, id(copy, 1, 0), &[2; 1000], Pool::Hot));
+        assert!(put(&store, id(copy, 1, 0), &[2; 1000], Pool::Replica));
     }
     let before = store.holdings();
     for copy in 10..1_000 {
-        assert!(put(&store, id(copy, 1, 0), &[2; 1000], Pool::Hot));
+        assert!(put(&store, id(copy, 1, 0), &[2; 1000], Pool::Replica));
     }
     let after = store.holdings();
-    assert!(after.hot_bytes >= 9_000 && after.hot_bytes <= 10_000);
+    assert!(after.replica_bytes >= 9_000 && after.replica_bytes <= 10_000);
     assert_eq!(after.owned_bytes, before.owned_bytes);
-    assert!(!put(&store, id(1, 2, 0), &[2; 10_001], Pool::Hot));
+    assert!(!put(&store, id(1, 2, 0), &[2; 10_001], Pool::Replica));
     check(&store);
 }
 
@@ -119,14 +119,14 @@ fn hot_copies_push_out_hot_copies_and_never_owned_blocks() {
 fn owned_blocks_spare_the_hot_share_and_take_it_only_when_nothing_else_is_left() {
     let store = store(20_000, 5_000);
     for copy in 0..12 {
-        assert!(put(&store, id(copy, 1, 0), &[2; 1000], Pool::Hot));
+        assert!(put(&store, id(copy, 1, 0), &[2; 1000], Pool::Replica));
     }
     // Nobody else needs it yet.
-    assert_eq!(store.holdings().hot_bytes, 12_000);
+    assert_eq!(store.holdings().replica_bytes, 12_000);
     for object in 0..100 {
         assert!(put(&store, id(object, 0, 0), &[1; 1000], Pool::Owned));
     }
-    assert_eq!(store.holdings().hot_bytes, 5_000);
+    assert_eq!(store.holdings().replica_bytes, 5_000);
     check(&store);
     let all = store.try_reserve(Kind::Uploads, 20_000);
     assert!(all.is_some());
@@ -136,11 +136,11 @@ fn owned_blocks_spare_the_hot_share_and_take_it_only_when_nothing_else_is_left()
 #[test]
 fn a_hot_copy_gives_way_to_an_owned_block_and_not_the_other_way_round() {
     let store = store(20_000, 5_000);
-    assert!(put(&store, id(1, 1, 0), &[2; 1000], Pool::Hot));
+    assert!(put(&store, id(1, 1, 0), &[2; 1000], Pool::Replica));
     assert!(put(&store, id(1, 1, 0), &[2; 1000], Pool::Owned));
-    assert!(put(&store, id(1, 1, 0), &[2; 1000], Pool::Hot));
+    assert!(put(&store, id(1, 1, 0), &[2; 1000], Pool::Replica));
     let holdings = store.holdings();
-    assert_eq!((holdings.owned_bytes, holdings.hot_bytes), (1000, 0));
+    assert_eq!((holdings.owned_bytes, holdings.replica_bytes), (1000, 0));
     assert_eq!(holdings.evictions.replaced, 1);
     check(&store);
 }
@@ -268,7 +268,7 @@ proptest! {
             match step {
                 Step::Put(o, v, i, hot) => {
                     let id = id(o, v, i);
-                    let pool = if hot { Pool::Hot } else { Pool::Owned };
+                    let pool = if hot { Pool::Replica } else { Pool::Owned };
                     let stored = put(&store, id.clone(), &bytes_of(&id), pool);
                     prop_assert!(stored || !roomy);
                     prop_assert_eq!(store.holds(&id), stored);

@@ -1,4 +1,5 @@
-//! A model of the API server, as much of it as the reconcile line asks: objects of one namespace in a map, apply with field ownership, and failures on demand.
+//! A model of the API server, as far as the reconcile pipeline uses it: objects of one namespace in a map, apply with
+//! field ownership, and failures on demand.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -111,7 +112,7 @@ impl Model {
         (state.failure, state.crash) = (None, None);
     }
 
-    /// Prints what was applied in other words.
+    /// Normalises what was applied.
     pub(super) fn reword(&self, from: &str, to: &str) {
         self.lock().reword = Some((from.to_owned(), to.to_owned()));
     }

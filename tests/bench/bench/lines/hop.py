@@ -1,4 +1,4 @@
-"""The way through a peer: what a hit costs at a node that doesn't own it, without hot copies."""
+"""The way through a peer: what a hit costs at a node that doesn't own it, without replicas."""
 
 from ..load import leg, load, warm
 from ..rig import Line, Result, Table
@@ -6,7 +6,7 @@ from ..rounds import in_rounds, interval, of, spread, times
 from ..servers import Falcon, Limit, Origin, until
 
 KIB, MIB = 1 << 10, 1 << 20
-RUN = 16 * MIB
+EXTENT = 16 * MIB
 
 
 class At(Falcon):
@@ -22,11 +22,11 @@ class At(Falcon):
 
 
 def owned_by_one(ring, size):
-    """A key all of whose runs belong to one node of two, and that node's number."""
+    """A key all of whose extents belong to one node of two, and that node's number."""
     for number in range(10000):
         key = f"{size}/hop-{number}"
-        runs = ring.ring(ring.ports[0], key)["object"]["runs"][:max(1, size // RUN)]
-        owners = {run["owners"][0] for run in runs}
+        extents = ring.ring(ring.ports[0], key)["object"]["extents"][:max(1, size // EXTENT)]
+        owners = {extent["owners"][0] for extent in extents}
         if len(owners) == 1:
             port = int(owners.pop().rpartition(":")[2].strip("/"))
             return key, ring.ports.index(port)
@@ -34,12 +34,12 @@ def owned_by_one(ring, size):
 
 
 def hop(bench):
-    table = Table("CPU of both nodes; without hot copies, so that each request goes the whole way", ["", "CPU µs, at the owner", "CPU µs, at the other", "the hop"])
+    table = Table("CPU of both nodes; without replicas, so that each request goes the whole way", ["", "CPU µs, at the owner", "CPU µs, at the other", "the hop"])
     waits = Table("one connection, µs to the whole answer in the median", ["", "at the owner", "at the other", "added", "one round trip to the limit"])
     past = []
     with bench.servers() as up:
         origin = up(Origin)
-        ring = up(Falcon, origin, nodes=2, more=("--hot-share", 0))
+        ring = up(Falcon, origin, nodes=2, more=("--replica-share", 0))
         for size, name, conns in ((4 * KIB, "4 KiB", 64), (64 * MIB, "64 MiB", 8)):
             key, owner = owned_by_one(ring, size)
             near, far = At(ring, "near", "at the owner", owner), At(ring, "far", "at the other", 1 - owner)

@@ -1,4 +1,4 @@
-"""More nodes: what a request costs in a ring of one, two and four, hot copies included."""
+"""More nodes: what a request costs in a ring of one, two and four, replicas included."""
 
 from ..load import leg, load
 from ..rig import Line, Result, Table
@@ -33,7 +33,7 @@ def scale(bench):
                 hops = said["peer"] / sum(said.values())
             series[kind.name] = [(count, interval(each)[0]) for count, each in zip(COUNTS, costs, strict=True)]
     draw = {"scale-out": {"title": "A request's CPU in a ring", "x_title": "nodes", "y_title": "CPU of all nodes, µs a request", "series": series}}
-    notes = [f"In Falcon's ring of {COUNTS[-1]}, {hops:.1%} of the answers took a hop; the others came from the node's own objects and its hot copies.",
+    notes = [f"In Falcon's ring of {COUNTS[-1]}, {hops:.1%} of the answers took a hop; the others came from the node's own objects and its replicas.",
              "Simulated: all nodes share one core, so more of them can't answer more. What is told is the CPU that a request costs, which is what a cluster would have to buy."]
     return Result("A ring of N nodes with the same memory in all. Efficiency: the CPU of a request at one node, divided by that in the ring.", [table], notes,
                   {"charts": {"scale-out": "CPU a request by nodes"}, "draw": draw})

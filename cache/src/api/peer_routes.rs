@@ -1,0 +1,329 @@
+//! The routes under `/_falcon/`: what other nodes of this cache ask. Strangers are refused when the cache has a token; a cache
+//! that has rights and no token has no such routes. A bucket that the cache does not serve is not served to peers.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, RawQuery, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use http::header::{CONTENT_LENGTH, HeaderValue};
+use http::{HeaderMap, StatusCode};
+use percent_encoding::percent_decode_str;
+use subtle::ConstantTimeEq;
+
+use super::body_buffer::buffer_body;
+use super::error::Failure;
+use crate::invalidate::Invalidator;
+use crate::members::Members;
+use crate::object::{ByteRange, ETag, ObjectId, extent_of};
+use crate::peer::{
+    Heartbeat, HeartbeatAck, InvalidateAck, InvalidateRequest, READ_RESPONSE, ReadRequest,
+    ReadResponse, Refusal, RefusalKind, TOKEN, Token,
+};
+use crate::proxy::{self, Freshness, Proxy, ReadOptions, Requester};
+
+/// A request that names a thousand keys of 1,024 bytes, each of which JSON may have to escape.
+const INVALIDATE_BYTES: usize = 8 << 20;
+
+/// What the routes of peers work with.
+#[derive(Clone)]
+pub struct PeerApi {
+    /// Reads, and forgets.
+    pub proxy: Proxy,
+    /// Who is known.
+    pub members: Arc<Members>,
+    /// Takes part in invalidations.
+    pub invalidator: Invalidator,
+    /// What peers show.
+    pub token: Token,
+    /// Which buckets are served.
+    pub settings: Arc<super::ApiSettings>,
+}
+
+/// What comes with a request to a peer, or its heartbeat: a thousand members fit.
+const MESSAGE_BYTES: usize = 1 << 20;
+
+impl PeerApi {
+    /// The object of that name, if its bucket is served.
+    fn object(&self, bucket: &str, key: &str) -> Option<ObjectId> {
+        let served = self.settings.allows(bucket);
+        served.then(|| ObjectId::new(bucket, key).ok()).flatten()
+    }
+
+    /// The request, if it names a version and bytes of it.
+    fn pinned(&self, request: ReadRequest) -> Option<(ObjectId, ETag, u64, Range<u64>)> {
+        let object = self.object(&request.bucket, &request.key)?;
+        let (etag, size) = request.version?;
+        let bytes = request.bytes.filter(|bytes| bytes.start <= bytes.end)?;
+        Some((object, etag, size, bytes))
+    }
+}
+
+/// The routes; every one of them asks for the token first. Where callers have rights (`guarded`) and nodes have no token, no
+/// peer can be told from a stranger: then there are none, and `config` lets no ring start so.
+pub fn router(peers: PeerApi, guarded: bool) -> Router {
+    if guarded && peers.token.is_none() {
+        return Router::new();
+    }
+    let block_bytes = usize::try_from(peers.proxy.blocks().size).unwrap_or(usize::MAX);
+    Router::new()
+        .route("/_falcon/heartbeat", post(heartbeat))
+        .route(
+            "/_falcon/invalidate",
+            post(invalidate).layer(DefaultBodyLimit::max(INVALIDATE_BYTES)),
+        )
+        .route("/_falcon/read", post(read))
+        .route("/_falcon/warm", post(warm))
+        .route(
+            "/_falcon/write-through",
+            post(write_through).layer(DefaultBodyLimit::max(block_bytes)),
+        )
+        .layer(DefaultBodyLimit::max(MESSAGE_BYTES))
+        .route_layer(from_fn_with_state(peers.proxy.clone(), hold_body))
+        .route_layer(from_fn_with_state(peers.token.clone(), refuse_strangers))
+        .with_state(peers)
+}
+
+async fn refuse_strangers(
+    State(token): State<Token>,
+    headers: HeaderMap,
+    request: Request,
+    next: Next,
+) -> Response {
+    let shown = headers.get(TOKEN).map(HeaderValue::as_bytes);
+    if token
+        .bytes()
+        .is_none_or(|token| shown.is_some_and(|shown| shown.ct_eq(&token).into()))
+    {
+        return next.run(request).await;
+    }
+    let message = "this route is for nodes of the same cache: the peer token is missing or wrong";
+    refusal(
+        RefusalKind::Busy,
+        StatusCode::FORBIDDEN,
+        "PeerTokenMismatch",
+        message,
+    )
+}
+
+/// A body that is read as a whole is charged as it comes.
+async fn hold_body(State(proxy): State<Proxy>, request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    match buffer_body(proxy.store(), body, INVALIDATE_BYTES as u64).await {
+        Ok((bytes, _charge)) => {
+            let request = Request::from_parts(head, Body::from(bytes));
+            next.run(request).await
+        }
+        Err(failure) => refusal(
+            RefusalKind::Busy,
+            failure.status(),
+            failure.code(),
+            failure.message(),
+        ),
+    }
+}
+
+async fn heartbeat(
+    State(peers): State<PeerApi>,
+    Json(heartbeat): Json<Heartbeat>,
+) -> Json<HeartbeatAck> {
+    Json(peers.members.record_heartbeat(&heartbeat))
+}
+
+async fn invalidate(
+    State(peers): State<PeerApi>,
+    Json(request): Json<InvalidateRequest>,
+) -> Json<InvalidateAck> {
+    Json(peers.invalidator.apply_request(&request))
+}
+
+async fn warm(State(peers): State<PeerApi>, Json(request): Json<ReadRequest>) -> Response {
+    let Some((object, etag, size, bytes)) = peers.pinned(request) else {
+        return incomplete();
+    };
+    let extent = extent_of(peers.proxy.blocks().index(bytes.start));
+    match peers.proxy.warm_extent(&object, etag, size, extent).await {
+        Ok(bytes) => Json(bytes).into_response(),
+        Err(error) => refused(&error),
+    }
+}
+
+async fn write_through(
+    State(peers): State<PeerApi>,
+    RawQuery(query): RawQuery,
+    block: Bytes,
+) -> Response {
+    let query = query.unwrap_or_default();
+    let json = percent_decode_str(&query).collect::<Vec<u8>>();
+    let Some((object, etag, size, bytes)) =
+        (serde_json::from_slice(&json).ok()).and_then(|request| peers.pinned(request))
+    else {
+        return incomplete();
+    };
+    let index = peers.proxy.blocks().index(bytes.start);
+    Json(
+        peers
+            .proxy
+            .store_written_block(&object, etag, size, index, &block),
+    )
+    .into_response()
+}
+
+async fn read(State(peers): State<PeerApi>, Json(request): Json<ReadRequest>) -> Response {
+    let answer = if request.version.is_some() {
+        let Some((object, etag, size, bytes)) = peers.pinned(request) else {
+            return incomplete();
+        };
+        let bytes = bytes.start.min(size)..bytes.end.min(size);
+        let read = peers
+            .proxy
+            .read_version(&object, etag, size, bytes.clone())
+            .await;
+        read.map(|(body, source)| {
+            (
+                ReadResponse {
+                    head: None,
+                    age_ms: 0,
+                    fresh_ms: None,
+                    source,
+                    bytes,
+                },
+                body,
+            )
+        })
+    } else {
+        let Some(object) = peers.object(&request.bucket, &request.key) else {
+            return incomplete();
+        };
+        current(&peers.proxy, object, request).await
+    };
+    match answer {
+        Ok((read_response, body)) => stream(&read_response, body),
+        Err(error) => refused(&error),
+    }
+}
+
+/// The current version, with the asked bytes of it unless the asker holds that version.
+async fn current(
+    proxy: &Proxy,
+    object: ObjectId,
+    request: ReadRequest,
+) -> Result<(ReadResponse, proxy::ReadBody), proxy::Error> {
+    let freshness = match (request.gone, request.revalidate) {
+        (Some(gone), _) => Freshness::Not(gone),
+        (None, true) => Freshness::Revalidate,
+        (None, false) => Freshness::Stored,
+    };
+    let head_alone = ReadOptions {
+        object,
+        range: None,
+        freshness,
+        by: Requester::Peer,
+        body: false,
+    };
+    let read = match (request.bytes, request.held) {
+        (Some(bytes), None) if !bytes.is_empty() => {
+            let range = Some(ByteRange::FromTo(bytes.start, bytes.end - 1));
+            proxy
+                .read(ReadOptions {
+                    range,
+                    body: true,
+                    ..head_alone.clone()
+                })
+                .await
+        }
+        _ => proxy.read(head_alone.clone()).await,
+    };
+    let answer = match read {
+        Err(proxy::Error::Unsatisfiable { .. }) => {
+            proxy
+                .read(ReadOptions {
+                    freshness: Freshness::Stored,
+                    ..head_alone
+                })
+                .await?
+        }
+        read => read?,
+    };
+    let read_response = ReadResponse {
+        head: Some((*answer.head).clone()),
+        age_ms: millis(answer.age),
+        fresh_ms: answer.fresh.map(millis),
+        source: answer.source,
+        bytes: if answer.body.is_empty() {
+            0..0
+        } else {
+            answer.range
+        },
+    };
+    Ok((read_response, answer.body))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn stream(read_response: &ReadResponse, body: proxy::ReadBody) -> Response {
+    let json = serde_json::to_vec(read_response).expect("these types have string keys only");
+    let Ok(header) = HeaderValue::from_bytes(&json) else {
+        return incomplete();
+    };
+    let mut response = Response::new(Body::from_stream(body));
+    response.headers_mut().insert(READ_RESPONSE, header);
+    response.headers_mut().insert(
+        CONTENT_LENGTH,
+        HeaderValue::from(read_response.bytes.end - read_response.bytes.start),
+    );
+    response
+}
+
+fn refused(error: &proxy::Error) -> Response {
+    let kind = match error {
+        proxy::Error::Absent { .. } => RefusalKind::Absent,
+        proxy::Error::VersionChanged | proxy::Error::Unsatisfiable { .. } => RefusalKind::Version,
+        proxy::Error::Origin(_) | proxy::Error::Relayed { .. } => RefusalKind::Origin,
+        proxy::Error::NoMemory | proxy::Error::Timeout { .. } => RefusalKind::Busy,
+    };
+    let failure = Failure::from(error);
+    answered(
+        failure.status(),
+        Refusal {
+            kind,
+            status: failure.status().as_u16(),
+            code: failure.code().to_owned(),
+            message: failure.message().to_owned(),
+            said: error.said().map(|said| said.as_ref().clone()),
+        },
+    )
+}
+
+fn incomplete() -> Response {
+    let message =
+        "this must name an object of a bucket that this cache serves, as nodes of this version do";
+    refusal(
+        RefusalKind::Busy,
+        StatusCode::BAD_REQUEST,
+        "InvalidRequest",
+        message,
+    )
+}
+
+fn refusal(kind: RefusalKind, status: StatusCode, code: &str, message: &str) -> Response {
+    let refusal = Refusal {
+        kind,
+        status: status.as_u16(),
+        code: code.to_owned(),
+        message: message.to_owned(),
+        said: None,
+    };
+    answered(status, refusal)
+}
+
+fn answered(status: StatusCode, refusal: Refusal) -> Response {
+    (status, Json(refusal)).into_response()
+}

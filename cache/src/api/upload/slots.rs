@@ -1,0 +1,139 @@
+//! Uploads that may run at one moment, and what holds a slot: bytes beyond a few, or a request to S3. Who sends few bytes, however
+//! slowly, holds none; who sends many must keep up a rate; and nobody who is known holds more than half of the slots.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use crate::access::Caller;
+use crate::api::error::Failure;
+
+/// Who holds a slot is judged by what comes in this time of waiting for it.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// And must send so many bytes in it: 16 KiB a second.
+const LEAST_BYTES: u64 = 160 * 1024;
+
+/// The slots of a node.
+pub(in crate::api) struct UploadSlots {
+    all: Arc<Semaphore>,
+    share: usize,
+    /// Of each caller that is known, those that he may have.
+    callers: Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+/// One of them.
+pub(super) struct UploadSlot {
+    _own: Option<OwnedSemaphorePermit>,
+    _any: OwnedSemaphorePermit,
+}
+
+impl UploadSlots {
+    /// So many for all.
+    pub(in crate::api) fn new(all: usize) -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(all)),
+            share: all.div_ceil(2),
+            callers: Mutex::default(),
+        }
+    }
+
+    /// A slot for this caller; `503` when none comes free in time.
+    pub(super) async fn take(&self, who: &Caller, wait: Duration) -> Result<UploadSlot, Failure> {
+        let own = self.own(who);
+        let slot = async {
+            let own = match own {
+                Some(own) => Some(own.acquire_owned().await.ok()?),
+                None => None,
+            };
+            let any = Arc::clone(&self.all).acquire_owned().await.ok()?;
+            Some(UploadSlot {
+                _own: own,
+                _any: any,
+            })
+        };
+        let slot = timeout(wait, slot).await.ok().flatten();
+        slot.ok_or_else(|| {
+            Failure::later(
+                "TooManyUploads",
+                "as many uploads run as may run at one time",
+            )
+        })
+    }
+
+    fn own(&self, who: &Caller) -> Option<Arc<Semaphore>> {
+        let Caller::Known(principal) = who else {
+            return None;
+        };
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that hold nothing are forgotten: the access file may name others by now.
+        callers.retain(|_, own| Arc::strong_count(own) > 1);
+        let own = callers
+            .entry(principal.name.clone())
+            .or_insert_with(|| Arc::new(Semaphore::new(self.share)));
+        Some(Arc::clone(own))
+    }
+}
+
+/// How fast a client sends while it holds a slot.
+#[derive(Default)]
+pub(super) struct SendRate {
+    bytes: u64,
+    waited: Duration,
+}
+
+impl SendRate {
+    /// So many bytes came, after so long a wait; `408` when they are too few for a slot.
+    pub(super) fn came(&mut self, bytes: usize, waited: Duration) -> Result<(), Failure> {
+        self.bytes += bytes as u64;
+        self.waited += waited;
+        if self.waited < WINDOW {
+            return Ok(());
+        }
+        let windows = self.waited.as_secs_f64() / WINDOW.as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let keeps = self.bytes as f64 >= windows * LEAST_BYTES as f64;
+        *self = Self::default();
+        if keeps {
+            return Ok(());
+        }
+        Err(Failure::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "RequestTimeout",
+            "an upload of more than 64 KiB must send at least 16 KiB a second: others wait for its slot",
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pace_is_judged_by_the_time_that_is_waited_for_bytes() {
+        let mut rate = SendRate::default();
+        let least = usize::try_from(LEAST_BYTES).unwrap();
+        assert!(rate.came(1, WINDOW / 2).is_ok());
+        assert!(rate.came(least, WINDOW / 2).is_ok());
+        assert!(rate.came(least, WINDOW.mul_f64(0.99)).is_ok());
+        assert!(rate.came(0, WINDOW).is_err());
+        // 100 kB/s, however it comes.
+        assert!(rate.came(3_000_000, 3 * WINDOW).is_ok());
+    }
+
+    #[tokio::test]
+    async fn there_are_turns_for_so_many_and_no_more() {
+        let turns = UploadSlots::new(2);
+        let who = Caller::Anybody;
+        let first = turns.take(&who, Duration::ZERO).await.ok().unwrap();
+        let _second = turns.take(&who, Duration::ZERO).await.ok().unwrap();
+        let refused = turns.take(&who, Duration::ZERO).await.err().unwrap();
+        assert_eq!(refused.code(), "TooManyUploads");
+        drop(first);
+        assert!(turns.take(&who, Duration::ZERO).await.is_ok());
+    }
+}

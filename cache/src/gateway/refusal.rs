@@ -1,0 +1,68 @@
+//! S3's words for what the verifier refuses: its own answers have neither message nor request id, and what it finds wrong in a
+//! body has no code.
+
+use std::error::Error as StdError;
+
+use axum::body::to_bytes;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use quick_xml::escape::unescape;
+
+use crate::api::error::{BodyRefused, Failure};
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// More than any answer of the verifier's.
+const ANSWER_BYTES: usize = 64 * 1024;
+
+const SIGNATURE: &str = "The request signature we calculated does not match the signature you provided. Check your key and signing method.";
+
+/// Marks an answer that is the gateway's or S3's, and not the verifier's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FromGateway;
+
+/// The verifier's answer, as S3 gives it.
+pub(super) async fn in_words(response: Response) -> Response {
+    if response.extensions().get::<FromGateway>().is_some() {
+        return response;
+    }
+    let status = response.status();
+    let body = to_bytes(response.into_body(), ANSWER_BYTES).await;
+    let text = body.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let text = text.unwrap_or_default();
+    let said = |tag: &str| {
+        let (_, rest) = text.split_once(&format!("<{tag}>"))?;
+        let (value, _) = rest.split_once("</")?;
+        Some(unescape(value).ok()?.into_owned())
+    };
+    let code = said("Code").unwrap_or_else(|| "InternalError".to_owned());
+    let message = said("Message").unwrap_or_else(|| message_of(&code));
+    Failure::new(status, &code, message).into_response()
+}
+
+fn message_of(code: &str) -> String {
+    match code {
+        "SignatureDoesNotMatch" => SIGNATURE.to_owned(),
+        "AccessDenied" => "Access Denied".to_owned(),
+        "RequestTimeTooSkewed" => {
+            "The difference between the request time and the current time is too large.".to_owned()
+        }
+        _ => format!("the signature of the request is refused: {code}"),
+    }
+}
+
+/// What the verifier found wrong in a body. Its types are its own: the names of their variants are all that can be seen.
+pub(super) fn of_body(error: BoxError) -> BoxError {
+    let text = error.to_string();
+    let failure = if text.ends_with(": Sha256Mismatch") {
+        Failure::bad(
+            "XAmzContentSHA256Mismatch",
+            "The provided 'x-amz-content-sha256' header does not match what was computed.",
+        )
+    } else if text.ends_with(": SignatureMismatch") {
+        Failure::new(StatusCode::FORBIDDEN, "SignatureDoesNotMatch", SIGNATURE)
+    } else {
+        return error;
+    };
+    Box::new(BodyRefused(failure))
+}
