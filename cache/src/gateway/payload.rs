@@ -53,7 +53,8 @@ pub(super) async fn from_request(headers: &HeaderMap, body: Incoming) -> Result<
         if headers.contains_key(header::TRANSFER_ENCODING) {
             return Err(no_length());
         }
-        return Ok(Payload::Held(Bytes::new()));
+        // To its end: a hash that was signed is that of no bytes, or wrong.
+        return Ok(Payload::Held(held(body, 0).await?));
     };
     if length <= HELD_BYTES && named.is_empty() {
         return Ok(Payload::Held(held(body, length).await?));
