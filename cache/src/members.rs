@@ -61,7 +61,7 @@ pub struct Members {
 }
 
 impl Members {
-    /// This node alone. It is [`Joining`](crate::ring::State::Joining) until [`Members::set_ready`].
+    /// This node alone. It is [`Joining`](crate::ring::MemberState::Joining) until [`Members::set_ready`].
     pub fn new(me: Contact, zone: Option<String>) -> Arc<Self> {
         let name = me.name.clone();
         Self::with_table(name, false, Table::new(me, zone, random()))

@@ -40,7 +40,7 @@ pub enum Dialect {
     S3,
 }
 
-/// What the answers of one port have in common: the state of [`handle`].
+/// What the answers of one port have in common: the state of `handle`.
 pub struct Middleware {
     pub(super) api: &'static str,
     pub(super) dialect: Dialect,
