@@ -10,7 +10,8 @@ use httpdate::HttpDate;
 use crate::object::{self, FieldLines, Head};
 use crate::proxy::ReadResult;
 
-const X_FALCON_CACHE: HeaderName = HeaderName::from_static("x-falcon-cache");
+/// Where an answer came from.
+pub(crate) const X_FALCON_CACHE: HeaderName = HeaderName::from_static("x-falcon-cache");
 
 /// Stored fields that a client brings its own answer up to date with.
 const UPDATING: [&str; 3] = ["cache-control", "expires", "x-amz-version-id"];

@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body::{Body as _, Frame as BodyFrame, SizeHint};
 use tokio::time::Instant;
 
+use super::answer::X_FALCON_CACHE;
 use super::error::Failure;
 use super::health::NOT_READY;
 use super::request_id;
@@ -22,7 +23,6 @@ use crate::metrics::{Metrics, READ};
 use crate::object::Source;
 
 pub(super) const X_FALCON_NODE: HeaderName = HeaderName::from_static("x-falcon-node");
-const X_FALCON_CACHE: HeaderName = HeaderName::from_static("x-falcon-cache");
 pub(super) const X_AMZ_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 
 /// The label of answers that were not read from anywhere.

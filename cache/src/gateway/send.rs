@@ -13,6 +13,7 @@ use super::operation::Operation;
 use super::written::{self, Barrier};
 use super::{Gateway, GatewayRequest, digest, payload};
 use crate::access::{Target, Verb};
+use crate::api::answer::X_FALCON_CACHE;
 use crate::api::barrier::to_the_end;
 use crate::api::body_buffer::buffer_body;
 use crate::api::error::Failure;
@@ -29,8 +30,6 @@ const DELETE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// The list as it came, what was read from it twice (by object, and in order), and what is written from that.
 const DELETE_COPIES: u64 = 4;
-
-const X_FALCON_CACHE: HeaderName = HeaderName::from_static("x-falcon-cache");
 
 /// Says that not every node has forgotten yet, and which have not.
 const X_FALCON_UNANSWERED: HeaderName = HeaderName::from_static("x-falcon-unanswered");

@@ -33,6 +33,19 @@ pub(super) struct Lookup {
     pub(super) handed: Option<Handed>,
 }
 
+impl ReadOptions {
+    /// A read of the head alone.
+    pub(super) fn head(object: ObjectId, freshness: Freshness, by: Requester) -> Self {
+        Self {
+            object,
+            range: None,
+            freshness,
+            by,
+            body: false,
+        }
+    }
+}
+
 impl Proxy {
     /// The object's current version. An absent object is an error.
     pub(super) async fn lookup(&self, opts: &ReadOptions) -> Result<Lookup, Error> {
@@ -67,13 +80,11 @@ impl Proxy {
             // Whoever asked this node hears of it, and tells the home.
             return;
         }
-        let opts = ReadOptions {
-            object: version.object.clone(),
-            range: None,
-            freshness: Freshness::Not(version.etag.clone()),
+        let opts = ReadOptions::head(
+            version.object.clone(),
+            Freshness::Not(version.etag.clone()),
             by,
-            body: false,
-        };
+        );
         let now = tokio::time::timeout(self.0.settings.timeout, self.lookup(&opts)).await;
         if let Ok(Err(error)) = now {
             tracing::debug!(object = %version.object, %error, "the version after the one that is gone is not known yet");

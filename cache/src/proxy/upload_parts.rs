@@ -18,13 +18,7 @@ pub struct PartLookup {
 impl Proxy {
     /// What is known here of a part of the current version, and which that is.
     pub fn part(&self, object: &ObjectId, number: u32) -> Option<(ETag, Part)> {
-        let opts = ReadOptions {
-            object: object.clone(),
-            range: None,
-            freshness: Freshness::Stored,
-            by: Requester::Client,
-            body: false,
-        };
+        let opts = ReadOptions::head(object.clone(), Freshness::Stored, Requester::Client);
         let head = self.hit(&opts, Instant::now())?.ok()?.head;
         let part = head.parts.get(number)?.clone();
         Some((head.etag.clone(), part))

@@ -14,13 +14,7 @@ impl Proxy {
     /// Has each extent of an object fetched by its owner. Returns the bytes that are held now; none of an object that
     /// is too large to be stored, or that S3 forbids to store.
     pub async fn warm(&self, object: &ObjectId) -> Result<u64, Error> {
-        let opts = ReadOptions {
-            object: object.clone(),
-            range: None,
-            freshness: Freshness::Stored,
-            by: Requester::Client,
-            body: false,
-        };
+        let opts = ReadOptions::head(object.clone(), Freshness::Stored, Requester::Client);
         let lookup = self.lookup(&opts).await?;
         let EntryState::Present(head) = &lookup.entry.state else {
             return Ok(0);

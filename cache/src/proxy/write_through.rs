@@ -147,13 +147,7 @@ impl WriteThrough {
             self.proxy.write_at_owner(&version, index, block).await;
         }
         // The home learns the version from S3 itself: a head that an invalidation overtook must not be pushed.
-        let opts = ReadOptions {
-            object: version.object,
-            range: None,
-            freshness: Freshness::Revalidate,
-            by: Requester::Client,
-            body: false,
-        };
+        let opts = ReadOptions::head(version.object, Freshness::Revalidate, Requester::Client);
         let read: Result<_, Error> = self.proxy.read(opts).await;
         if let Err(error) = read {
             tracing::debug!(%error, "what was written is kept, but its head is not known yet");
