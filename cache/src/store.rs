@@ -57,7 +57,7 @@ pub struct Stats {
     pub replica_bytes: u64,
     /// Bytes that finding the blocks costs.
     pub index_bytes: u64,
-    /// Blocks removed since the start.
+    /// Blocks and heads removed since the start.
     pub evictions: Evictions,
 }
 
@@ -191,7 +191,7 @@ impl Store {
             owned_bytes: holdings.owned_bytes,
             replica_bytes: holdings.replica_bytes,
             index_bytes: holdings.index_bytes,
-            evictions: holdings.evictions,
+            evictions: holdings.evictions + self.heads.evictions(),
         }
     }
 }

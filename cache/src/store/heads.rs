@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hashbrown::HashTable;
 use tokio::time::Instant;
 
+use super::blocks::Evictions;
 use super::budget::{Budget, Charge, Kind};
 use super::policy::{Policy, Pool};
 use super::slab::Slots;
@@ -88,6 +89,7 @@ struct EntryTable {
     policy: Policy,
     /// Covers the entries, and the slots that they ever came to.
     charge: Charge,
+    evictions: Evictions,
 }
 
 impl Heads {
@@ -98,6 +100,7 @@ impl Heads {
             by_object: HashTable::new(),
             policy: Policy::new(),
             charge: budget.nothing(Kind::Heads),
+            evictions: Evictions::default(),
         };
         Self {
             limit: budget.limit() / PART,
@@ -129,6 +132,7 @@ impl Heads {
                 break;
             };
             table.take(place);
+            table.evictions.capacity += 1;
         }
         if table.slots.has_free() {
             charge.shrink(bytes);
@@ -143,7 +147,7 @@ impl Heads {
         if let Some(place) = table.find(object)
             && table.entry(place).and_then(Entry::etag) == Some(etag)
         {
-            table.remove(place);
+            table.invalidate(place);
         }
     }
 
@@ -154,7 +158,7 @@ impl Heads {
             let mut table = self.lock();
             let place = object.and_then(|object| table.find(&object));
             if let Some(place) = place {
-                table.remove(place);
+                table.invalidate(place);
             }
             return u64::from(place.is_some());
         }
@@ -168,7 +172,7 @@ impl Heads {
             from = slice.end;
             for place in slice {
                 if table.object(place).is_some_and(|it| scope.covers(it)) {
-                    table.remove(place);
+                    table.invalidate(place);
                     removed += 1;
                 }
             }
@@ -178,6 +182,11 @@ impl Heads {
     /// Entries held.
     pub(crate) fn count(&self) -> u64 {
         self.lock().by_object.len() as u64
+    }
+
+    /// Entries removed since the start. One that a newer entry of its object took the place of is not counted.
+    pub(crate) fn evictions(&self) -> Evictions {
+        self.lock().evictions
     }
 
     fn lock(&self) -> MutexGuard<'_, EntryTable> {
@@ -210,6 +219,11 @@ impl EntryTable {
         let policy = &self.policy;
         self.by_object
             .insert_unique(hash, place, |place| policy.hash(*place));
+    }
+
+    fn invalidate(&mut self, place: u32) {
+        self.remove(place);
+        self.evictions.invalidated += 1;
     }
 
     fn remove(&mut self, place: u32) {

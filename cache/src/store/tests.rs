@@ -135,7 +135,13 @@ fn heads_stay_below_their_part_and_push_blocks_out_for_it() {
     }
     assert!(store.stats().heads > 50, "{:?}", store.stats());
     assert!(store.budget().used_by(Kind::Heads) <= MIB / 8);
-    assert!(store.stats().evictions.capacity > 0);
+    // The heads that are not held any more, and at least one block.
+    let stats = store.stats();
+    assert!(stats.evictions.capacity > 2_000 - stats.heads);
+    assert_eq!(stats.evictions.invalidated, 0);
+    let dropped = store.invalidate(&Scope::All);
+    let invalidated = store.stats().evictions.invalidated;
+    assert_eq!(invalidated, dropped.heads + dropped.blocks);
     assert!(store.budget().peak() <= MIB);
 }
 

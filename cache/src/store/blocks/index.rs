@@ -2,6 +2,8 @@
 //!
 //! The blocks of one object are a list through the slots, so to remove them costs no more than they are.
 
+use std::ops::Add;
+
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -26,15 +28,27 @@ pub(super) enum Cause {
     Replaced,
 }
 
-/// How many blocks were removed since the start, by reason.
+/// How many blocks or heads were removed since the start, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Evictions {
     /// To make room.
     pub capacity: u64,
-    /// By an invalidation.
+    /// By an invalidation, or because the version is gone.
     pub invalidated: u64,
     /// Replicas whose block this node now owns.
     pub replaced: u64,
+}
+
+impl Add for Evictions {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            capacity: self.capacity + other.capacity,
+            invalidated: self.invalidated + other.invalidated,
+            replaced: self.replaced + other.replaced,
+        }
+    }
 }
 
 pub(super) struct Index {
