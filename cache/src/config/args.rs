@@ -1,6 +1,5 @@
-//! The command line as given: names, units, defaults and what each flag alone allows. What they mean together is `config`'s.
-//!
-//! The docs of the fields are the text of `--help`.
+//! The command line as given: names, units, defaults, and what each flag alone allows. What they mean together is for
+//! `check`. The docs of the fields are the text of `--help`.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -10,7 +9,7 @@ use std::str::FromStr;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 
-/// The flags of the first Falcon, which were typed with one dash.
+/// The flags of the first Falcon, which took them with one dash.
 const ORIGINAL: [&str; 10] = [
     "bucket",
     "host",
@@ -24,19 +23,19 @@ const ORIGINAL: [&str; 10] = [
     "verbose",
 ];
 
-/// Falcon, a cache for S3: a node of the ring.
+/// Falcon, a cache for S3: runs one node of the ring.
 #[derive(Debug, Parser)]
 #[command(
     name = "falcon-cache",
     version,
     args_conflicts_with_subcommands = true,
-    after_help = "Every flag is also taken from the environment, as FALCON_ and its name: FALCON_BUCKET for --bucket.\nMB, KiB and the like are powers of 1,024."
+    after_help = "Every flag can also be set in the environment, as FALCON_ and its name: FALCON_BUCKET for --bucket.\nMB and KiB are powers of 1,024."
 )]
 pub struct Args {
-    /// What to do; to serve where nothing is said.
+    /// What to do; `serve` where nothing is said.
     #[command(subcommand)]
     pub command: Option<CommandArgs>,
-    /// The flags of `serve`, which need not be named.
+    /// The flags of `serve`, which may be left out.
     #[command(flatten)]
     pub serve: ServeArgs,
 }
@@ -45,12 +44,12 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 #[expect(
     clippy::large_enum_variant,
-    reason = "there is one, for as long as the flags are read"
+    reason = "there is one value, and only while the flags are read"
 )]
 pub enum CommandArgs {
-    /// Run a node (also without this word)
+    /// Run a cache node (the default command)
     Serve(ServeArgs),
-    /// Run a ring with an S3 of its own on this machine, to try Falcon
+    /// Run a ring and an S3 server on this machine, to try Falcon
     Dev(DevArgs),
 }
 
@@ -76,10 +75,10 @@ pub struct ServeArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Origin (S3)")]
 pub(super) struct OriginArgs {
-    /// Bucket that a request means when it names none
+    /// Default bucket, for requests that do not name one
     #[arg(long, env = "FALCON_BUCKET", value_name = "NAME")]
     pub bucket: Option<String>,
-    /// Further buckets that a request may name, comma separated; '*' allows any
+    /// More buckets that requests may name, comma separated; '*' allows any
     #[arg(
         long,
         env = "FALCON_BUCKETS",
@@ -87,22 +86,22 @@ pub(super) struct OriginArgs {
         value_delimiter = ','
     )]
     pub buckets: Vec<String>,
-    /// URL of the S3 service [default: that of AWS in the region]
+    /// URL of the S3 service [default: AWS, in the region]
     #[arg(long, env = "FALCON_S3_ENDPOINT", value_name = "URL")]
     pub s3_endpoint: Option<String>,
-    /// Region of the buckets [default: what the AWS SDK finds, else us-east-1]
+    /// Region of the buckets [default: from the AWS SDK's environment, else us-east-1]
     #[arg(long, env = "FALCON_S3_REGION", value_name = "REGION")]
     pub s3_region: Option<String>,
-    /// Name the bucket in the path and not in the host [default: true with --s3-endpoint]
+    /// Use path-style addressing, ENDPOINT/BUCKET/KEY [default: true with --s3-endpoint]
     #[arg(long, env = "FALCON_S3_FORCE_PATH_STYLE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_parser = BoolishValueParser::new())]
     pub s3_force_path_style: Option<bool>,
-    /// Folder with the files access-key-id and secret-access-key, read again when they change [default: what the AWS SDK finds]
+    /// Folder with the files access-key-id and secret-access-key, reloaded when they change [default: the AWS SDK's credential chain]
     #[arg(long, env = "FALCON_S3_CREDENTIALS_DIR", value_name = "DIR")]
     pub s3_credentials_dir: Option<PathBuf>,
-    /// How long to wait for the first byte of an answer
+    /// How long to wait for the first byte of a response from S3
     #[arg(long, env = "FALCON_TIMEOUT", value_name = "MS", default_value_t = 5000, value_parser = value_parser!(u64).range(1..=3_600_000))]
     pub timeout: u64,
-    /// Reads in flight at once for one large object
+    /// Parallel reads from S3 for one large object
     #[arg(long, env = "FALCON_PARTS_IN_FLIGHT", value_name = "COUNT", default_value_t = 16, value_parser = value_parser!(u16).range(1..=256))]
     pub parts_in_flight: u16,
 }
@@ -110,13 +109,13 @@ pub(super) struct OriginArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Memory")]
 pub(super) struct MemoryArgs {
-    /// Memory for objects, never exceeded [default: half of the container's limit, else 512; of a sidecar 64]
+    /// Memory for cached objects, never exceeded [default: half of the container's memory limit, or 512 without one; with --sidecar 64]
     #[arg(long, env = "FALCON_MAX_CACHE_SIZE", value_name = "MB", value_parser = value_parser!(u64).range(1..=1 << 30))]
     pub max_cache_size: Option<u64>,
-    /// Objects larger than this are served and not kept
+    /// Largest object to cache; larger ones are served without being cached
     #[arg(long, env = "FALCON_MAX_BLOB_SIZE", value_name = "MB", default_value_t = 128, value_parser = value_parser!(u64).range(0..=1 << 30))]
     pub max_blob_size: u64,
-    /// Size of the pieces that objects are kept in: a power of two from 64 to 16384, the same on every node
+    /// Size of the blocks that objects are cached in: a power of two between 64 and 16384, the same on every node
     #[arg(
         long,
         env = "FALCON_BLOCK_SIZE",
@@ -124,7 +123,7 @@ pub(super) struct MemoryArgs {
         default_value_t = 1024
     )]
     pub block_size: u64,
-    /// Share of the memory kept for replicas, copies of blocks that other nodes own; they take more while memory is free [with --sidecar: all of it]
+    /// Share of the memory reserved for replicas, which are copies of blocks that other nodes own; they use more while memory is free [with --sidecar: all of it]
     #[arg(long, env = "FALCON_REPLICA_SHARE", value_name = "PERCENT", default_value_t = 12, value_parser = value_parser!(u8).range(0..=90))]
     pub replica_share: u8,
 }
@@ -132,13 +131,13 @@ pub(super) struct MemoryArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Freshness")]
 pub(super) struct FreshnessArgs {
-    /// How long an object is fresh before S3 is asked for its version; 0 is for ever
+    /// How long an object stays fresh before S3 is asked whether it changed; 0 means forever
     #[arg(long, env = "FALCON_TTL", value_name = "MINUTES", default_value_t = 60, value_parser = value_parser!(u64).range(0..=52_560_000))]
     pub ttl: u64,
-    /// How long after that it is served all the same while S3 can't be asked; 0 is never
+    /// How long past its TTL an object may still be served while S3 is unavailable; 0 disables this
     #[arg(long, env = "FALCON_STALE_IF_ERROR", value_name = "MINUTES", default_value_t = 60, value_parser = value_parser!(u64).range(0..=52_560_000))]
     pub stale_if_error: u64,
-    /// How long it is remembered that there is no such object; 0 is never
+    /// How long to remember that an object does not exist; 0 disables this
     #[arg(long, env = "FALCON_NEGATIVE_TTL", value_name = "MS", default_value_t = 2000, value_parser = value_parser!(u64).range(0..=3_600_000))]
     pub negative_ttl: u64,
 }
@@ -149,7 +148,7 @@ pub(super) struct WriteArgs {
     /// Refuse uploads and deletions
     #[arg(long, env = "FALCON_READ_ONLY", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, action = ArgAction::Set, hide_possible_values = true, value_parser = BoolishValueParser::new())]
     pub read_only: bool,
-    /// Keep what is uploaded, and not only what is read
+    /// Cache objects when they are uploaded, and not only when they are read
     #[arg(long, env = "FALCON_CACHE_ON_WRITE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, action = ArgAction::Set, hide_possible_values = true, value_parser = BoolishValueParser::new())]
     pub cache_on_write: bool,
 }
@@ -157,19 +156,19 @@ pub(super) struct WriteArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Ring")]
 pub(super) struct RingArgs {
-    /// Name or address by which peers reach this node: with --peers, which one of them it is [default: localhost; in Kubernetes the pod's address]
+    /// Name or address at which peers reach this node; with --peers, it says which of them this node is [default: localhost; in Kubernetes, the pod's address]
     #[arg(long, env = "FALCON_HOST", value_name = "HOST")]
     pub host: Option<String>,
-    /// Serve this pod alone, beside the ring and not in it: own nothing, ask the owners
+    /// Run as a sidecar: serve one pod, own no blocks, and ask the ring's nodes without being one
     #[arg(long, env = "FALCON_SIDECAR", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, action = ArgAction::Set, hide_possible_values = true, value_parser = BoolishValueParser::new())]
     pub sidecar: bool,
-    /// All nodes of the ring, this one included (but no sidecar), comma separated: http://localhost:8080,http://localhost:8081,…
+    /// All nodes of the ring, including this one unless it is a sidecar, comma separated: http://localhost:8080,http://localhost:8081,…
     #[arg(long, env = "FALCON_PEERS", value_name = "URLS", value_delimiter = ',')]
     pub peers: Vec<String>,
-    /// Find the nodes in Kubernetes: those behind the Service with the label falcon-discovery-id=ID
+    /// Discover the nodes in Kubernetes: the pods behind the Service labelled falcon-discovery-id=ID
     #[arg(long, env = "FALCON_K8S_DISCOVERY_ID", value_name = "ID")]
     pub k8s_discovery_id: Option<String>,
-    /// What is watched for that
+    /// Kubernetes API used to discover nodes
     #[arg(
         long,
         env = "FALCON_K8S_DISCOVERY_API",
@@ -178,16 +177,16 @@ pub(super) struct RingArgs {
         default_value_t = DiscoveryApi::EndpointSlices
     )]
     pub k8s_discovery_api: DiscoveryApi,
-    /// Where the Service is [default: the pod's own namespace]
+    /// Namespace of that Service [default: the pod's own namespace]
     #[arg(long, env = "FALCON_K8S_NAMESPACE", value_name = "NAMESPACE")]
     pub k8s_namespace: Option<String>,
-    /// This node's name in Kubernetes, which must be its pod's [default: the host name]
+    /// Name of this node's pod [default: the host name]
     #[arg(long, env = "FALCON_NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
-    /// Availability zone of this node [default: what Kubernetes says]
+    /// Availability zone of this node, shown in /ring; it does not affect placement yet [default: from Kubernetes]
     #[arg(long, env = "FALCON_ZONE", value_name = "ZONE")]
     pub zone: Option<String>,
-    /// File with the token by which nodes know each other, the same on every node
+    /// File with the token that nodes authenticate to each other with, the same on every node
     #[arg(long, env = "FALCON_PEER_TOKEN_FILE", value_name = "FILE")]
     pub peer_token_file: Option<PathBuf>,
 }
@@ -195,22 +194,22 @@ pub(super) struct RingArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Network")]
 pub(super) struct NetworkArgs {
-    /// Address to listen on [default: all, of both families; of a sidecar 127.0.0.1, and all for metrics and health]
+    /// Address to listen on [default: all IPv4 and IPv6 addresses; with --sidecar, 127.0.0.1 for the APIs and all addresses for metrics and health]
     #[arg(long, env = "FALCON_LISTEN", value_name = "IP")]
     pub listen: Option<IpAddr>,
-    /// Port of the HTTP API, and of the peers; 0 is any
+    /// Port of the HTTP API, which peers use too; 0 picks a free one
     #[arg(long, env = "FALCON_PORT", value_name = "PORT", default_value = "8080")]
     pub port: Port,
-    /// Who may use the S3 API: keys (whoever signs with a key of --access-file) or none (everybody who reaches the port) [default: the S3 API is off]
+    /// Turn the S3 API on, for clients that sign with a key of --access-file (keys), or for anyone who reaches the port (none) [default: off]
     #[arg(long, env = "FALCON_S3_AUTH", value_name = "AUTH", value_enum)]
     pub s3_auth: Option<S3Auth>,
-    /// File that says who may do what, for both APIs: a list of principals in YAML, read again when it changes
+    /// File that says who may do what, for both APIs: a list of principals in YAML, reloaded when it changes
     #[arg(long, env = "FALCON_ACCESS_FILE", value_name = "FILE")]
     pub access_file: Option<PathBuf>,
-    /// Port of the S3 API; 0 is any [default: 9000; any with several --peers on this host]
+    /// Port of the S3 API; 0 picks a free one [default: 9000, or 0 with several --peers on this host]
     #[arg(long, env = "FALCON_S3_PORT", value_name = "PORT")]
     pub s3_port: Option<Port>,
-    /// Host names below which the S3 API takes a name for a bucket's, comma separated: BUCKET.DOMAIN
+    /// Base domains for virtual-hosted-style requests to the S3 API (BUCKET.DOMAIN), comma separated
     #[arg(
         long,
         env = "FALCON_S3_DOMAIN",
@@ -218,13 +217,13 @@ pub(super) struct NetworkArgs {
         value_delimiter = ','
     )]
     pub s3_domain: Vec<String>,
-    /// Port of metrics and health; 0 is any [default: 9095; any with several --peers on this host]
+    /// Port of metrics and health; 0 picks a free one [default: 9095, or 0 with several --peers on this host]
     #[arg(long, env = "FALCON_ADMIN_PORT", value_name = "PORT")]
     pub admin_port: Option<Port>,
-    /// Connections at once; further ones wait
+    /// Maximum open connections per port; further ones get 503 and are closed
     #[arg(long, env = "FALCON_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = 10_000, value_parser = value_parser!(u32).range(1..))]
     pub max_connections: u32,
-    /// How long requests may go on after SIGTERM
+    /// How long running requests may take to finish after SIGTERM
     #[arg(long, env = "FALCON_DRAIN_TIMEOUT", value_name = "SECONDS", default_value_t = 25, value_parser = value_parser!(u64).range(0..=86_400))]
     pub drain_timeout: u64,
 }
@@ -235,10 +234,10 @@ pub(super) struct LogArgs {
     /// Log at level debug
     #[arg(long, env = "FALCON_VERBOSE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, action = ArgAction::Set, hide_possible_values = true, value_parser = BoolishValueParser::new())]
     pub verbose: bool,
-    /// Level (error, warn, info, debug, trace), or levels by module: info,falcon_cache=debug [default: info]
+    /// Log level (error, warn, info, debug or trace), or levels by module: info,falcon_cache=debug [default: info]
     #[arg(long, env = "FALCON_LOG_LEVEL", value_name = "LEVEL")]
     pub log_level: Option<String>,
-    /// How a line looks
+    /// Log format
     #[arg(
         long,
         env = "FALCON_LOG_FORMAT",
@@ -252,18 +251,18 @@ pub(super) struct LogArgs {
 /// The flags of `dev`.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct DevArgs {
-    /// How many nodes
+    /// Number of nodes
     #[arg(long, env = "FALCON_NODES", value_name = "COUNT", default_value_t = 3, value_parser = value_parser!(u16).range(1..=16))]
     pub nodes: u16,
-    /// Folder that the S3 serves, a bucket for each folder in it [default: a new one, removed at the end]
+    /// Folder that the S3 server stores in, one folder per bucket [default: a temporary one]
     #[arg(long, env = "FALCON_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Port of the first node; the others take the next ones
+    /// Port of the first node; the others use the next ones
     #[arg(long, env = "FALCON_PORT", value_name = "PORT", default_value_t = 8080, value_parser = value_parser!(u16).range(1..))]
     pub port: u16,
 }
 
-/// Which objects of Kubernetes name the nodes.
+/// The Kubernetes API that names the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DiscoveryApi {
     /// `discovery.k8s.io/v1` EndpointSlice.
@@ -280,15 +279,15 @@ pub enum DiscoveryApi {
 /// Who may use the S3 API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum S3Auth {
-    /// Whoever signs with a key of the access file.
-    #[value(help = "whoever signs with a key of --access-file")]
+    /// Clients that sign with a key of the access file.
+    #[value(help = "clients that sign with a key of --access-file")]
     Keys,
-    /// Everybody.
-    #[value(help = "everybody who reaches the port")]
+    /// Anyone.
+    #[value(help = "anyone who reaches the port")]
     None,
 }
 
-/// How a log line looks.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// For people.
@@ -299,10 +298,10 @@ pub enum LogFormat {
     Json,
 }
 
-/// A port as given; `None` where it is not this node's.
+/// A port as given; `None` where it is not meant for this node.
 ///
 /// Kubernetes sets FALCON_PORT=tcp://10.0.0.1:8080 in every pod beside a Service named falcon, and the like for the other
-/// ports. That is nobody's wish.
+/// ports. Those are ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Port(pub Option<u16>);
 
@@ -328,7 +327,7 @@ pub(super) fn command() -> clap::Command {
         .mut_subcommands(|command| command.mut_args(hide_env))
 }
 
-/// The original's flags, where they were typed with one dash, with two. Nothing else is touched, and nothing after `--`.
+/// Gives the first Falcon's flags a second dash where they have one. Nothing else is touched, and nothing after `--`.
 pub(super) fn two_dashes(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Vec<OsString> {
     let mut flags_are_over = false;
     argv.into_iter()
@@ -348,7 +347,7 @@ fn is_original(argument: &str) -> bool {
         return false;
     };
     let name = flag.split('=').next().unwrap_or_default();
-    // Only the flag itself: --version takes no value.
+    // Without a value: --version takes none.
     flag == "version" || ORIGINAL.contains(&name)
 }
 
