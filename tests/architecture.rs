@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 /// Module: the siblings it may name, each of them on a row above, so that there are no circles. `*`: all.
 const CACHE: &str = "
-    config:
     metrics:
     access:
     object:
@@ -25,7 +24,8 @@ const CACHE: &str = "
     server:     metrics
     api:        metrics access object ring store origin fill peer members proxy invalidate discovery server
     gateway:    metrics access object store origin proxy invalidate server api
-    node:       config metrics access object ring store origin peer members proxy invalidate server api gateway
+    node:       metrics access object ring store origin peer members proxy invalidate server api gateway
+    config:     object origin proxy discovery server api gateway node
     dev:        *
     main:       *
     lib:        *

@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::Duration;
 
-use falcon_cache::config::{Args, Config, Discovery, DiscoveryApi, Environment, LogFormat};
+use falcon_cache::config::{Args, Config, Discovery, Environment, LogFormat};
+use falcon_cache::discovery::WatchedApi;
+use falcon_cache::origin::Endpoint;
 use falcon_operator::crd::FalconCache;
 use falcon_operator::plan::{Defaults, plan};
 use falcon_operator::resources::{CacheRole, CacheRoleKind, Resources, resources};
@@ -62,12 +64,13 @@ fn the_cache_accepts_the_flags_of_the_operator() {
         &json!({"origin": {"buckets": ["photos", "films"]}}),
         Ipv4Addr::new(10, 0, 0, 7).into(),
     );
-    assert_eq!(plain.buckets.default.as_deref(), Some("photos"));
-    assert!(plain.buckets.allow("films") && !plain.buckets.allow("other"));
-    assert_eq!(plain.memory.limit, 1024 * MIB);
-    assert_eq!(plain.network.s3, None);
-    assert_eq!(plain.ring.host, "10.0.0.7");
-    assert_eq!(plain.log.format, LogFormat::Json);
+    let api = &plain.node.api;
+    assert_eq!(api.bucket.as_deref(), Some("photos"));
+    assert!(api.allows("films") && !api.allows("other"));
+    assert_eq!(plain.node.max_cache_size, 1024 * MIB);
+    assert_eq!(plain.network.s3_port, None);
+    assert_eq!(plain.ring.host.to_string(), "10.0.0.7");
+    assert_eq!(plain.log.log_format, LogFormat::Json);
     assert_eq!(plain.warnings, Vec::<String>::new());
 
     let full = understood(
@@ -78,33 +81,41 @@ fn the_cache_accepts_the_flags_of_the_operator() {
         }),
         Ipv6Addr::LOCALHOST.into(),
     );
-    assert_eq!(full.origin.endpoint.as_deref(), Some("https://s3.lan:9000"));
-    assert_eq!(full.origin.region.as_deref(), Some("lan-1"));
-    assert!(full.origin.force_path_style);
+    let (origin, proxy) = (&full.node.origin, &full.node.proxy);
     assert_eq!(
-        full.origin.credentials_dir.as_deref(),
+        origin.s3_endpoint.as_ref().map(Endpoint::as_str),
+        Some("https://s3.lan:9000")
+    );
+    assert_eq!(origin.s3_region.as_deref(), Some("lan-1"));
+    assert!(origin.s3_force_path_style);
+    assert_eq!(
+        origin.s3_credentials_dir.as_deref(),
         Some(Path::new("/etc/falcon/s3"))
     );
-    assert_eq!(full.origin.timeout, Duration::from_millis(800));
+    assert_eq!(proxy.timeout, Duration::from_millis(800));
     assert_eq!(
-        (full.memory.limit, full.memory.block, full.memory.max_object),
+        (
+            full.node.max_cache_size,
+            proxy.blocks.size,
+            proxy.max_blob_size
+        ),
         (512 * MIB, MIB / 2, 64 * MIB)
     );
-    assert_eq!(full.freshness.ttl, Some(Duration::from_hours(24)));
-    assert_eq!(full.freshness.stale_if_error, Duration::from_mins(10));
-    assert_eq!(full.freshness.negative_ttl, Duration::from_secs(3));
-    assert_eq!(full.network.drain_timeout, Duration::from_mins(2));
+    assert_eq!(proxy.ttl, Some(Duration::from_hours(24)));
+    assert_eq!(proxy.stale_if_error, Duration::from_mins(10));
+    assert_eq!(proxy.negative_ttl, Duration::from_secs(3));
+    assert_eq!(full.node.limits.drain_timeout, Duration::from_mins(2));
     assert_eq!(
         full.ring.discovery,
         Discovery::Kubernetes {
-            id: "shared".to_owned(),
-            namespace: "prod".to_owned(),
-            api: DiscoveryApi::Endpoints,
-            node: "media-0".to_owned(),
+            k8s_discovery_id: "shared".to_owned(),
+            k8s_discovery_api: WatchedApi::Endpoints,
+            k8s_namespace: "prod".to_owned(),
+            node_name: "media-0".to_owned(),
         }
     );
     assert_eq!(
-        full.ring.peer_token_file.as_deref(),
+        full.node.peer_token_file.as_deref(),
         Some(Path::new("/etc/falcon/peer/token"))
     );
 }
@@ -113,17 +124,18 @@ fn the_cache_accepts_the_flags_of_the_operator() {
 fn the_s3_gateway_opens_as_the_spec_says() {
     let opened = |s3: Value| {
         let spec = json!({"origin": {"buckets": ["photos"]}, "s3": s3});
-        understood(&spec, Ipv4Addr::LOCALHOST.into()).network
+        understood(&spec, Ipv4Addr::LOCALHOST.into())
     };
     let guarded =
         opened(json!({"enabled": true, "auth": "Keys", "accessSecretRef": {"name": "gateway"}}));
-    assert_eq!(guarded.s3.unwrap().port, 9000);
+    assert_eq!(guarded.network.s3_port, Some(9000));
     assert_eq!(
-        guarded.access_file.as_deref(),
+        guarded.node.access_file.as_deref(),
         Some(Path::new("/etc/falcon/access/access.yaml"))
     );
     let open = opened(json!({"enabled": true}));
-    assert_eq!((open.s3.unwrap().port, open.access_file), (9000, None));
+    assert_eq!(open.network.s3_port, Some(9000));
+    assert_eq!(open.node.access_file, None);
 }
 
 #[test]
@@ -137,7 +149,7 @@ fn ports_are_those_that_the_operator_opens() {
     };
     assert_eq!(open("http"), Some(i32::from(network.port)));
     assert_eq!(open("admin"), Some(i32::from(network.admin_port)));
-    assert_eq!(open("s3"), network.s3.map(|s3| i32::from(s3.port)));
+    assert_eq!(open("s3"), network.s3_port.map(i32::from));
 }
 
 #[test]
@@ -158,11 +170,11 @@ fn the_sidecar_of_the_readme_matches_what_the_operator_creates() {
         .unwrap()
         .into_config(&here)
         .unwrap();
-    assert!(config.ring.sidecar);
+    assert!(config.node.sidecar);
     assert_eq!(config.warnings, Vec::<String>::new());
     let id = &made.headless_service.metadata.labels.unwrap()["falcon-discovery-id"];
     assert!(
-        matches!(config.ring.discovery, Discovery::Kubernetes { id: found, .. } if found == *id)
+        matches!(config.ring.discovery, Discovery::Kubernetes { k8s_discovery_id, .. } if k8s_discovery_id == *id)
     );
     let secret = |volume: &str| {
         let volumes = pod.volumes.as_ref().unwrap().iter();
@@ -176,13 +188,13 @@ fn the_sidecar_of_the_readme_matches_what_the_operator_creates() {
             .find(|mount| Path::new(&mount.mount_path) == folder);
         secret(&mount.unwrap().name)
     };
-    let token = config.ring.peer_token_file.unwrap();
+    let token = config.node.peer_token_file.unwrap();
     assert_eq!(token.file_name().unwrap(), "token");
     assert_eq!(
         mounted(token.parent().unwrap()),
         made.peer_secret.metadata.name
     );
-    assert!(mounted(&config.origin.credentials_dir.unwrap()).is_some());
+    assert!(mounted(&config.node.origin.s3_credentials_dir.unwrap()).is_some());
     // Its main port is not for probes.
     let probe = sidecar.startup_probe.as_ref().unwrap();
     let port = &probe.http_get.as_ref().unwrap().port;

@@ -59,12 +59,12 @@ fn write_secret(folder: &TempDir, key_id: &str, secret: &str) {
     std::fs::write(folder.path().join("secret-access-key"), secret).unwrap();
 }
 
-fn settings(endpoint: String, keys: &TempDir) -> OriginSettings {
+fn settings(endpoint: &str, keys: &TempDir) -> OriginSettings {
     OriginSettings {
-        endpoint: Some(endpoint),
-        region: None,
-        force_path_style: None,
-        credentials_dir: Some(keys.path().to_owned()),
+        s3_endpoint: Some(endpoint.parse().unwrap()),
+        s3_region: None,
+        s3_force_path_style: true,
+        s3_credentials_dir: Some(keys.path().to_owned()),
         timeout: Duration::from_secs(20),
         idle_timeout: Duration::from_secs(20),
         max_idle_connections: 16,
@@ -75,12 +75,12 @@ fn settings(endpoint: String, keys: &TempDir) -> OriginSettings {
 async fn origin() -> (S3, Origin, TempDir) {
     let s3 = S3::start().await;
     let keys = secret(KEY_ID, SECRET);
-    let origin = made(settings(s3.endpoint(), &keys)).await;
+    let origin = made(settings(&s3.endpoint(), &keys)).await;
     (s3, origin, keys)
 }
 
 async fn made(settings: OriginSettings) -> Origin {
-    Origin::new(settings, Arc::default()).await.unwrap()
+    Origin::new(settings, Arc::default()).await
 }
 
 fn object(key: &str) -> ObjectId {

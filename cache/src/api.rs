@@ -52,14 +52,12 @@ use query::Query;
 const BEARER: &[u8] = b"Bearer ";
 
 /// What the routes may do.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiSettings {
-    /// This node's name, as answers tell it.
-    pub node: String,
     /// The bucket where a request names none.
-    pub default_bucket: Option<String>,
+    pub bucket: Option<String>,
     /// The buckets that may be named; `None` is any.
-    pub allowed_buckets: Option<Vec<String>>,
+    pub buckets: Option<Vec<String>>,
     /// No upload, no delete.
     pub read_only: bool,
     /// An upload is held as it streams through and given to its owners after its barrier: the first read costs S3 no bytes.
@@ -199,7 +197,7 @@ pub fn router(api: &Arc<Api>, peers: Router) -> Router {
     let middleware = Middleware::new(
         "blob",
         Dialect::Blob,
-        &api.parts.settings.node,
+        api.parts.members.name(),
         &api.parts.metrics,
     );
     framed(
@@ -214,7 +212,7 @@ pub fn admin_router(api: &Arc<Api>) -> Router {
     let middleware = Middleware::new(
         "admin",
         Dialect::Blob,
-        &api.parts.settings.node,
+        api.parts.members.name(),
         &api.parts.metrics,
     );
     framed(
@@ -346,7 +344,7 @@ impl ApiSettings {
                 Err(Failure::bad("MissingBucket", "bucket= is empty"))
             }
             Some(named) => Ok(named),
-            None => self.default_bucket.clone().ok_or_else(|| {
+            None => self.bucket.clone().ok_or_else(|| {
                 Failure::bad(
                     "MissingBucket",
                     "bucket= is needed: this cache has no default",
@@ -356,8 +354,8 @@ impl ApiSettings {
     }
 
     /// True when that bucket may be named.
-    pub(crate) fn allows(&self, bucket: &str) -> bool {
-        let allowed = self.allowed_buckets.as_ref();
+    pub fn allows(&self, bucket: &str) -> bool {
+        let allowed = self.buckets.as_ref();
         allowed.is_none_or(|allowed| allowed.iter().any(|name| name == bucket))
     }
 
@@ -384,10 +382,8 @@ mod tests {
 
     fn settings(default: Option<&str>, allowed: Option<&[&str]>) -> ApiSettings {
         ApiSettings {
-            node: "n".into(),
-            default_bucket: default.map(str::to_owned),
-            allowed_buckets: allowed
-                .map(|names| names.iter().map(|&name| name.to_owned()).collect()),
+            bucket: default.map(str::to_owned),
+            buckets: allowed.map(|names| names.iter().map(|&name| name.to_owned()).collect()),
             read_only: false,
             cache_on_write: false,
             uploads: 1,

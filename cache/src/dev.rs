@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::Ready;
 use crate::config::{self, Config};
 use crate::metrics::Metrics;
-use crate::node::{self, Listeners, Node, NodeSettings};
+use crate::node::{self, Listeners, Node};
 use crate::object::ObjectId;
 use crate::origin::{self, Headers, Origin};
 use crate::peer::Contact;
@@ -91,8 +91,8 @@ impl Dev {
                 s3: format!("http://localhost:{}", seat.s3_port),
                 metrics: format!("http://localhost:{}/metrics", seat.admin_port),
             });
-            let settings = NodeSettings::new(&config, seat.me);
-            nodes.push(Node::start(settings, seat.listeners, discovery).await?);
+            let settings = config.node.clone();
+            nodes.push(Node::start(settings, seat.me, seat.listeners, discovery).await?);
         }
         for node in &nodes {
             // A node that ends before it is ready is a fault that its own log tells.
@@ -206,13 +206,7 @@ fn sample() -> ObjectId {
 }
 
 async fn put_sample(config: &Config) -> Result<(), Error> {
-    let me = Contact {
-        name: String::new(),
-        url: String::new(),
-    };
-    let origin = Origin::new(NodeSettings::new(config, me).origin, Metrics::new().into())
-        .await
-        .map_err(node::Error::from)?;
+    let origin = Origin::new(config.node.origin.clone(), Metrics::new().into()).await;
     let headers = Headers {
         content_type: Some("text/plain".into()),
         ..Headers::default()

@@ -14,14 +14,16 @@ use futures::Stream;
 use k8s_openapi::api::core::v1::{Endpoints, ObjectReference};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
-pub use self::fixed::{beside, fixed};
+pub use self::fixed::{PeerAddress, PeersError, fixed};
 use self::follow::follow;
+pub use self::host::Host;
 use crate::members::DiscoveredNode;
 use crate::peer::Contact;
 
 mod endpoints;
 mod fixed;
 mod follow;
+mod host;
 mod slices;
 
 /// The label by which a cache's Service is found; Kubernetes copies it to the slices and to the Endpoints.
@@ -44,67 +46,30 @@ pub enum WatchedApi {
     Endpoints,
 }
 
-/// Why the nodes can't be known.
+/// The Kubernetes API can't be asked: outside of a cluster, or without the rights to read its configuration.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// An entry of the static list is no address of a peer.
-    #[error("{peer:?} in --peers {reason}")]
-    Peer {
-        /// The entry as it was typed.
-        peer: String,
-        /// What is wrong with it and what it should be.
-        reason: &'static str,
-    },
-    /// Two entries of the static list mean the same node.
-    #[error("{first} and {second} in --peers are the same node: name each node once")]
-    Twice {
-        /// The first of the two.
-        first: String,
-        /// The second of the two.
-        second: String,
-    },
-    /// The static list doesn't contain this node.
-    #[error(
-        "this node is {me}, which is not one of --peers {peers}: add it, or say with --host and --port which one it is"
-    )]
-    NotListed {
-        /// This node, from `--host` and `--port`.
-        me: String,
-        /// The list.
-        peers: String,
-    },
-    /// The static list names a sidecar.
-    #[error(
-        "this node is {me}, a sidecar and no node of the ring: take it out of --peers, or give it another --port"
-    )]
-    Sidecar {
-        /// The sidecar, as the list has it.
-        me: String,
-    },
-    /// There is no cluster to ask, or no way to ask it.
-    #[error("no access to the Kubernetes API: {0}")]
-    NoCluster(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
+#[error("failed to set up access to the Kubernetes API")]
+pub struct NoCluster(#[source] Box<dyn std::error::Error + Send + Sync>);
 
 /// A client of the cluster that this pod runs in (or of the kubeconfig, outside of one), set up for a long watch.
-pub async fn client() -> Result<kube::Client, Error> {
+pub async fn client() -> Result<kube::Client, NoCluster> {
     let mut config = kube::Config::infer()
         .await
-        .map_err(|error| Error::NoCluster(error.into()))?;
+        .map_err(|error| NoCluster(error.into()))?;
     // The watch backs off by itself; retries below it would only hide an outage for minutes.
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     // A list has no time-out of its own, and a half-open connection would hold it for a quarter of an hour.
     config.read_timeout = Some(READ_TIMEOUT);
     config.reset_reader_on_write = true;
-    kube::Client::try_from(config).map_err(|error| Error::NoCluster(error.into()))
+    kube::Client::try_from(config).map_err(|error| NoCluster(error.into()))
 }
 
-/// How peers reach the pod `name`, which listens on `port` of `host` (an address or a name).
-pub fn contact(name: &str, host: &str, port: u16) -> Contact {
+/// How peers reach the pod `name`, which listens on `port` of `host`.
+pub fn contact(name: &str, host: &Host, port: u16) -> Contact {
     Contact {
         name: name.to_owned(),
-        url: fixed::url(host, port),
+        url: host.url(port),
     }
 }
 

@@ -50,10 +50,10 @@ use operation::{Handling, Level, Operation};
 use signature::Signatures;
 
 /// What the gateway is told at start.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GatewaySettings {
     /// Host names below which a name is a bucket's: `bucket.DOMAIN`.
-    pub domains: Vec<String>,
+    pub s3_domain: Vec<String>,
 }
 
 /// The state of the gateway: what the other API works with, too.
@@ -77,7 +77,7 @@ struct GatewayRequest {
 /// The S3 port.
 pub fn router(api: &Arc<Api>, settings: GatewaySettings) -> Router {
     let parts = api.parts();
-    let shown = Middleware::new("s3", Dialect::S3, &parts.settings.node, &parts.metrics);
+    let shown = Middleware::new("s3", Dialect::S3, parts.members.name(), &parts.metrics);
     let gateway = Arc::new(Gateway {
         api: Arc::clone(api),
         settings,
@@ -149,7 +149,7 @@ impl Gateway {
         body: Incoming,
     ) -> Result<Response, Failure> {
         let host = Address::host(&head.uri, &head.headers);
-        let address = Address::parse(&head.uri, host, &self.settings.domains)?;
+        let address = Address::parse(&head.uri, host, &self.settings.s3_domain)?;
         let parameters = Parameters::parse(head.uri.query().unwrap_or_default())?;
         let Some(operation) = Operation::find(&head.method, &address, &parameters) else {
             return Err(not_implemented(&head.method, &address));
@@ -235,7 +235,7 @@ impl Gateway {
         let host = request
             .header("host")
             .and_then(|host| std::str::from_utf8(host).ok());
-        let address = Address::parse(&uri, host, &self.settings.domains).ok()?;
+        let address = Address::parse(&uri, host, &self.settings.s3_domain).ok()?;
         let (bucket, key) = (address.bucket?, address.key?);
         self.permit(&Caller::Anybody, Verb::Read, &bucket, Target::Key(&key))
             .ok()?;

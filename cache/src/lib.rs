@@ -5,7 +5,6 @@
 //! ```
 
 // Words.
-pub mod config;
 pub mod object;
 pub mod ring;
 
@@ -30,6 +29,7 @@ pub mod discovery;
 pub mod members;
 
 // The whole.
+pub mod config;
 pub mod dev;
 pub mod metrics;
 pub mod node;

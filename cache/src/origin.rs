@@ -9,6 +9,7 @@ mod body;
 mod client;
 mod connector;
 mod credentials;
+mod endpoint;
 mod envelope;
 mod error;
 mod expect;
@@ -36,6 +37,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 pub use body::OriginBody;
+pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use error::Error;
 pub use forward::{Forward, ForwardedBody, Payload};
 pub use head::part_of;
@@ -53,17 +55,17 @@ use credentials::Files;
 const PAIRS_TRIED: usize = 4;
 
 /// Where the origin is and how long to wait for it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OriginSettings {
-    /// `http://` or `https://` and a host; `None` is AWS in `region`.
-    pub endpoint: Option<String>,
+    /// `None` is AWS in the region.
+    pub s3_endpoint: Option<Endpoint>,
     /// `None`: what the environment says, else `us-east-1`.
-    pub region: Option<String>,
-    /// The bucket in the path instead of the host name. `None`: only with an endpoint of one's own.
-    pub force_path_style: Option<bool>,
+    pub s3_region: Option<String>,
+    /// The bucket in the path instead of the host name.
+    pub s3_force_path_style: bool,
     /// A folder with the files `access-key-id`, `secret-access-key` and, if there is one, `session-token`.
     /// `None`: the default chain of AWS (environment, profile, service account, instance).
-    pub credentials_dir: Option<PathBuf>,
+    pub s3_credentials_dir: Option<PathBuf>,
     /// From the call to the first byte of the answer, connecting and retrying included.
     pub timeout: Duration,
     /// Between two pieces of a body.
@@ -71,11 +73,6 @@ pub struct OriginSettings {
     /// Connections that are kept open while nobody uses them.
     pub max_idle_connections: usize,
 }
-
-/// The endpoint is no URL of a web server.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the S3 endpoint {0:?} is not a URL such as https://s3.example.com or http://minio:9000")]
-pub struct InvalidEndpoint(pub String);
 
 /// The origin. A clone costs one reference count; all clones share connections and keys.
 #[derive(Clone)]
@@ -102,12 +99,9 @@ impl Origin {
     /// Makes ready to ask the origin. S3 itself is not asked: it may be away.
     ///
     /// Without region and endpoint, the environment is asked for the region, for at most some seconds.
-    pub async fn new(
-        settings: OriginSettings,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, InvalidEndpoint> {
-        let made = client::build(&settings).await?;
-        Ok(Self(Arc::new(Inner {
+    pub async fn new(settings: OriginSettings, metrics: Arc<Metrics>) -> Self {
+        let made = client::build(&settings).await;
+        Self(Arc::new(Inner {
             client: made.client,
             files: made.files,
             tells_checksums: AtomicBool::new(true),
@@ -117,7 +111,7 @@ impl Origin {
             idle_timeout: settings.idle_timeout,
             metrics,
             aborts: TaskTracker::new(),
-        })))
+        }))
     }
 
     /// Waits until no upload is being aborted any more: the last thing before the process ends.

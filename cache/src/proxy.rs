@@ -55,7 +55,7 @@ const ATTEMPTS: usize = 4;
 const RELAY_GRACE: Duration = Duration::from_secs(2);
 
 /// What the proxy is told at start.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxySettings {
     /// How objects are cut.
     pub blocks: Blocks,
@@ -64,7 +64,7 @@ pub struct ProxySettings {
     /// Reads in flight for one large object.
     pub parts_in_flight: u64,
     /// Larger objects are served and not stored, in bytes.
-    pub max_blob_bytes: u64,
+    pub max_blob_size: u64,
     /// For how long a version is taken as current; `None` is for ever.
     pub ttl: Option<Duration>,
     /// For how much longer it may be served while S3 fails.
@@ -330,7 +330,7 @@ impl Proxy {
             object: object.clone(),
             etag,
             size,
-            cacheable: size <= self.0.settings.max_blob_bytes,
+            cacheable: size <= self.0.settings.max_blob_size,
         };
         let bytes = bytes.start.min(size)..bytes.end.min(size);
         if let Some(body) = body::from_memory(&self.0, &version, &bytes) {
@@ -345,7 +345,7 @@ impl Proxy {
     }
 
     fn version(&self, object: &ObjectId, head: &Head) -> Version {
-        let cacheable = head.size <= self.0.settings.max_blob_bytes && head.is_storable();
+        let cacheable = head.size <= self.0.settings.max_blob_size && head.is_storable();
         Version {
             object: object.clone(),
             etag: head.etag.clone(),

@@ -89,7 +89,7 @@ pub struct Listener {
     pub stop: CancellationToken,
 }
 
-/// Serves until `listener.stop` is cancelled and what runs has ended, at most [`Limits::drain`] later.
+/// Serves until `listener.stop` is cancelled and what runs has ended, at most [`Limits::drain_timeout`] later.
 /// Returns the number of connections that were cut because they had not ended by then.
 pub async fn serve<S, B>(socket: TcpListener, service: S, listener: Listener) -> usize
 where
@@ -98,7 +98,7 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let places = Arc::new(Semaphore::new(listener.limits.connections));
+    let places = Arc::new(Semaphore::new(listener.limits.max_connections));
     let refusals = Arc::new(Semaphore::new(REFUSALS));
     let (running, cut) = (TaskTracker::new(), CancellationToken::new());
     let unfinished = Arc::new(AtomicUsize::new(0));
@@ -139,7 +139,7 @@ where
     }
     drop(socket);
     running.close();
-    if timeout(listener.limits.drain, running.wait())
+    if timeout(listener.limits.drain_timeout, running.wait())
         .await
         .is_err()
     {

@@ -1,4 +1,5 @@
-//! The command line, and what a node says of an S3 that does not let it in.
+//! The command line: what it says of mistakes, and with which status it exits. And what a node logs of an S3 that
+//! does not let it in.
 
 use std::process::{Output, Stdio};
 
@@ -20,8 +21,8 @@ async fn run(line: &str) -> Option<Output> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mistaken_command_line_is_told_with_the_flag_and_exits_with_2() {
-    for (line, named) in [
+async fn a_wrong_command_line_exits_with_2_and_names_the_flag() {
+    for (line, words) in [
         ("", "--bucket"),
         ("--bukket b", "--bukket"),
         ("-bukket b", "-b"),
@@ -30,44 +31,90 @@ async fn a_mistaken_command_line_is_told_with_the_flag_and_exits_with_2() {
         ("--bucket b --port 70000", "--port"),
         (
             "--bucket b --read-only --cache-on-write",
-            "--cache-on-write",
+            "--read-only refuses the uploads that --cache-on-write would keep",
         ),
         (
             "--bucket b --peers http://localhost:1 --k8s-discovery-id x",
-            "--k8s-discovery-id",
+            "--peers and --k8s-discovery-id both name the ring's nodes",
         ),
-        ("--bucket b --port 7000 --admin-port 7000", "--admin-port"),
+        (
+            "-bucket b -peers http://localhost:1,http://localhost:2",
+            "--peers must include this node, http://localhost:8080; got http://localhost:1,http://localhost:2. Add it",
+        ),
+        (
+            "--bucket b --port 0 --peers http://localhost:1",
+            "--peers must include this node",
+        ),
+        (
+            "--bucket b --peers https://localhost:8080",
+            "got \"https://localhost:8080\": nodes speak plain HTTP to each other",
+        ),
+        (
+            "--bucket b --peers localhost:8080,127.0.0.1:8080",
+            "--peers must name each node once",
+        ),
+        (
+            "--bucket b --sidecar --peers localhost:8080",
+            "--peers must not include a sidecar",
+        ),
+        (
+            "--bucket b --port 7000 --admin-port 7000",
+            "--port and --admin-port must be different ports; got 7000 for both",
+        ),
         ("--bucket b --sidecar", "--k8s-discovery-id"),
-        ("--bucket b --block-size 100", "--block-size"),
-        ("--bucket b --s3-endpoint localhost:9000", "--s3-endpoint"),
+        (
+            "--bucket b --block-size 100",
+            "--block-size must be a power of two between 64 and 16384 (KiB); got 100",
+        ),
+        (
+            "--bucket b --s3-endpoint localhost:9000",
+            "--s3-endpoint must begin with http:// or https://; got \"localhost:9000\"",
+        ),
+        (
+            "--bucket b --s3-endpoint http://%zz:1",
+            "--s3-endpoint must be http://HOST:PORT",
+        ),
         ("--bucket b dev", "dev"),
         ("dev --bucket b", "--bucket"),
         ("dev --nodes 0", "--nodes"),
+        ("dev --port 65535", "--port must leave room"),
         ("serve", "--bucket"),
     ] {
         let Some(output) = run(line).await else {
             return;
         };
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{line}: {said}");
-        assert!(said.contains(named), "{line}: {said}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{line}: {stderr}");
+        assert!(stderr.contains(words), "{line}: {stderr}");
         assert!(output.stdout.is_empty(), "{line}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_of_peers_without_this_node_is_told_with_the_way_out() {
-    let port = free_ports(1)[0];
-    let line = format!("-bucket b -port {port} -peers http://localhost:1,http://localhost:2");
-    let Some(output) = run(&line).await else {
-        return;
-    };
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success(), "{said}");
-    assert!(
-        said.contains("--peers") && said.contains(&port.to_string()),
-        "{said}"
-    );
+async fn a_failure_of_the_environment_exits_with_1() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    for (line, words) in [
+        (
+            format!("--bucket b --listen 127.0.0.1 --admin-port 0 --port {port}"),
+            format!("failed to listen on --port {port}: "),
+        ),
+        (
+            "--bucket b --port 0 --admin-port 0 --access-file /no/such".to_owned(),
+            "/no/such".to_owned(),
+        ),
+        (
+            "--bucket b --port 0 --admin-port 0 --peer-token-file /no/such".to_owned(),
+            "failed to read the peer token from /no/such: ".to_owned(),
+        ),
+    ] {
+        let Some(output) = run(&line).await else {
+            return;
+        };
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{line}: {stderr}");
+        assert!(stderr.contains(&words), "{line}: {stderr}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,7 +158,7 @@ async fn said_of_s3(endpoint: &str) -> Option<(Process, String)> {
                 return line;
             }
         }
-        panic!("it ended and said nothing of S3");
+        panic!("it ended, and its log says nothing of S3");
     };
     let line = timeout(DEADLINE, said).await.unwrap();
     // Whoever still writes there does not fail.

@@ -84,7 +84,7 @@ async fn newest_word(
 
 /// Where a node will listen, and the address by which the others know it.
 struct Place {
-    name: String,
+    me: Contact,
     listeners: Listeners,
 }
 
@@ -94,7 +94,7 @@ impl Place {
         let admin = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let s3 = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         Self {
-            name: url(&main),
+            me: contact(&url(&main)),
             listeners: Listeners {
                 main,
                 admin,
@@ -122,16 +122,18 @@ impl Place {
         let mut listeners = self.listeners;
         let (direct, admin) = (url(&listeners.main), url(&listeners.admin));
         let s3 = listeners.s3.as_ref().map(url).unwrap_or_default();
-        if config.network.s3.is_none() {
+        if config.network.s3_port.is_none() {
             listeners.s3 = None;
         }
-        let mut settings = NodeSettings::new(config, contact(&self.name));
+        let mut settings = config.node.clone();
         change(&mut settings);
         TestNode {
             url: direct,
             admin,
             s3,
-            node: Node::start(settings, listeners, discovery).await.unwrap(),
+            node: Node::start(settings, self.me, listeners, discovery)
+                .await
+                .unwrap(),
         }
     }
 }
@@ -169,7 +171,7 @@ impl Ring {
         let mut places = join_all((0..count).map(|_| Place::bind())).await;
         let last = places.last_mut().unwrap();
         let proxy = TcpProxy::before(last.listeners.main.local_addr().unwrap()).await;
-        last.name.clone_from(&proxy.url);
+        last.me = contact(&proxy.url);
         let ring = Self::of(endpoint, flags, places, |_, _| true, |_| {}).await;
         ring.settled().await;
         (ring, proxy)
@@ -189,8 +191,8 @@ impl Ring {
             proxies.push(TcpProxy::before(place.listeners.main.local_addr().unwrap()).await);
         }
         let last = places.last_mut().unwrap();
-        last.name.clone_from(&proxies[count - 1].url);
-        let all: Vec<DiscoveredNode> = places.iter().map(|place| listed(&place.name)).collect();
+        last.me = contact(&proxies[count - 1].url);
+        let all: Vec<DiscoveredNode> = places.iter().map(|place| listed(&place.me.name)).collect();
         let through_proxies = all
             .iter()
             .zip(&proxies)
@@ -225,11 +227,10 @@ impl Ring {
 
     /// A node that goes by the name of another one, at an address of its own. It need not be ready.
     pub(crate) async fn namesake(&self, of: usize) -> TestNode {
-        let place = Place::bind().await;
+        let mut place = Place::bind().await;
         let found = self.nodes.iter().map(|node| listed(node.name())).collect();
-        let name = self.nodes[of].name().to_owned();
-        let as_another = |settings: &mut NodeSettings| settings.me.name.clone_from(&name);
-        place.start(&self.config, found, as_another).await
+        place.me.name = self.nodes[of].name().to_owned();
+        place.start(&self.config, found, |_| {}).await
     }
 
     /// Nodes whose discovery names for the first the second only if `names` says so; all of them ready.
@@ -255,7 +256,7 @@ impl Ring {
     ) -> Self {
         let keys = keys();
         let config = config(endpoint, &keys, flags);
-        let all: Vec<String> = places.iter().map(|place| place.name.clone()).collect();
+        let all: Vec<String> = places.iter().map(|place| place.me.name.clone()).collect();
         let starting = places.into_iter().enumerate().map(|(me, place)| {
             let listing = (0..all.len()).filter(|other| *other == me || names(me, *other));
             let found = listing.map(|other| listed(&all[other])).collect();
@@ -271,7 +272,7 @@ impl Ring {
     /// One more node, ready. Its discovery names all, each at its own `url`; nobody's discovery names it.
     pub(crate) async fn join(&self) -> TestNode {
         let place = Place::bind().await;
-        let mut found = vec![listed(&place.name)];
+        let mut found = vec![listed(&place.me.name)];
         for node in &self.nodes {
             found.push(DiscoveredNode {
                 url: node.url.clone(),
@@ -293,10 +294,10 @@ impl Ring {
             "--max-cache-size=64",
         ];
         let flags: Vec<_> = own.iter().chain(flags).copied().collect();
-        let endpoint = self.config.origin.endpoint.as_deref().unwrap();
-        let config = config(endpoint, &self.keys, &flags);
+        let endpoint = self.config.node.origin.s3_endpoint.as_ref().unwrap();
+        let config = config(endpoint.as_str(), &self.keys, &flags);
         let place = Place {
-            name: SIDECAR.to_owned(),
+            me: contact(SIDECAR),
             ..Place::bind().await
         };
         let found = self.nodes.iter().map(|node| listed(node.name())).collect();

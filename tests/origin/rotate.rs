@@ -12,7 +12,7 @@ async fn only_the_right_keys_are_let_in() {
     s3.put("bucket", "k", "abc");
     s3.demand(&[("id", "right")]);
     let keys = secret("id", "wrong");
-    let origin = made(settings(s3.endpoint(), &keys)).await;
+    let origin = made(settings(&s3.endpoint(), &keys)).await;
     let error = origin.read(&object("k"), 0..3, None).await.unwrap_err();
     assert_eq!(error.code(), "SignatureDoesNotMatch");
     // Corrected, it works with the next request: no restart, no wait.
@@ -33,7 +33,7 @@ async fn no_request_fails_while_keys_rotate() {
     let pair = |n: usize| (pairs[n].0.as_str(), pairs[n].1.as_str());
     s3.demand(&[pair(0)]);
     let keys = secret(pair(0).0, pair(0).1);
-    let origin = made(settings(s3.endpoint(), &keys)).await;
+    let origin = made(settings(&s3.endpoint(), &keys)).await;
 
     let stop = Arc::new(AtomicBool::new(false));
     let readers: Vec<_> = (0..8)

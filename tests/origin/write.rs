@@ -194,7 +194,7 @@ async fn a_real_server_is_read_written_listed_and_cleaned_up() {
         return;
     };
     let keys = secret(weed::KEY_ID, weed::SECRET);
-    let origin = made(settings(weed.endpoint(), &keys)).await;
+    let origin = made(settings(&weed.endpoint(), &keys)).await;
     weed.create_bucket("bucket").await;
 
     let etag = origin

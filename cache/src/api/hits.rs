@@ -73,7 +73,7 @@ impl Hits {
             middleware: Middleware::new(
                 label,
                 dialect,
-                &api.parts.settings.node,
+                api.parts.members.name(),
                 &api.parts.metrics,
             ),
             locate: Box::new(locate),

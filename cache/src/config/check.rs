@@ -1,82 +1,118 @@
-//! From each group of flags as given to what it means, or why it can't be meant. Pure.
+//! From the flags as given to what each part of a node is told, or why they can't be meant. Pure.
 
 use std::time::Duration;
 
-use super::args::{self, ServeArgs};
-use super::network::network;
+use super::args::{FreshnessArgs, LogArgs, OriginArgs, ServeArgs};
+use super::environment::Environment;
+use super::error::{Error, must_be, refused};
+use super::given;
+use super::memory::{Memory, memory};
+use super::network::{network, s3_domain};
+use super::resolved::{Config, Discovery, LogConfig, RingConfig};
 use super::ring::ring;
-use super::{
-    BucketConfig, Config, DEFAULT_CACHE_MB, DEFAULT_SIDECAR_MB, Environment, Error,
-    FreshnessConfig, KIB, LogConfig, MB, MIN_BLOCKS, MemoryConfig, OriginConfig,
-    SAFE_SHARE_PERCENT, WriteConfig,
-};
+use crate::api::ApiSettings;
+use crate::discovery;
+use crate::gateway::GatewaySettings;
+use crate::node::NodeSettings;
+use crate::object::Blocks;
+use crate::origin::OriginSettings;
+use crate::proxy::ProxySettings;
+use crate::server::Limits;
 
-pub(super) fn refused(message: impl Into<String>) -> Error {
-    Error::Refused(message.into())
-}
+/// The largest single read from S3. AWS advises 8 to 16 MiB; 8 leaves more of them to run at once.
+const PART_BYTES: u64 = 8 << 20;
+/// Between two pieces of a body from S3: as long as S3's own clients wait.
+const ORIGIN_IDLE: Duration = Duration::from_secs(30);
+/// Reads from S3 at one moment. At 80 MB/s each they fill the fastest network that a node has.
+const ORIGIN_READS: usize = 64;
+/// Uploads at one moment; each has a buffer of 8 MiB out of the budget.
+const UPLOADS: usize = 16;
+/// How long an upload waits for its slot.
+const UPLOAD_WAIT: Duration = Duration::from_secs(10);
 
-impl ServeArgs {
-    /// What is meant, here.
-    pub(super) fn into_config(self, env: &Environment) -> Result<Config, Error> {
-        let mut warnings = Vec::new();
-        let memory = memory(&self.memory, self.ring.sidecar, env, &mut warnings)?;
-        let ring = ring(self.ring, env, &mut warnings)?;
-        let network = network(&self.network, &ring, &mut warnings)?;
-        if network.access_file.is_some() && !ring.is_alone() && ring.peer_token_file.is_none() {
-            return Err(refused(
-                "--access-file with peers must have --peer-token-file: without it whoever reaches the port could read and write as a peer; give all nodes the same file",
-            ));
-        }
-        Ok(Config {
-            buckets: buckets(&self.origin)?,
-            origin: origin(self.origin)?,
-            memory,
-            freshness: freshness(&self.freshness),
-            writes: writes(&self.writes)?,
-            network,
-            ring,
-            log: log(&self.log)?,
-            warnings,
-        })
+/// What is meant, here.
+pub(super) fn config(args: ServeArgs, env: &Environment) -> Result<Config, Error> {
+    let mut warnings = Vec::new();
+    let sidecar = args.ring.sidecar;
+    let memory = memory(&args.memory, sidecar, env, &mut warnings)?;
+    let ring = ring(&args.ring, env, &mut warnings)?;
+    let s3_domain = s3_domain(&args.network, &mut warnings)?;
+    let network = network(&args.network, &ring, sidecar)?;
+    let peer_token_file = given::path(args.ring.peer_token_file);
+    let access_file = given::path(args.network.access_file);
+    if access_file.is_some() && peer_token_file.is_none() && !is_alone(&ring, sidecar) {
+        return Err(refused(
+            "--access-file needs --peer-token-file where there are peers: without it anyone who reaches the port can read and write as a peer. Give all nodes the same token",
+        ));
     }
+    if let Discovery::Fixed { peers } = &ring.discovery
+        && network.port != 0
+    {
+        discovery::fixed(peers, &ring.host, network.port, sidecar)?;
+    }
+    if args.writes.read_only && args.writes.cache_on_write {
+        return Err(refused(
+            "--read-only refuses the uploads that --cache-on-write would keep: leave one of them out",
+        ));
+    }
+    let (bucket, buckets) = buckets(&args.origin)?;
+    let node = NodeSettings {
+        zone: given::text(args.ring.zone),
+        sidecar,
+        max_cache_size: memory.max_cache_size,
+        replica_share: memory.replica_share,
+        proxy: proxy(&args.origin, &memory, &args.freshness),
+        origin: origin(args.origin)?,
+        api: ApiSettings {
+            bucket,
+            buckets,
+            read_only: args.writes.read_only,
+            cache_on_write: args.writes.cache_on_write,
+            uploads: UPLOADS,
+            upload_wait: UPLOAD_WAIT,
+        },
+        gateway: GatewaySettings { s3_domain },
+        access_file,
+        limits: Limits {
+            max_connections: usize::try_from(args.network.max_connections).unwrap_or(usize::MAX),
+            drain_timeout: Duration::from_secs(args.network.drain_timeout),
+            ..Limits::default()
+        },
+        peer_token_file,
+    };
+    Ok(Config {
+        node,
+        ring,
+        network,
+        log: log(args.log)?,
+        warnings,
+    })
 }
 
-/// A flag that is given empty, as charts do, isn't given.
-pub(super) fn given(text: Option<String>) -> Option<String> {
-    text.map(|text| text.trim().to_owned())
-        .filter(|text| !text.is_empty())
+fn is_alone(ring: &RingConfig, sidecar: bool) -> bool {
+    !sidecar && matches!(&ring.discovery, Discovery::Fixed { peers } if peers.len() < 2)
 }
 
-pub(super) fn list(entries: &[String]) -> Vec<String> {
-    let entries = entries.iter().map(|entry| entry.trim().to_owned());
-    entries.filter(|entry| !entry.is_empty()).collect()
-}
+/// The bucket that is meant where none is named, and all that may be named; `None` is any.
+type Named = (Option<String>, Option<Vec<String>>);
 
-fn buckets(raw: &args::OriginArgs) -> Result<BucketConfig, Error> {
-    let bucket = given(raw.bucket.clone());
-    let mut names = list(&raw.buckets);
+fn buckets(raw: &OriginArgs) -> Result<Named, Error> {
+    let bucket = given::text(raw.bucket.clone());
+    let mut names = given::list(&raw.buckets);
     let any = names.iter().any(|name| name == "*");
     if any && names.len() > 1 {
-        return Err(refused(
-            "--buckets '*' allows any bucket: name no others beside it",
+        return Err(must_be(
+            "buckets",
+            "names or '*' alone, which allows any bucket",
+            format_args!("{:?}", names.join(",")),
         ));
     }
     if any {
         names.clear();
     }
-    for name in bucket.iter().chain(&names) {
-        if let Some(rest) = name.strip_prefix("s3://") {
-            return Err(refused(format!(
-                "{name:?} is a URL: the bucket is {:?}",
-                rest.split('/').next().unwrap_or_default()
-            )));
-        }
-        let usual = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':');
-        if !name.chars().all(usual) || name.chars().all(|c| c == '.') {
-            return Err(refused(format!(
-                "{name:?} is no name of a bucket: give --bucket and --buckets names without blanks, slashes or stars"
-            )));
-        }
+    let flagged = bucket.iter().map(|name| ("bucket", name));
+    for (flag, name) in flagged.chain(names.iter().map(|name| ("buckets", name))) {
+        check_bucket(flag, name)?;
     }
     if let Some(bucket) = &bucket
         && !names.contains(bucket)
@@ -85,135 +121,65 @@ fn buckets(raw: &args::OriginArgs) -> Result<BucketConfig, Error> {
     }
     if names.is_empty() && !any {
         return Err(refused(
-            "no bucket: name one with --bucket, several with --buckets, or allow any with --buckets '*'",
+            "no bucket is given: name one with --bucket, several with --buckets, or allow any with --buckets '*'",
         ));
     }
     let only = (!any && names.len() == 1).then(|| names[0].clone());
-    Ok(BucketConfig {
-        default: bucket.or(only),
-        allowed: (!any).then_some(names),
+    Ok((bucket.or(only), (!any).then_some(names)))
+}
+
+fn check_bucket(flag: &str, name: &str) -> Result<(), Error> {
+    let usual = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':');
+    if name.chars().all(usual) && !name.chars().all(|c| c == '.') {
+        return Ok(());
+    }
+    let what = "a bucket's name, of letters, digits, '-', '.', '_' or ':'";
+    Err(match name.strip_prefix("s3://") {
+        Some(rest) => {
+            let bucket = rest.split('/').next().unwrap_or_default();
+            must_be(flag, what, format_args!("{name:?}. Write {bucket:?}"))
+        }
+        None => must_be(flag, what, format_args!("{name:?}")),
     })
 }
 
-fn origin(raw: args::OriginArgs) -> Result<OriginConfig, Error> {
-    let endpoint = given(raw.s3_endpoint)
-        .map(|url| {
-            let place = url
-                .strip_prefix("https://")
-                .or_else(|| url.strip_prefix("http://"))
-                .ok_or_else(|| {
-                    refused(format!(
-                        "--s3-endpoint {url:?} is no URL: write http://{url} or https://{url}"
-                    ))
-                })?;
-            let place = place.trim_end_matches('/');
-            if place.is_empty() || place.contains(|c: char| "@?# \\".contains(c) || c.is_control())
-            {
-                return Err(refused(
-                    "--s3-endpoint must be http(s)://HOST:PORT; keys don't belong in it but in --s3-credentials-dir",
-                ));
-            }
-            Ok(url.trim_end_matches('/').to_owned())
-        })
-        .transpose()?;
-    Ok(OriginConfig {
-        // Only AWS can be trusted to have a host name for each bucket.
-        force_path_style: raw.s3_force_path_style.unwrap_or(endpoint.is_some()),
-        endpoint,
-        region: given(raw.s3_region),
-        credentials_dir: raw
-            .s3_credentials_dir
-            .filter(|dir| !dir.as_os_str().is_empty()),
-        timeout: Duration::from_millis(raw.timeout),
-        parts_in_flight: usize::from(raw.parts_in_flight),
-    })
-}
-
-fn memory(
-    raw: &args::MemoryArgs,
-    sidecar: bool,
-    env: &Environment,
-    warnings: &mut Vec<String>,
-) -> Result<MemoryConfig, Error> {
-    if !raw.block_size.is_power_of_two() || !(64..=16_384).contains(&raw.block_size) {
-        return Err(refused(format!(
-            "--block-size {} is no power of two from 64 to 16384 (KiB): 1024 is a good one",
-            raw.block_size
-        )));
-    }
-    let block = raw.block_size * KIB;
-    let raw_limit = raw.max_cache_size.map(|size| size * MB);
-    let half = env.memory_limit.map(|limit| limit / 2 / MB * MB);
-    let (limit, whence) = match (raw_limit, half) {
-        (Some(raw), _) => (raw, ""),
-        // The container is the application's neighbour, and has its memory from the same pod.
-        (None, _) if sidecar => (DEFAULT_SIDECAR_MB * MB, ", the default of a sidecar,"),
-        (None, Some(half)) => (half, ", half of this container's memory limit,"),
-        (None, None) => (DEFAULT_CACHE_MB * MB, ""),
-    };
-    if limit < MIN_BLOCKS * block {
-        return Err(refused(format!(
-            "--max-cache-size {}{whence} holds fewer than {MIN_BLOCKS} blocks of {} KiB: give it at least {} (MB), or lower --block-size",
-            limit / MB,
-            raw.block_size,
-            (MIN_BLOCKS * block).div_ceil(MB)
-        )));
-    }
-    if let Some(available) = env.memory_limit
-        && limit > available / 100 * SAFE_SHARE_PERCENT
-    {
-        warnings.push(format!(
-            "--max-cache-size {} is more than {SAFE_SHARE_PERCENT} % of this container's memory limit of {} MB: the node may be killed for want of memory",
-            limit / MB,
-            available / MB
-        ));
-    }
-    let max_object = raw.max_blob_size * MB;
-    // Of a sidecar it says which objects the ring keeps, not what this memory is for.
-    if max_object > limit && !sidecar {
-        warnings.push(format!(
-            "--max-blob-size {} is more than --max-cache-size {}: the largest objects push out all others and themselves",
-            raw.max_blob_size,
-            limit / MB
-        ));
-    }
-    Ok(MemoryConfig {
-        limit,
-        // A sidecar owns nothing: whatever it holds is a copy.
-        replicas: if sidecar {
-            limit
-        } else {
-            limit / 100 * u64::from(raw.replica_share)
-        },
-        block,
-        max_object,
-    })
-}
-
-fn freshness(raw: &args::FreshnessArgs) -> FreshnessConfig {
+fn proxy(origin: &OriginArgs, memory: &Memory, freshness: &FreshnessArgs) -> ProxySettings {
     let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
-    FreshnessConfig {
-        ttl: (raw.ttl > 0).then(|| minutes(raw.ttl)),
-        stale_if_error: minutes(raw.stale_if_error),
-        negative_ttl: Duration::from_millis(raw.negative_ttl),
+    ProxySettings {
+        blocks: Blocks {
+            size: memory.block_size,
+        },
+        part_bytes: PART_BYTES.max(memory.block_size),
+        parts_in_flight: u64::from(origin.parts_in_flight),
+        max_blob_size: memory.max_blob_size,
+        ttl: (freshness.ttl > 0).then(|| minutes(freshness.ttl)),
+        stale_if_error: minutes(freshness.stale_if_error),
+        negative_ttl: Duration::from_millis(freshness.negative_ttl),
+        timeout: Duration::from_millis(origin.timeout),
+        origin_reads: ORIGIN_READS,
     }
 }
 
-fn writes(raw: &args::WriteArgs) -> Result<WriteConfig, Error> {
-    if raw.read_only && raw.cache_on_write {
-        return Err(refused(
-            "--read-only refuses what --cache-on-write would keep: leave one of them out",
-        ));
-    }
-    Ok(WriteConfig {
-        read_only: raw.read_only,
-        cache_on_write: raw.cache_on_write,
+fn origin(raw: OriginArgs) -> Result<OriginSettings, Error> {
+    let endpoint = given::text(raw.s3_endpoint).map(|url| url.parse());
+    let s3_endpoint = endpoint
+        .transpose()
+        .map_err(|error| refused(format!("--s3-endpoint {error}")))?;
+    Ok(OriginSettings {
+        // Only AWS can be trusted to have a host name for each bucket.
+        s3_force_path_style: raw.s3_force_path_style.unwrap_or(s3_endpoint.is_some()),
+        s3_endpoint,
+        s3_region: given::text(raw.s3_region),
+        s3_credentials_dir: given::path(raw.s3_credentials_dir),
+        timeout: Duration::from_millis(raw.timeout),
+        idle_timeout: ORIGIN_IDLE,
+        max_idle_connections: ORIGIN_READS,
     })
 }
 
-fn log(raw: &args::LogArgs) -> Result<LogConfig, Error> {
+fn log(raw: LogArgs) -> Result<LogConfig, Error> {
     let default = if raw.verbose { "debug" } else { "info" };
-    let level = given(raw.log_level.clone()).unwrap_or_else(|| default.to_owned());
+    let level = given::text(raw.log_level).unwrap_or_else(|| default.to_owned());
     let is_level = |word: &str| {
         ["off", "error", "warn", "info", "debug", "trace"]
             .iter()
@@ -234,12 +200,14 @@ fn log(raw: &args::LogArgs) -> Result<LogConfig, Error> {
     {
         level
     } else {
-        return Err(refused(format!(
-            "--log-level {level:?} is no level: take error, warn, info, debug or trace, or MODULE=LEVEL, comma separated"
-        )));
+        return Err(must_be(
+            "log-level",
+            "error, warn, info, debug or trace, or MODULE=LEVEL, comma separated",
+            format_args!("{level:?}"),
+        ));
     };
     Ok(LogConfig {
-        format: raw.log_format,
+        log_format: raw.log_format,
         filter,
     })
 }

@@ -1,106 +1,94 @@
-//! Where the node listens, and whom it lets in.
+//! Where the node listens, and who may use its S3 API. Pure.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
-use std::time::Duration;
 
-use super::args::{self, S3Auth};
-use super::check::{list, refused};
-use super::ring::same_host;
-use super::{
-    DEFAULT_ADMIN_PORT, DEFAULT_PORT, DEFAULT_S3_PORT, Discovery, Error, NetworkConfig, RingConfig,
-    S3Config,
-};
+use super::args::{NetworkArgs, Port, S3Auth};
+use super::error::{Error, must_be, refused};
+use super::given;
+use super::resolved::{Discovery, NetworkConfig, RingConfig};
+
+const DEFAULT_PORT: u16 = 8080;
+const DEFAULT_S3_PORT: u16 = 9000;
+const DEFAULT_ADMIN_PORT: u16 = 9095;
 
 pub(super) fn network(
-    raw: &args::NetworkArgs,
+    raw: &NetworkArgs,
     ring: &RingConfig,
-    warnings: &mut Vec<String>,
+    sidecar: bool,
 ) -> Result<NetworkConfig, Error> {
-    // Several nodes of one host, as the original is tried: the ports that it did not have must not be fought for.
+    // Several nodes on one host: the ports that the first Falcon did not have must not collide.
     let shared = match &ring.discovery {
         Discovery::Fixed { peers } => {
-            let same = |peer: &&String| same_host(peer, &ring.host);
-            // A sidecar is not among them.
-            peers.iter().filter(same).count() + usize::from(ring.sidecar) > 1
+            let here = peers.iter().filter(|peer| peer.host().is(&ring.host));
+            // A sidecar is not in the list.
+            here.count() + usize::from(sidecar) > 1
         }
         Discovery::Kubernetes { .. } => false,
     };
-    let default = |port: u16| if shared { 0 } else { port };
-    let given = |port: Option<args::Port>| port.and_then(|port| port.0);
+    let or_default = |port: Option<Port>, default: u16| {
+        let default = if shared { 0 } else { default };
+        port.and_then(|port| port.0).unwrap_or(default)
+    };
     let network = NetworkConfig {
         // A sidecar is for its own pod. Probes and Prometheus come from outside, and see no object.
-        listen: raw
-            .listen
-            .or(ring.sidecar.then_some(Ipv4Addr::LOCALHOST.into())),
+        listen: raw.listen.or(sidecar.then_some(Ipv4Addr::LOCALHOST.into())),
         admin_listen: raw.listen,
         port: raw.port.0.unwrap_or(DEFAULT_PORT),
-        s3: s3(raw, given(raw.s3_port), default(DEFAULT_S3_PORT), warnings)?,
-        access_file: access_file(raw),
-        admin_port: given(raw.admin_port).unwrap_or(default(DEFAULT_ADMIN_PORT)),
-        max_connections: usize::try_from(raw.max_connections).unwrap_or(usize::MAX),
-        drain_timeout: Duration::from_secs(raw.drain_timeout),
+        s3_port: raw
+            .s3_auth
+            .map(|_| or_default(raw.s3_port, DEFAULT_S3_PORT)),
+        admin_port: or_default(raw.admin_port, DEFAULT_ADMIN_PORT),
     };
     let ports = [
         ("--port", network.port),
-        ("--s3-port", network.s3.as_ref().map_or(0, |s3| s3.port)),
+        ("--s3-port", network.s3_port.unwrap_or(0)),
         ("--admin-port", network.admin_port),
     ];
     for (at, (second, port)) in ports.iter().enumerate() {
         if let Some((first, _)) = ports[..at].iter().find(|(_, it)| it == port && *port != 0) {
             return Err(refused(format!(
-                "{first} and {second} are both {port}: give one of them another port"
+                "{first} and {second} must be different ports; got {port} for both"
             )));
         }
     }
     Ok(network)
 }
 
-fn access_file(raw: &args::NetworkArgs) -> Option<PathBuf> {
-    let file = raw.access_file.clone();
-    file.filter(|file| !file.as_os_str().is_empty())
-}
-
-fn s3(
-    raw: &args::NetworkArgs,
-    port: Option<u16>,
-    default: u16,
+/// The domains of the S3 API, and whether its flags agree on who may use it.
+pub(super) fn s3_domain(
+    raw: &NetworkArgs,
     warnings: &mut Vec<String>,
-) -> Result<Option<S3Config>, Error> {
-    let domains = list(&raw.s3_domain);
-    let Some(auth) = raw.s3_auth else {
-        if port.is_some_and(|port| port != 0) || !domains.is_empty() {
+) -> Result<Vec<String>, Error> {
+    let domains = given::list(&raw.s3_domain);
+    let has_port = raw.s3_port.and_then(|port| port.0).unwrap_or(0) != 0;
+    let access_file = given::path(raw.access_file.clone());
+    match (raw.s3_auth, access_file) {
+        (None, _) if has_port || !domains.is_empty() => {
+            let flag = if has_port { "--s3-port" } else { "--s3-domain" };
+            return Err(refused(format!(
+                "{flag} needs --s3-auth, without which the S3 API is off: add --s3-auth keys, or --s3-auth none"
+            )));
+        }
+        (Some(S3Auth::Keys), None) => {
             return Err(refused(
-                "--s3-port and --s3-domain are for the S3 API, which is off: say who may use it with --s3-auth keys or --s3-auth none",
+                "--s3-auth keys needs --access-file, which lists the keys: add it, or let everybody in with --s3-auth none",
             ));
         }
-        return Ok(None);
-    };
-    match (auth, access_file(raw)) {
-        (S3Auth::Keys, None) => {
+        (Some(S3Auth::None), Some(_)) => {
             return Err(refused(
-                "--s3-auth keys needs the keys: give the file with --access-file, or let everybody in with --s3-auth none",
+                "--s3-auth none would bypass --access-file: use --s3-auth keys, or leave --access-file out",
             ));
         }
-        (S3Auth::None, Some(_)) => {
-            return Err(refused(
-                "--s3-auth none lets everybody in past --access-file: say --s3-auth keys, or leave the file out",
-            ));
-        }
-        (S3Auth::None, None) => warnings.push(
-            "--s3-auth none: whoever reaches the S3 port reads and writes with this node's keys"
+        (Some(S3Auth::None), None) => warnings.push(
+            "--s3-auth none: anyone who reaches the S3 port reads and writes with this node's keys"
                 .to_owned(),
         ),
-        (S3Auth::Keys, Some(_)) => {}
+        (None, _) | (Some(S3Auth::Keys), Some(_)) => {}
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
     if let Some(wrong) = domains.iter().find(|name| !name.chars().all(plain)) {
-        return Err(refused(format!(
-            "--s3-domain {wrong:?} is no host name: give it without http:// and without the port"
-        )));
+        let what = "a host name, without http:// and without a port";
+        return Err(must_be("s3-domain", what, format_args!("{wrong:?}")));
     }
-    Ok(Some(S3Config {
-        port: port.unwrap_or(default),
-        domains,
-    }))
+    Ok(domains)
 }

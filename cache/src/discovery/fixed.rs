@@ -1,192 +1,214 @@
-//! The static list, and which of it is this node. Pure.
+//! The ring of `--peers`: its nodes, and which of them is this one. Pure.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::str::FromStr;
 
-use super::Error;
+use super::Host;
 use crate::members::DiscoveredNode;
 use crate::peer::Contact;
 
-/// This node and all nodes of the list, itself included. A peer's name is its URL; one without a port has this node's.
+/// What is wrong with `--peers`, with the way out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PeersError {
+    /// An entry is not the address of a node.
+    #[error("--peers must list http://HOST:PORT, comma separated; got {entry:?}: {reason}")]
+    Entry {
+        /// The entry as given.
+        entry: String,
+        /// What to change.
+        reason: &'static str,
+    },
+    /// Two entries mean the same node.
+    #[error("--peers must name each node once; got {first} and {second}, which are the same node")]
+    Twice {
+        /// The first of the two.
+        first: String,
+        /// The second of the two.
+        second: String,
+    },
+    /// This node is missing.
+    #[error(
+        "--peers must include this node, {me}; got {peers}. Add it, or say with --host and --port which one it is"
+    )]
+    NotListed {
+        /// This node, from `--host` and `--port`.
+        me: String,
+        /// The list.
+        peers: String,
+    },
+    /// A sidecar is listed.
+    #[error(
+        "--peers must not include a sidecar; got {me}, which is this one. Take it out, or give the sidecar another --port"
+    )]
+    Sidecar {
+        /// The sidecar, as the list has it.
+        me: String,
+    },
+}
+
+/// An entry of `--peers`: `http://HOST:PORT`. The scheme may be missing, and the port where it is this node's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerAddress {
+    host: Host,
+    port: Option<u16>,
+}
+
+/// This node, and all nodes of the list, itself included unless it is a sidecar. A peer's name is its URL; one without a
+/// port has this node's.
 ///
 /// An empty list is a ring of this node alone.
 pub fn fixed(
-    peers: &[String],
-    host: &str,
+    peers: &[PeerAddress],
+    host: &Host,
     port: u16,
-) -> Result<(Contact, Vec<DiscoveredNode>), Error> {
-    let listed = listed(peers, port)?;
-    let me = Peer {
-        host: bare(host),
+    sidecar: bool,
+) -> Result<(Contact, Vec<DiscoveredNode>), PeersError> {
+    let me = Place {
+        host: host.clone(),
         port,
     };
-    let listed = if listed.is_empty() {
-        vec![me.clone()]
-    } else {
-        listed
-    };
-    let Some(mine) = listed.iter().find(|peer| peer.is(&me)) else {
-        let peers: Vec<String> = listed.iter().map(Peer::url).collect();
-        return Err(Error::NotListed {
-            me: me.url(),
-            peers: peers.join(","),
-        });
-    };
-    let url = mine.url();
-    let me = Contact {
-        name: url.clone(),
-        url,
-    };
-    Ok((me, found(&listed)))
-}
-
-/// A sidecar at this host and port, and all nodes of the list, of which it is none.
-pub fn beside(
-    peers: &[String],
-    host: &str,
-    port: u16,
-) -> Result<(Contact, Vec<DiscoveredNode>), Error> {
-    let listed = listed(peers, port)?;
-    let me = Peer {
-        host: bare(host),
-        port,
-    };
-    if let Some(mine) = listed.iter().find(|peer| peer.is(&me)) {
-        return Err(Error::Sidecar { me: mine.url() });
-    }
-    let me = Contact {
-        name: format!("sidecar@{host}:{port}"),
-        url: me.url(),
-    };
-    Ok((me, found(&listed)))
-}
-
-fn listed(peers: &[String], port: u16) -> Result<Vec<Peer>, Error> {
-    let listed = peers
-        .iter()
-        .map(|peer| Peer::parse(peer, port))
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut listed: Vec<Place> = peers.iter().map(|peer| peer.place(port)).collect();
     for (at, second) in listed.iter().enumerate() {
         if let Some(first) = listed[..at].iter().find(|first| first.is(second)) {
-            return Err(Error::Twice {
+            return Err(PeersError::Twice {
                 first: first.url(),
                 second: second.url(),
             });
         }
     }
-    Ok(listed)
+    if listed.is_empty() && !sidecar {
+        listed.push(me.clone());
+    }
+    let contact = match listed.iter().find(|place| place.is(&me)) {
+        Some(mine) if sidecar => return Err(PeersError::Sidecar { me: mine.url() }),
+        Some(mine) => Contact {
+            name: mine.url(),
+            url: mine.url(),
+        },
+        None if sidecar => Contact {
+            name: format!("sidecar@{host}:{port}"),
+            url: me.url(),
+        },
+        None => {
+            let peers: Vec<String> = listed.iter().map(Place::url).collect();
+            return Err(PeersError::NotListed {
+                me: me.url(),
+                peers: peers.join(","),
+            });
+        }
+    };
+    Ok((contact, listed.iter().map(Place::discovered).collect()))
 }
 
-fn found(listed: &[Peer]) -> Vec<DiscoveredNode> {
-    let found = listed.iter().map(|peer| DiscoveredNode {
-        name: peer.url(),
-        url: peer.url(),
-        zone: None,
-        serving: true,
-        terminating: false,
-    });
-    found.collect()
+impl PeerAddress {
+    /// The machine it is on.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    fn place(&self, default_port: u16) -> Place {
+        Place {
+            host: self.host.clone(),
+            port: self.port.unwrap_or(default_port),
+        }
+    }
 }
 
-/// `http://HOST:PORT`, with brackets where the host is an IPv6 address.
-pub(super) fn url(host: &str, port: u16) -> String {
-    let host = bare(host);
-    Peer { host, port }.url()
+impl FromStr for PeerAddress {
+    type Err = PeersError;
+
+    fn from_str(entry: &str) -> Result<Self, Self::Err> {
+        let wrong = |reason| PeersError::Entry {
+            entry: entry.to_owned(),
+            reason,
+        };
+        let place = match entry.split_once("://") {
+            Some((scheme, place)) if scheme.eq_ignore_ascii_case("http") => place,
+            Some(_) => return Err(wrong("nodes speak plain HTTP to each other")),
+            None => entry,
+        };
+        let place = place.strip_suffix('/').unwrap_or(place);
+        let (host, port) = match place.rsplit_once(':') {
+            // An IPv6 address alone ends with a bracket, or has none.
+            _ if place.ends_with(']') || place.parse::<Ipv6Addr>().is_ok() => (place, None),
+            Some((host, port)) => (host, Some(port)),
+            None => (place, None),
+        };
+        let port = port
+            .map(|port| {
+                let port = port.parse().ok().filter(|port| *port != 0);
+                port.ok_or_else(|| wrong("its port must be between 1 and 65535"))
+            })
+            .transpose()?;
+        // Before a port, an IPv6 address needs its brackets.
+        let is_bare = port.is_some() && host.contains(':') && !host.starts_with('[');
+        let host = Host::parse(host).filter(|_| !is_bare);
+        let host = host.ok_or_else(|| wrong("it must be a host and a port, and nothing more"))?;
+        Ok(Self { host, port })
+    }
 }
 
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => f.write_str(&self.host.url(port)),
+            None => self.host.fmt(f),
+        }
+    }
+}
+
+/// Where a node of the list listens.
 #[derive(Debug, Clone)]
-struct Peer {
-    /// In lower case, without brackets.
-    host: String,
+struct Place {
+    host: Host,
     port: u16,
 }
 
-impl Peer {
-    fn parse(typed: &str, default_port: u16) -> Result<Self, Error> {
-        let wrong = |reason| Error::Peer {
-            peer: typed.to_owned(),
-            reason,
-        };
-        let place = match typed.split_once("://") {
-            Some((scheme, place)) if scheme.eq_ignore_ascii_case("http") => place,
-            Some(_) => return Err(wrong("must begin with http://: nodes speak plain HTTP")),
-            None => typed,
-        };
-        let place = place.strip_suffix('/').unwrap_or(place);
-        // Three or more colons, no brackets: an IPv6 address alone.
-        if place.parse::<Ipv6Addr>().is_ok() {
-            return Ok(Self {
-                host: bare(place),
-                port: default_port,
-            });
-        }
-        let (host, port) = match place.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-            _ => (place, None),
-        };
-        let port = match port {
-            None => default_port,
-            Some(port) => port
-                .parse()
-                .ok()
-                .filter(|port| *port != 0)
-                .ok_or_else(|| wrong("must end with a port from 1 to 65535"))?,
-        };
-        let name = |host: &str| {
-            !host.is_empty()
-                && host
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
-        };
-        if name(host) || (host.starts_with('[') && bare(host).parse::<Ipv6Addr>().is_ok()) {
-            Ok(Self {
-                host: bare(host),
-                port,
-            })
-        } else {
-            Err(wrong("must be http://HOST:PORT and nothing more"))
-        }
-    }
-
+impl Place {
     fn url(&self) -> String {
-        let Self { host, port } = self;
-        if host.contains(':') {
-            format!("http://[{host}]:{port}")
-        } else {
-            format!("http://{host}:{port}")
-        }
+        self.host.url(self.port)
     }
 
     /// True when both mean the same node.
     fn is(&self, other: &Self) -> bool {
-        self.port == other.port
-            && (self.host == other.host || (self.is_loopback() && other.is_loopback()))
+        self.port == other.port && self.host.is(&other.host)
     }
 
-    fn is_loopback(&self) -> bool {
-        self.host == "localhost"
-            || self
-                .host
-                .parse::<IpAddr>()
-                .is_ok_and(|address| address.is_loopback())
+    fn discovered(&self) -> DiscoveredNode {
+        DiscoveredNode {
+            name: self.url(),
+            url: self.url(),
+            zone: None,
+            serving: true,
+            terminating: false,
+        }
     }
-}
-
-/// Lower case, no brackets; IPv6 addresses in their one short form, so that every node gives a peer the same name.
-fn bare(host: &str) -> String {
-    let host = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
-    host.parse::<IpAddr>()
-        .map_or_else(|_| host.to_ascii_lowercase(), |ip| ip.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn list(peers: &str) -> Vec<String> {
-        peers.split(',').map(str::to_owned).collect()
+    fn list(peers: &str) -> Vec<PeerAddress> {
+        let peers = peers.split(',').map(str::parse);
+        peers.collect::<Result<_, _>>().unwrap()
+    }
+
+    fn member(
+        peers: &str,
+        host: &str,
+        port: u16,
+    ) -> Result<(Contact, Vec<DiscoveredNode>), PeersError> {
+        fixed(&list(peers), &Host::parse(host).unwrap(), port, false)
+    }
+
+    fn sidecar(
+        peers: &str,
+        host: &str,
+        port: u16,
+    ) -> Result<(Contact, Vec<DiscoveredNode>), PeersError> {
+        fixed(&list(peers), &Host::parse(host).unwrap(), port, true)
     }
 
     fn names(found: &[DiscoveredNode]) -> Vec<&str> {
@@ -195,10 +217,11 @@ mod tests {
 
     #[test]
     fn a_node_finds_itself_by_host_and_port() {
-        let peers = list("http://localhost:8080,http://localhost:8081,http://localhost:8082");
-        let (me, found) = fixed(&peers, "localhost", 8081).unwrap();
-        assert_eq!((me.name.as_str(), &me.url), (peers[1].as_str(), &peers[1]));
-        assert_eq!(names(&found), peers);
+        let peers = "http://localhost:8080,http://localhost:8081,http://localhost:8082";
+        let (me, found) = member(peers, "localhost", 8081).unwrap();
+        assert_eq!(me.name, "http://localhost:8081");
+        assert_eq!(me.url, me.name);
+        assert_eq!(names(&found).join(","), peers);
         assert!(
             found
                 .iter()
@@ -214,7 +237,7 @@ mod tests {
             ("http://localhost:1", "::1"),
             ("http://LOCALHOST:1/", "127.0.0.1"),
         ] {
-            let (me, _) = fixed(&list(peers), host, 1).unwrap();
+            let (me, _) = member(peers, host, 1).unwrap();
             assert_eq!(me.name, peers.to_ascii_lowercase().trim_end_matches('/'));
         }
     }
@@ -227,7 +250,7 @@ mod tests {
             "http://Cache-0:80/",
             "cache-0",
         ] {
-            let (me, _) = fixed(&list(spelling), "cache-0", 80).unwrap();
+            let (me, _) = member(spelling, "cache-0", 80).unwrap();
             assert_eq!(me.name, "http://cache-0:80", "{spelling}");
         }
         for spelling in [
@@ -236,55 +259,56 @@ mod tests {
             "http://[fd00::1]",
             "http://[fd00::1]:80",
         ] {
-            let (me, _) = fixed(&list(spelling), "fd00::1", 80).unwrap();
+            let (me, _) = member(spelling, "fd00::1", 80).unwrap();
             assert_eq!(me.name, "http://[fd00::1]:80", "{spelling}");
         }
     }
 
     #[test]
     fn no_list_is_a_ring_of_one() {
-        let (me, found) = fixed(&[], "localhost", 8080).unwrap();
+        let (me, found) = fixed(&[], &Host::localhost(), 8080, false).unwrap();
         assert_eq!(me.name, "http://localhost:8080");
         assert_eq!(names(&found), [me.name.as_str()]);
-        assert_eq!(fixed(&[], "::1", 8080).unwrap().0.url, "http://[::1]:8080");
+        let (me, _) = fixed(&[], &Host::parse("::1").unwrap(), 8080, false).unwrap();
+        assert_eq!(me.url, "http://[::1]:8080");
     }
 
     #[test]
     fn a_list_without_this_node_is_refused_and_shown() {
-        let error = fixed(&list("http://a:8080,http://b:8080"), "localhost", 8080).unwrap_err();
+        let error = member("http://a:8080,http://b:8080", "localhost", 8080).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "this node is http://localhost:8080, which is not one of --peers http://a:8080,http://b:8080: add it, or say with --host and --port which one it is"
+            "--peers must include this node, http://localhost:8080; got http://a:8080,http://b:8080. Add it, or say with --host and --port which one it is"
         );
         // The right host at another port is another node.
-        assert!(fixed(&list("http://a:8080"), "a", 8081).is_err());
+        assert!(member("http://a:8080", "a", 8081).is_err());
     }
 
     #[test]
-    fn a_sidecar_is_none_of_the_list() {
-        let peers = list("http://a:8080,http://localhost:8080");
-        let (me, found) = beside(&peers, "localhost", 8090).unwrap();
+    fn a_sidecar_is_not_in_the_list() {
+        let peers = "http://a:8080,http://localhost:8080";
+        let (me, found) = sidecar(peers, "localhost", 8090).unwrap();
         assert_eq!(me.name, "sidecar@localhost:8090");
         assert_eq!(me.url, "http://localhost:8090");
-        assert_eq!(names(&found), peers);
-        let error = beside(&peers, "localhost", 8080).unwrap_err();
+        assert_eq!(names(&found).join(","), peers);
+        let error = sidecar(peers, "localhost", 8080).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "this node is http://localhost:8080, a sidecar and no node of the ring: take it out of --peers, or give it another --port"
+            "--peers must not include a sidecar; got http://localhost:8080, which is this one. Take it out, or give the sidecar another --port"
         );
-        assert!(beside(&list("a:1,http://A:1/"), "localhost", 1).is_err());
+        assert!(sidecar("a:1,http://A:1/", "localhost", 1).is_err());
     }
 
     #[test]
     fn a_node_named_twice_is_refused() {
         for peers in ["a:1,http://A:1/", "localhost:1,127.0.0.1:1"] {
-            let error = fixed(&list(peers), "a", 1).unwrap_err();
-            assert!(matches!(error, Error::Twice { .. }), "{peers}");
+            let error = member(peers, "a", 1).unwrap_err();
+            assert!(matches!(error, PeersError::Twice { .. }), "{peers}");
         }
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn what_is_not_an_address_is_refused() {
         for peer in [
             "",
             "http://",
@@ -301,10 +325,8 @@ mod tests {
             "[nonsense]:1",
             "fd00::1::2",
         ] {
-            assert!(
-                matches!(fixed(&list(peer), "a", 1), Err(Error::Peer { .. })),
-                "{peer}"
-            );
+            let refused = peer.parse::<PeerAddress>();
+            assert!(matches!(refused, Err(PeersError::Entry { .. })), "{peer}");
         }
     }
 }

@@ -49,7 +49,7 @@ impl Gateway {
     /// S3's answer to what a browser asks before a request. Nobody signs that; it names no object, and tells nothing but the rule.
     pub(super) async fn preflight(&self, head: &Head) -> Result<Response, Failure> {
         let host = Address::host(&head.uri, &head.headers);
-        let address = Address::parse(&head.uri, host, &self.settings.domains)?;
+        let address = Address::parse(&head.uri, host, &self.settings.s3_domain)?;
         let bucket = address.bucket.unwrap_or_default();
         if !self.parts().settings.allows(&bucket) {
             return Err(denied(&bucket));

@@ -1,4 +1,4 @@
-//! When a node says that it is ready, once it has sent a heartbeat: for as long as its name is its own.
+//! When a node says that it is ready, once it has sent its heartbeats: for as long as its name is its own.
 
 use tokio::sync::watch;
 
@@ -23,7 +23,7 @@ pub(super) async fn ready_while_its_name_is_its_own(
             tracing::error!(
                 name,
                 rival = url,
-                "every node must have a name of its own, and another process goes by this one's: stop one of them, or name them apart with --node-name, or with --host and --port in a list of --peers; until then this one is not ready"
+                "another process goes by this node's name, so this node is not ready: stop one of them, or name them apart with --node-name, or with --host and --port in a list of --peers"
             );
             Ready::No(format!("another process goes by the name {name}, at {url}"))
         } else {

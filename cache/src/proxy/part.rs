@@ -129,7 +129,7 @@ impl Proxy {
 
     /// The reason of what is read and not kept, as metrics call it.
     pub(super) fn bypass_reason(&self, version: &Version) -> &'static str {
-        if version.size > self.0.settings.max_blob_bytes {
+        if version.size > self.0.settings.max_blob_size {
             "size"
         } else {
             "no-store"

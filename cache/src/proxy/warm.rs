@@ -43,7 +43,7 @@ impl Proxy {
             object: object.clone(),
             etag,
             size,
-            cacheable: size <= self.0.settings.max_blob_bytes,
+            cacheable: size <= self.0.settings.max_blob_size,
         };
         self.warm_here(&version, extent).await
     }

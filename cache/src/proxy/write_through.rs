@@ -87,7 +87,7 @@ impl Proxy {
             cacheable: true,
         };
         if expected.end - expected.start != bytes.len() as u64
-            || size > self.0.settings.max_blob_bytes
+            || size > self.0.settings.max_blob_size
         {
             return false;
         }
@@ -116,7 +116,7 @@ impl WriteThrough {
         let Some(blocks) = &mut self.blocks else {
             return;
         };
-        let fits = whole_before && self.size <= settings.max_blob_bytes;
+        let fits = whole_before && self.size <= settings.max_blob_size;
         if !fits || !self.share.take(bytes.len() as u64) {
             return self.give_up();
         }

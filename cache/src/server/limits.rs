@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 /// The bounds of one listener.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Connections open at one time; a further one is answered `503` and closed.
-    pub connections: usize,
+    pub max_connections: usize,
     /// From the first byte of a head (or from the accept) to its end.
     pub head: Duration,
     /// A kept-alive connection between two requests. Longer than the minute that load balancers keep theirs,
@@ -23,13 +23,13 @@ pub struct Limits {
     /// `SO_SNDBUF` in bytes: what a reader that has stopped can hold in the kernel.
     pub send_buffer: usize,
     /// At the stop: how long running requests may take to end.
-    pub drain: Duration,
+    pub drain_timeout: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 10_000,
+            max_connections: 10_000,
             head: Duration::from_secs(10),
             idle: Duration::from_secs(75),
             body: Duration::from_secs(30),
@@ -37,7 +37,7 @@ impl Default for Limits {
             quantum: 64 * 1024,
             long_quantum: 512 * 1024,
             send_buffer: 512 * 1024,
-            drain: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(30),
         }
     }
 }

@@ -31,7 +31,7 @@ struct Server {
 
 fn limits() -> Limits {
     Limits {
-        connections: 1000,
+        max_connections: 1000,
         head: Duration::from_millis(200),
         idle: Duration::from_millis(400),
         body: Duration::from_millis(200),
@@ -39,7 +39,7 @@ fn limits() -> Limits {
         quantum: 64 * 1024,
         long_quantum: 512 * 1024,
         send_buffer: 64 * 1024,
-        drain: LONG,
+        drain_timeout: LONG,
     }
 }
 
@@ -337,7 +337,7 @@ async fn a_slow_reader_that_takes_bytes_is_served_to_the_end() {
 #[tokio::test]
 async fn a_connection_too_many_is_told_so() {
     let mut limits = limits();
-    limits.connections = 1;
+    limits.max_connections = 1;
     limits.idle = LONG;
     let server = start(router(), limits).await;
     let mut first = server.connect().await;
@@ -404,7 +404,7 @@ async fn a_stop_lets_running_requests_finish_and_closes_the_rest() {
 async fn a_request_that_does_not_end_is_cut_at_the_deadline_and_counted() {
     let (router, come, _go) = waiting();
     let mut limits = limits();
-    limits.drain = Duration::from_millis(100);
+    limits.drain_timeout = Duration::from_millis(100);
     let server = start(router, limits).await;
     let mut running = server.connect().await;
     running

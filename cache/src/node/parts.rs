@@ -1,0 +1,114 @@
+//! The parts of one node, and how they are wired together.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{NodeSettings, observe};
+use crate::access::Access;
+use crate::api::peer_routes::PeerApi;
+use crate::api::{Aftermath, Api, ApiParts, ApiSettings, Ready};
+use crate::invalidate::Invalidator;
+use crate::members::Members;
+use crate::metrics::Metrics;
+use crate::origin::Origin;
+use crate::peer::{Contact, Peers, Token};
+use crate::proxy::Proxy;
+use crate::store::Store;
+
+/// What ends with the node.
+#[derive(Clone, Default)]
+pub(super) struct Stop {
+    /// Ends the listeners for clients and peers.
+    pub(super) clients: CancellationToken,
+    /// Ends all the rest.
+    pub(super) all: CancellationToken,
+}
+
+/// What reads, and what invalidates.
+pub(super) struct Parts {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) origin: Origin,
+    pub(super) members: Arc<Members>,
+    pub(super) peers: Peers,
+    pub(super) proxy: Proxy,
+    pub(super) invalidator: Invalidator,
+}
+
+impl Parts {
+    /// Wires them. S3 is not asked, and nobody is told.
+    pub(super) async fn wire(
+        settings: &NodeSettings,
+        me: Contact,
+        token: &Token,
+        stop: &Stop,
+    ) -> Self {
+        let metrics = Arc::new(Metrics::new());
+        let origin = Origin::new(settings.origin.clone(), metrics.clone()).await;
+        let store = Store::new(settings.max_cache_size, settings.replica_share);
+        let members = if settings.sidecar {
+            Members::beside(me)
+        } else {
+            Members::new(me, settings.zone.clone())
+        };
+        let peers = Peers::new(token.clone());
+        let proxy = Proxy::new(
+            settings.proxy.clone(),
+            Arc::new(store),
+            origin.clone(),
+            peers.clone(),
+            members.clone(),
+            metrics.clone(),
+        );
+        // This node takes part in its own barrier.
+        let own = proxy.clone();
+        let invalidator = Invalidator::new(
+            members.clone(),
+            Arc::new(peers.clone()),
+            Arc::new(move |scope: &_| own.forget(scope)),
+            metrics.clone(),
+            stop.all.clone(),
+        );
+        observe(&metrics, &proxy, &members, &invalidator);
+        Self {
+            metrics,
+            origin,
+            members,
+            peers,
+            proxy,
+            invalidator,
+        }
+    }
+
+    /// What the routes for clients work with.
+    pub(super) fn api(
+        &self,
+        settings: ApiSettings,
+        access: Access,
+        ready: watch::Receiver<Ready>,
+    ) -> Arc<Api> {
+        Api::new(ApiParts {
+            proxy: self.proxy.clone(),
+            origin: self.origin.clone(),
+            invalidator: self.invalidator.clone(),
+            aftermath: Aftermath::new(self.invalidator.clone()),
+            members: self.members.clone(),
+            metrics: self.metrics.clone(),
+            access,
+            ready,
+            settings,
+        })
+    }
+
+    /// What the routes for peers work with.
+    pub(super) fn peer_api(&self, settings: ApiSettings, token: Token) -> PeerApi {
+        PeerApi {
+            proxy: self.proxy.clone(),
+            members: self.members.clone(),
+            invalidator: self.invalidator.clone(),
+            token,
+            settings: Arc::new(settings),
+        }
+    }
+}

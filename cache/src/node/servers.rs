@@ -1,0 +1,85 @@
+//! The listeners of one node, and what is served at each.
+
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::parts::Stop;
+use crate::api::peer_routes::PeerApi;
+use crate::api::{self, Api, Hits};
+use crate::gateway::{self, GatewaySettings};
+use crate::server::{self, FastPath, Limits, Listener, WriteScheduler};
+
+/// The ports, bound before the node starts.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For clients and peers.
+    pub main: TcpListener,
+    /// For probes and metrics.
+    pub admin: TcpListener,
+    /// For S3's clients, where that gateway is on.
+    pub s3: Option<TcpListener>,
+}
+
+/// The listeners, being served. Each gives the connections that it had to cut.
+pub(super) struct Servers {
+    main: JoinHandle<usize>,
+    s3: Option<JoinHandle<usize>>,
+    admin: JoinHandle<usize>,
+}
+
+impl Servers {
+    /// Answers at each of them from now on, until it is stopped.
+    pub(super) fn open(
+        listeners: Listeners,
+        api: &Arc<Api>,
+        peer_api: PeerApi,
+        settings: GatewaySettings,
+        limits: &Limits,
+        stop: &Stop,
+    ) -> Self {
+        let scheduler = Arc::<WriteScheduler>::default();
+        let listener = |name, hits: Option<Hits>, stop: &CancellationToken| Listener {
+            name,
+            limits: limits.clone(),
+            fast: hits.map(|hits| Arc::new(hits) as Arc<dyn FastPath>),
+            scheduler: Arc::clone(&scheduler),
+            metrics: Arc::clone(&api.parts().metrics),
+            stop: stop.clone(),
+        };
+        let peers = api::peer_routes::router(peer_api, api.parts().access.is_guarded());
+        let routes = api::router(api, peers);
+        let main = listener("blob", Some(Hits::of_blobs(api)), &stop.clients);
+        let s3 = listeners.s3.map(|socket| {
+            let hits = gateway::hits(api, settings.clone());
+            let s3 = listener("s3", hits, &stop.clients);
+            tokio::spawn(server::serve(socket, gateway::router(api, settings), s3))
+        });
+        let admin = listener("admin", None, &stop.all);
+        Self {
+            main: tokio::spawn(server::serve(listeners.main, routes, main)),
+            s3,
+            admin: tokio::spawn(server::serve(
+                listeners.admin,
+                api::admin_router(api),
+                admin,
+            )),
+        }
+    }
+
+    /// Waits until the listeners for clients have ended, which were stopped; returns the connections that had to be cut.
+    pub(super) async fn clients_ended(&mut self) -> usize {
+        let mut cut = (&mut self.main).await.unwrap_or_default();
+        if let Some(s3) = self.s3.take() {
+            cut += s3.await.unwrap_or_default();
+        }
+        cut
+    }
+
+    /// Waits until the listener for probes has ended, which was stopped.
+    pub(super) async fn admin_ended(self) {
+        let _cut = self.admin.await;
+    }
+}
