@@ -1,6 +1,6 @@
 //! Blocks on their way: one fill per block at a time, and everybody who wants the block follows it byte by byte.
 //!
-//! A fill is written by a task of its own (see `proxy/part.rs`), never by a request, so whoever asked first may
+//! A fill is written by a task of its own (see `proxy/fetch.rs`), never by a request, so whoever asked first may
 //! hang up. Where the bytes come from is not known here.
 
 mod follower;
@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::object::{BlockId, ETag, ObjectId, Said, Scope, Source};
 use crate::origin;
-use crate::store::Store;
+use crate::store::{Block, Store};
 
 pub use follower::Follower;
 
@@ -172,11 +172,13 @@ impl Fill {
 ///
 /// A block may be filled twice at a time: from S3, and by way of a peer. A peer's request must never wait for a fill
 /// that itself waits for a peer, or two nodes that disagree about the ring could wait for each other for ever.
-#[derive(Debug, Default)]
 pub struct Fills {
-    running: Mutex<HashMap<(BlockId, FillSource), Arc<Fill>>>,
+    store: Arc<Store>,
+    running: Mutex<Running>,
     ahead: Arc<AtomicU64>,
 }
+
+type Running = HashMap<(BlockId, FillSource), Arc<Fill>>;
 
 /// How a fill gets its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -185,6 +187,25 @@ pub enum FillSource {
     Origin,
     /// From the extent's owner, else its stand-ins, and only then from S3.
     Peers,
+}
+
+/// Where a block is.
+pub enum Location {
+    /// In this node's memory.
+    Held(Block),
+    /// On its way here.
+    Filling(Arc<Fill>),
+    /// Neither: at its owner, or in S3 alone.
+    Elsewhere,
+}
+
+/// What looking for a block means to the eviction policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// A use of the block.
+    Use,
+    /// None, or one that was counted already.
+    Peek,
 }
 
 /// What a reader that wants some blocks got.
@@ -197,35 +218,47 @@ pub struct Claim {
 }
 
 impl Fills {
-    /// Claims `blocks` of one version. What is neither in `store` nor on its way becomes the caller's to fill, `from` there.
-    pub fn claim(
+    /// No fills yet; their blocks go to `store`.
+    pub fn new(store: Arc<Store>) -> Self {
+        Self {
+            store,
+            running: Mutex::default(),
+            ahead: Arc::default(),
+        }
+    }
+
+    /// Where a block is, for a reader that may follow fills which get their bytes `from` there.
+    pub fn locate(
         &self,
-        store: &Store,
-        version: &Version,
-        blocks: Range<u32>,
-        from: FillSource,
-    ) -> Claim {
+        id: &BlockId,
+        from: impl FnOnce() -> FillSource,
+        access: Access,
+    ) -> Location {
+        // A hit asks for nothing else, and takes no lock but the store's.
+        if let Some(block) = self.held(id, access) {
+            return Location::Held(block);
+        }
+        let from = from();
+        self.locate_in(&self.running(), id, from, access)
+    }
+
+    /// Claims `blocks` of one version. What is neither held nor on its way becomes the caller's to fill, `from` there.
+    pub fn claim(&self, version: &Version, blocks: Range<u32>, from: FillSource) -> Claim {
         let mut claim = Claim::default();
         let mut group: Vec<Arc<Fill>> = Vec::new();
-        // The store is asked under this lock: a fill is stored before it leaves the table, so a block that is in
-        // neither was never filled.
         let mut running = self.running();
         for index in blocks {
             let id = version.block(index);
-            let mut key = (id.clone(), FillSource::Origin);
-            let mut found = running.get(&key);
-            if found.is_none() && from == FillSource::Peers {
-                key.1 = from;
-                found = running.get(&key);
-            }
-            if let Some(fill) = found {
-                claim.follow.push(fill.clone());
-            } else if !store.holds(&id) {
-                let fill = Fill::new(id, from, &self.ahead);
-                running.insert(key, fill.clone());
-                claim.follow.push(fill.clone());
-                group.push(fill);
-                continue;
+            match self.locate_in(&running, &id, from, Access::Peek) {
+                Location::Held(_) => {}
+                Location::Filling(fill) => claim.follow.push(fill),
+                Location::Elsewhere => {
+                    let fill = Fill::new(id.clone(), from, &self.ahead);
+                    running.insert((id, from), fill.clone());
+                    claim.follow.push(fill.clone());
+                    group.push(fill);
+                    continue;
+                }
             }
             if !group.is_empty() {
                 claim.start.push(std::mem::take(&mut group));
@@ -235,6 +268,35 @@ impl Fills {
             claim.start.push(group);
         }
         claim
+    }
+
+    /// Under the lock of the fills: a block is stored before its fill leaves the table, so one that is in neither was
+    /// never filled.
+    fn locate_in(
+        &self,
+        running: &Running,
+        id: &BlockId,
+        from: FillSource,
+        access: Access,
+    ) -> Location {
+        let mut key = (id.clone(), FillSource::Origin);
+        let mut fill = running.get(&key);
+        if fill.is_none() && from == FillSource::Peers {
+            key.1 = from;
+            fill = running.get(&key);
+        }
+        if let Some(fill) = fill {
+            return Location::Filling(fill.clone());
+        }
+        self.held(id, access)
+            .map_or(Location::Elsewhere, Location::Held)
+    }
+
+    fn held(&self, id: &BlockId, access: Access) -> Option<Block> {
+        match access {
+            Access::Use => self.store.block(id),
+            Access::Peek => self.store.peek_block(id),
+        }
     }
 
     /// The fill has ended and its block is stored, if it is to be: later readers look elsewhere.
@@ -281,7 +343,7 @@ impl Fills {
             .sum()
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<(BlockId, FillSource), Arc<Fill>>> {
+    fn running(&self) -> MutexGuard<'_, Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -317,15 +379,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_block_is_ahead_from_when_it_is_asked_for_until_a_reader_comes_to_it() {
-        let fills = Fills::default();
-        let store = Store::new(8 << 20, 0);
+        let fills = Fills::new(Arc::new(Store::new(8 << 20, 0)));
         let version = Version {
             object: ObjectId::new("b", "k").unwrap(),
             etag: ETag::from("\"1\"".to_owned()),
             size: 3 << 20,
             cacheable: true,
         };
-        let claim = fills.claim(&store, &version, 0..3, FillSource::Origin);
+        let claim = fills.claim(&version, 0..3, FillSource::Origin);
         assert_eq!(fills.ahead(), 0);
         let mut followers: Vec<Follower> = claim.follow.iter().map(Fill::follow).collect();
         assert_eq!(fills.ahead(), 3);

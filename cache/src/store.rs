@@ -150,14 +150,9 @@ impl Store {
         self.blocks.get(id)
     }
 
-    /// The block, for a reader whose use of it is counted already.
-    pub fn block_again(&self, id: &BlockId) -> Option<Block> {
-        self.blocks.get_again(id)
-    }
-
-    /// True when the block is here; not counted as a use.
-    pub fn holds(&self, id: &BlockId) -> bool {
-        self.blocks.holds(id)
+    /// The block, not counted as a use.
+    pub fn peek_block(&self, id: &BlockId) -> Option<Block> {
+        self.blocks.peek(id)
     }
 
     /// Stores a complete block. False when it was not stored: an invalidation came since the ticket was taken, or there is no room,

@@ -25,6 +25,13 @@ pub struct Reply {
     pub body: OriginBody,
 }
 
+impl Reply {
+    /// True when the body has these bytes.
+    pub fn holds(&self, range: &Range<u64>) -> bool {
+        self.range.start <= range.start && range.end <= self.range.end
+    }
+}
+
 impl Origin {
     /// Reads `range`; its end may lie beyond the object. With `if_match` it reads that version or none.
     ///

@@ -47,7 +47,7 @@ pub enum Error {
     /// The budget is spent on what is being read at this moment.
     #[error("no memory left to read through: raise --max-cache-size or lower the load")]
     NoMemory,
-    /// Nothing came in time, from whomever.
+    /// No response from any source in time.
     #[error("no first byte within {} ms", after.as_millis())]
     Timeout {
         /// How long was waited.
@@ -61,6 +61,18 @@ impl From<&Absent> for Error {
             code: absent.code.clone(),
             message: absent.message.clone(),
             said: absent.said.clone(),
+        }
+    }
+}
+
+impl Error {
+    /// Why a version that is known could not be read. One that is gone, or shorter than it was, is another version by now.
+    pub(super) fn from_read_of_known(error: origin::Error) -> Self {
+        match error {
+            origin::Error::VersionChanged
+            | origin::Error::NotFound { .. }
+            | origin::Error::RangeNotSatisfiable => Self::VersionChanged,
+            error => Self::Origin(Arc::new(error)),
         }
     }
 }
@@ -96,7 +108,7 @@ impl Error {
         }
     }
 
-    /// S3 is away or overloaded, rather than of another mind.
+    /// S3 is unavailable or overloaded; it did not refuse.
     pub(super) fn is_outage(&self) -> bool {
         match self {
             Self::Origin(error) => error.is_outage(),

@@ -9,50 +9,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::stream::{self, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::throughput::ClientThroughput;
-use super::{Error, Proxy, Requester};
-use crate::fill::{self, FillSource, Follower, Version};
-use crate::object::{Source, extent_of};
-use crate::origin;
-use crate::store::{Block, BlockLease, Charge, ClientSpeed, Kind};
-
-/// What a reader past the cache holds of its stream: the client's read buffer and what is being sent.
-pub(super) const BYPASS_BYTES: u64 = 512 * 1024;
-/// The part of all memory that may be on its way, or stored and not reached yet, before readers stop fetching ahead of
-/// themselves: a quarter.
-const AHEAD_SHARE: u64 = 4;
-
-impl Proxy {
-    /// Blocks that a reader may ask for ahead of itself. The next one always; more while little is in flight, so
-    /// that readers of one object share its parts, and readers of many share the memory.
-    pub(super) fn share(&self) -> u32 {
-        let settings = &self.0.settings;
-        let budget = self.0.store.budget();
-        let ahead = self.0.fills.ahead() * settings.blocks.size;
-        let room = (budget.limit() / AHEAD_SHARE).saturating_sub(ahead.max(self.in_flight()));
-        let most = settings.part_bytes * settings.parts_in_flight;
-        u32::try_from(room.min(most) / settings.blocks.size)
-            .unwrap_or(u32::MAX)
-            .max(1)
-    }
-}
+use super::body::ReadBody;
+use super::bypass::Bypass;
+use super::client_throughput::ClientThroughput;
+use super::error::Error;
+use super::fetch::Fetcher;
+use super::lookup::Lookups;
+use super::read::Requester;
+use crate::fill::{self, Access, Fill, Follower, Location, Version};
+use crate::object::Source;
+use crate::store::{Block, BlockLease, ClientSpeed, Kind};
 
 /// Reads a range of a version from its first byte to its last.
 pub(super) struct Reader {
-    pub(super) proxy: Proxy,
-    pub(super) version: Version,
+    fetcher: Arc<Fetcher>,
+    lookups: Arc<Lookups>,
+    /// How long it waits for the memory without which its answer is refused or cut: as long as for S3's first byte.
+    patience: Duration,
+    version: Version,
     /// What is still to be given.
     range: Range<u64>,
-    pub(super) by: Requester,
+    by: Requester,
     /// Blocks on their way, by index.
     ahead: BTreeMap<u32, Follower>,
     /// The first block that was not asked for yet.
     planned: u32,
     now: Now,
     /// Where the first bytes came from.
-    pub(super) source: Source,
+    source: Source,
     /// It asked for less than a part.
     small: bool,
     /// One copy is with the client at a time.
@@ -70,33 +57,32 @@ enum Now {
     Held(VecDeque<Bytes>, Arc<BlockLease>),
     /// A block on its way.
     Following(Follower, Arc<BlockLease>),
-    /// A copy from either: a reader that may hold no block asks anew for each.
+    /// A copy from either: a reader that may hold no block asks again for each.
     Copied(Bytes),
     /// Past the cache.
     Bypass(Box<Bypass>),
 }
 
-/// A stream of S3's, and the charge for what the client's connection buffers of it.
-struct Bypass {
-    body: origin::OriginBody,
-    _charge: Charge,
-}
-
 impl Reader {
+    /// Reads `range` of a version, for a reader that follows `fills` already.
     pub(super) fn new(
-        proxy: Proxy,
+        fetcher: Arc<Fetcher>,
+        lookups: Arc<Lookups>,
         version: Version,
         range: Range<u64>,
         by: Requester,
         fills: Vec<Follower>,
     ) -> Self {
-        let blocks = proxy.0.settings.blocks;
-        let wanted = blocks.covering(&range);
-        let small = range.end - range.start < proxy.0.settings.part_bytes.min(version.size);
+        let settings = fetcher.settings();
+        let wanted = settings.blocks.covering(&range);
+        let small = range.end - range.start < settings.part_bytes.min(version.size);
+        let patience = settings.timeout;
         let fills = fills.into_iter().map(|fill| (fill.index(), fill));
         let ahead = fills.filter(|(index, _)| wanted.contains(index)).collect();
         Self {
-            proxy,
+            fetcher,
+            lookups,
+            patience,
             version,
             range,
             by,
@@ -111,7 +97,29 @@ impl Reader {
         }
     }
 
-    pub(super) async fn next(&mut self) -> Option<Result<Bytes, Error>> {
+    /// Waits for the first bytes. Returns the body and where they came from.
+    pub(super) async fn start(mut self) -> Result<(ReadBody, Source), Error> {
+        let Some(first) = self.next().await else {
+            return Ok((ReadBody::empty(), Source::Memory));
+        };
+        let first = first?;
+        let source = self.source;
+        let rest = stream::unfold(Some(self), |reader| async move {
+            let mut reader = reader?;
+            let item = reader.next().await?;
+            if let Err(Error::VersionChanged) = &item {
+                // Made known before the body is cut: a client that asks again gets the new one.
+                let (version, by) = (&reader.version, reader.by);
+                reader.lookups.replace_version(version, by).await;
+            }
+            let next = item.is_ok().then_some(reader);
+            Some((item, next))
+        });
+        let body = ReadBody::from_stream(stream::iter([Ok(first)]).chain(rest));
+        Ok((body, source))
+    }
+
+    async fn next(&mut self) -> Option<Result<Bytes, Error>> {
         self.client.is_there();
         while !self.range.is_empty() {
             let bytes = match &mut self.now {
@@ -131,13 +139,13 @@ impl Reader {
                     Some(Err(error)) => return Some(Err(error.into())),
                     None => None,
                 },
-                Now::Bypass(bypass) => match bypass.body.next().await {
+                Now::Bypass(bypass) => match bypass.next().await {
                     Some(Ok(bytes)) => {
-                        let metrics = &self.proxy.0.metrics;
+                        let metrics = self.fetcher.metrics();
                         metrics.bypassed("memory", bytes.len() as u64);
                         Some(bytes)
                     }
-                    Some(Err(error)) => return Some(Err(Error::Origin(error))),
+                    Some(Err(error)) => return Some(Err(error)),
                     None => return Some(Err(Error::NoMemory)),
                 },
             };
@@ -156,52 +164,71 @@ impl Reader {
 
     /// Finds the block of the next byte, and asks for those ahead of it.
     async fn decide(&mut self) -> Result<(), Error> {
-        let blocks = self.proxy.0.settings.blocks;
+        let blocks = self.fetcher.blocks();
         let index = blocks.index(self.range.start);
         let bytes = blocks.bytes(index, self.version.size);
         let within = self.range.start - bytes.start;
-        // Before the block is looked for: who waits here for its client holds nothing.
+        // Before the block is looked for: a reader that waits here for its client holds nothing.
         self.client.waits();
         let copy = self.copies.clone().acquire_owned().await.ok();
         self.client.is_there();
         let speed = self.client.judge();
         self.plan_ahead(index, speed);
-        let budget = self.proxy.0.store.budget();
+        let budget = self.fetcher.store().budget();
         let lease = budget.try_lease(bytes.end - bytes.start, speed);
-        if let Some(mut follower) = self.ahead.remove(&index) {
-            follower.skip(within);
-            match follower.source().await {
-                Ok(source) => self.came_from(source),
-                Err(fill::Error::NoMemory) => return self.bypass().await,
-                Err(error) => return Err(error.into()),
-            }
-            let Some(lease) = lease else {
-                return self.copy_of(follower, copy).await;
-            };
-            self.now = Now::Following(follower, lease);
-        } else if let Some(block) = self.stored(index) {
-            let end = block.len();
-            self.now = if let Some(lease) = lease {
-                Now::Held(block.slice(within..end).collect(), lease)
-            } else {
-                let pieces = block.slice(within..end);
-                Now::Copied(self.copy(pieces, end - within, copy).await?)
-            };
-        } else {
-            // It was there when the plan was made and is gone: ask for it again.
-            self.planned = self.planned.min(index);
+        if let Some(follower) = self.ahead.remove(&index) {
+            return self.follow(follower, within, lease, copy).await;
         }
+        // To read a block of the store in several copies is one use of it.
+        let access = match self.used.replace(index) {
+            Some(used) if used == index => Access::Peek,
+            _ => Access::Use,
+        };
+        match self.fetcher.locate(&self.version, index, self.by, access) {
+            Location::Held(block) => self.read_held(&block, within, lease, copy).await,
+            Location::Filling(fill) => self.follow(fill.follow(), within, lease, copy).await,
+            Location::Elsewhere => {
+                // It was there when the plan was made and is gone: ask for it again.
+                self.planned = self.planned.min(index);
+                Ok(())
+            }
+        }
+    }
+
+    async fn read_held(
+        &mut self,
+        block: &Block,
+        within: u64,
+        lease: Option<Arc<BlockLease>>,
+        copy: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), Error> {
+        let pieces = block.slice(within..block.len());
+        self.now = match lease {
+            Some(lease) => Now::Held(pieces.collect(), lease),
+            None => Now::Copied(self.copy(pieces, block.len() - within, copy).await?),
+        };
         Ok(())
     }
 
-    /// A block of the store. To read it in several copies is one use of it.
-    fn stored(&mut self, index: u32) -> Option<Block> {
-        let id = self.version.block(index);
-        let used = self.used.replace(index);
-        if used == Some(index) {
-            self.proxy.0.store.block_again(&id)
-        } else {
-            self.proxy.0.store.block(&id)
+    async fn follow(
+        &mut self,
+        mut follower: Follower,
+        within: u64,
+        lease: Option<Arc<BlockLease>>,
+        copy: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), Error> {
+        follower.skip(within);
+        match follower.source().await {
+            Ok(source) => self.came_from(source),
+            Err(fill::Error::NoMemory) => return self.bypass().await,
+            Err(error) => return Err(error.into()),
+        }
+        match lease {
+            Some(lease) => {
+                self.now = Now::Following(follower, lease);
+                Ok(())
+            }
+            None => self.copy_of(follower, copy).await,
         }
     }
 
@@ -227,11 +254,6 @@ impl Reader {
         }
     }
 
-    /// How long it waits for the memory without which its answer is refused or cut: as long as for S3's first byte.
-    fn patience(&self) -> Duration {
-        self.proxy.0.settings.timeout
-    }
-
     /// As much of the pieces, which are `bytes` long, as is given at a time.
     async fn copy(
         &self,
@@ -239,10 +261,10 @@ impl Reader {
         bytes: u64,
         copy: Option<OwnedSemaphorePermit>,
     ) -> Result<Bytes, Error> {
-        let store = &self.proxy.0.store;
+        let store = self.fetcher.store();
         let length = bytes.min(store.budget().copy_bytes());
         let charge = store
-            .reserve(Kind::Answers, length, self.patience())
+            .reserve(Kind::Answers, length, self.patience)
             .await
             .ok_or(Error::NoMemory)?;
         Ok(charge.copy(pieces, copy))
@@ -250,17 +272,18 @@ impl Reader {
 
     /// Asks for the parts between the next byte and as far ahead as this reader may.
     fn plan_ahead(&mut self, index: u32, speed: ClientSpeed) {
-        let blocks = self.proxy.0.settings.blocks;
+        let blocks = self.fetcher.blocks();
+        let layout = self.fetcher.layout();
         let end = blocks.covering(&self.range).end;
         // A slow one is ahead of S3 by itself, and what is fetched for it would be evicted before it gets there.
         let share = if speed == ClientSpeed::Slow {
             1
         } else {
-            self.proxy.share()
+            self.fetcher.blocks_ahead()
         };
         let reach = index.saturating_add(share);
         // Only whole parts, but for the range's end, or where the memory in flight has no room for one.
-        let whole = self.proxy.part_start(reach);
+        let whole = layout.start(reach);
         let horizon = if reach < end && whole > self.planned.max(index) {
             whole
         } else {
@@ -271,37 +294,19 @@ impl Reader {
             return;
         }
         while self.planned < horizon {
-            // What came with the first answer is here already: it may be over by now, and kept nowhere.
+            // What came with the first answer is here already: it may be over by now, and stored nowhere.
             let held = self.ahead.range(self.planned..).next();
             let held = held.map_or(horizon, |(index, _)| *index);
             if held == self.planned {
                 self.planned += 1;
                 continue;
             }
-            let part_end = self.proxy.part_end(self.planned).min(horizon).min(held);
-            let fill_source =
-                self.proxy
-                    .fill_source(&self.version, extent_of(self.planned), self.by);
-            let claim = self.proxy.0.fills.claim(
-                &self.proxy.0.store,
-                &self.version,
-                self.planned..part_end,
-                fill_source,
-            );
-            for fill in claim.follow {
+            let part_end = layout.end(self.planned).min(horizon).min(held);
+            let part = self.planned..part_end;
+            for fill in self.fetcher.fetch(&self.version, part, self.by, self.small) {
                 self.ahead
                     .entry(fill.id().index)
-                    .or_insert_with(|| fill.follow());
-            }
-            for fills in claim.start {
-                if self.small && fill_source == FillSource::Origin {
-                    self.proxy.note_small_fill(
-                        &self.version,
-                        fills.first().map_or(0, |fill| fill.id().index),
-                    );
-                }
-                self.proxy
-                    .start_part(self.version.clone(), fills, fill_source);
+                    .or_insert_with(|| Fill::follow(&fill));
             }
             self.planned = part_end;
         }
@@ -309,33 +314,13 @@ impl Reader {
 
     /// Goes on past the cache: no memory is left for whole blocks.
     async fn bypass(&mut self) -> Result<(), Error> {
-        let inner = &self.proxy.0;
-        let charge = inner
-            .store
-            .reserve(Kind::Replicas, BYPASS_BYTES, self.patience())
-            .await
-            .ok_or(Error::NoMemory)?;
-        let reply = inner
-            .origin
-            .read(
-                &self.version.object,
-                self.range.clone(),
-                Some(&self.version.etag),
-            )
-            .await;
-        let reply = reply.map_err(|error| match error {
-            origin::Error::VersionChanged => Error::VersionChanged,
-            error => Error::Origin(Arc::new(error)),
-        })?;
-        if reply.head.size != self.version.size {
-            return Err(Error::VersionChanged);
-        }
+        let bypass = self
+            .fetcher
+            .bypass(&self.version, self.range.clone())
+            .await?;
         self.ahead.clear();
         self.came_from(Source::Bypass);
-        self.now = Now::Bypass(Box::new(Bypass {
-            body: reply.body,
-            _charge: charge,
-        }));
+        self.now = Now::Bypass(Box::new(bypass));
         Ok(())
     }
 

@@ -1,22 +1,39 @@
-//! Write-through: what was just written is kept. Its blocks go to their owners, so that the first read costs S3 no bytes.
+//! Write-through: the blocks of a new object go to their owners, so that its first read costs S3 no bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Error, Freshness, Proxy, ReadOptions, Requester};
+use super::lookup::Lookups;
+use super::owners::Owners;
+use super::read::{Freshness, ReadOptions, Requester};
+use super::settings::ProxySettings;
 use crate::fill::Version;
-use crate::object::{ETag, ObjectId, extent_of};
+use crate::object::{Blocks, ETag, ObjectId, extent_of};
 use crate::peer::ReadRequest;
-use crate::store::{Block, Kind, Pool};
+use crate::store::{Block, Kind, Pool, Store};
 
-/// Uploads that run hold at most this part of all memory beside their buffers: a slow client must not starve readers.
+/// Uploads that run hold at most one part in this many of all memory beside their buffers: a slow client must not starve
+/// readers.
 const SHARE: u64 = 4;
+
+/// Writes blocks of new objects into the memory of their owners.
+pub(super) struct WriteThroughs {
+    blocks: Blocks,
+    max_blob_size: u64,
+    timeout: Duration,
+    store: Arc<Store>,
+    owners: Arc<Owners>,
+    lookups: Arc<Lookups>,
+    /// Bytes that uploads which run hold.
+    held: Arc<AtomicU64>,
+}
 
 /// Blocks of an upload, held while it runs. Without memory for the next block it gives up: the upload goes on.
 pub struct WriteThrough {
-    proxy: Proxy,
+    to: Arc<WriteThroughs>,
     object: ObjectId,
     blocks: Option<Vec<Block>>,
     size: u64,
@@ -54,75 +71,103 @@ impl Drop for UploadShare {
     }
 }
 
-impl Proxy {
+impl WriteThroughs {
+    pub(super) fn new(
+        settings: ProxySettings,
+        store: Arc<Store>,
+        owners: Arc<Owners>,
+        lookups: Arc<Lookups>,
+    ) -> Self {
+        Self {
+            blocks: settings.blocks,
+            max_blob_size: settings.max_blob_size,
+            timeout: settings.timeout,
+            store,
+            owners,
+            lookups,
+            held: Arc::default(),
+        }
+    }
+
     /// Begins the write-through of an upload to `object`.
-    pub fn write_through(&self, object: &ObjectId) -> WriteThrough {
+    pub(super) fn begin(self: &Arc<Self>, object: &ObjectId) -> WriteThrough {
         WriteThrough {
-            proxy: self.clone(),
+            to: Arc::clone(self),
             object: object.clone(),
             blocks: Some(Vec::new()),
             size: 0,
             share: UploadShare {
-                all: Arc::clone(&self.0.write_through_bytes),
+                all: Arc::clone(&self.held),
                 mine: 0,
-                most: self.0.store.budget().limit() / SHARE,
+                most: self.store.budget().limit() / SHARE,
             },
         }
     }
 
-    /// Holds a block that a peer just wrote to S3; `false` when there is no room, or it is not a block.
-    pub fn store_written_block(
-        &self,
-        object: &ObjectId,
-        etag: ETag,
-        size: u64,
-        index: u32,
-        bytes: &[u8],
-    ) -> bool {
-        let expected = self.0.settings.blocks.bytes(index, size);
-        let version = Version {
-            object: object.clone(),
-            etag,
-            size,
-            cacheable: true,
-        };
-        if expected.end - expected.start != bytes.len() as u64
-            || size > self.0.settings.max_blob_size
-        {
+    /// Stores a block that a peer just wrote to S3; `false` when there is no room, or it is not a block.
+    pub(super) fn store_block(&self, version: &Version, index: u32, bytes: &[u8]) -> bool {
+        let expected = self.blocks.bytes(index, version.size);
+        if expected.end - expected.start != bytes.len() as u64 || !version.cacheable {
             return false;
         }
-        let ticket = self.0.store.begin(object);
-        match self.block(bytes) {
-            Some(block) => self
-                .0
-                .store
-                .put_block(version.block(index), block, Pool::Owned, ticket),
-            None => false,
-        }
+        let ticket = self.store.begin(&version.object);
+        self.block(bytes).is_some_and(|block| {
+            let id = version.block(index);
+            self.store.put_block(id, block, Pool::Owned, ticket)
+        })
     }
 
     fn block(&self, bytes: &[u8]) -> Option<Block> {
-        let charge = self.0.store.try_reserve(Kind::Fills, bytes.len() as u64)?;
+        let charge = self.store.try_reserve(Kind::Fills, bytes.len() as u64)?;
         Some(Block::from_bytes(charge, bytes))
+    }
+
+    async fn write_at_owner(&self, version: &Version, index: u32, block: Block) {
+        let owners = self.owners.before_me(&version.object, extent_of(index));
+        let Some(owner) = owners.first() else {
+            let ticket = self.store.begin(&version.object);
+            let id = version.block(index);
+            self.store.put_block(id, block, Pool::Owned, ticket);
+            return;
+        };
+        let request = ReadRequest {
+            bytes: Some(self.blocks.bytes(index, version.size)),
+            version: Some((version.etag.clone(), version.size)),
+            ..ReadRequest::current(&version.object)
+        };
+        let whole = Bytes::from(block.pieces().concat());
+        let written = self.owners.write_through(owner, &request, whole);
+        if let Err(error) = written.await {
+            tracing::debug!(object = %version.object, owner = owner.name, %error, "failed to write a block through to its owner");
+        }
+    }
+
+    /// The home learns the version from S3 itself: a head that an invalidation overtook must not be pushed.
+    async fn announce(&self, object: ObjectId) {
+        let opts = ReadOptions::head(object, Freshness::Revalidate, Requester::Client);
+        let looked_up = tokio::time::timeout(self.timeout, self.lookups.current(&opts)).await;
+        if let Ok(Err(error)) = looked_up {
+            tracing::debug!(object = %opts.object, %error, "failed to look up a version that was written through");
+        }
     }
 }
 
 impl WriteThrough {
     /// The next bytes of the upload. All calls but the last bring whole blocks; else it gives up.
     pub fn push(&mut self, bytes: &[u8]) {
-        let settings = &self.proxy.0.settings;
-        let whole_before = self.size.is_multiple_of(settings.blocks.size);
+        let block_bytes = self.to.blocks.size;
+        let whole_before = self.size.is_multiple_of(block_bytes);
         self.size += bytes.len() as u64;
         let Some(blocks) = &mut self.blocks else {
             return;
         };
-        let fits = whole_before && self.size <= settings.max_blob_size;
+        let fits = whole_before && self.size <= self.to.max_blob_size;
         if !fits || !self.share.take(bytes.len() as u64) {
             return self.give_up();
         }
-        let length = usize::try_from(settings.blocks.size).unwrap_or(usize::MAX);
+        let length = usize::try_from(block_bytes).unwrap_or(usize::MAX);
         for bytes in bytes.chunks(length) {
-            match self.proxy.block(bytes) {
+            match self.to.block(bytes) {
                 Some(block) => blocks.push(block),
                 None => return self.give_up(),
             }
@@ -144,35 +189,8 @@ impl WriteThrough {
             cacheable: true,
         };
         for (index, block) in (0..).zip(blocks) {
-            self.proxy.write_at_owner(&version, index, block).await;
+            self.to.write_at_owner(&version, index, block).await;
         }
-        // The home learns the version from S3 itself: a head that an invalidation overtook must not be pushed.
-        let opts = ReadOptions::head(version.object, Freshness::Revalidate, Requester::Client);
-        let read: Result<_, Error> = self.proxy.read(opts).await;
-        if let Err(error) = read {
-            tracing::debug!(%error, "what was written is kept, but its head is not known yet");
-        }
-    }
-}
-
-impl Proxy {
-    async fn write_at_owner(&self, version: &Version, index: u32, block: Block) {
-        let owners = self.peers_before_me(&version.object, extent_of(index), 1);
-        let Some(owner) = owners.first() else {
-            let ticket = self.0.store.begin(&version.object);
-            let id = version.block(index);
-            self.0.store.put_block(id, block, Pool::Owned, ticket);
-            return;
-        };
-        let request = ReadRequest {
-            bytes: Some(self.0.settings.blocks.bytes(index, version.size)),
-            version: Some((version.etag.clone(), version.size)),
-            ..ReadRequest::current(&version.object)
-        };
-        let whole = Bytes::from(block.pieces().concat());
-        let written = self.0.peers.write_through(&owner.url, &request, whole);
-        if let Err(error) = self.while_alive(owner, written).await {
-            tracing::debug!(object = %version.object, owner = owner.name, %error, "a written block was not kept");
-        }
+        self.to.announce(version.object).await;
     }
 }

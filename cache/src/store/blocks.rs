@@ -61,16 +61,11 @@ impl BlockStore {
         index.block(place).cloned()
     }
 
-    pub(crate) fn get_again(&self, id: &BlockId) -> Option<Block> {
+    pub(crate) fn peek(&self, id: &BlockId) -> Option<Block> {
         let hash = hash_of(id);
         let index = self.lock();
         let place = index.find(hash, id)?;
         index.block(place).cloned()
-    }
-
-    pub(crate) fn holds(&self, id: &BlockId) -> bool {
-        let hash = hash_of(id);
-        self.lock().find(hash, id).is_some()
     }
 
     /// Stores a block. One that is there already stays; only a replica gives way to an owned block. False when there is no room.

@@ -157,8 +157,8 @@ fn a_block_that_is_read_stays_and_one_that_is_not_goes() {
     assert!(store.try_reserve(Kind::Fills, rest + 1).is_none());
     let filling = store.try_reserve(Kind::Fills, rest);
     assert!(filling.is_some());
-    assert!(store.holds(&id(1, 0, 0)) && store.holds(&id(1, 0, 1)));
-    assert!(!store.holds(&id(1, 0, 2)) && !store.holds(&id(1, 0, 3)));
+    assert!(store.peek(&id(1, 0, 0)).is_some() && store.peek(&id(1, 0, 1)).is_some());
+    assert!(store.peek(&id(1, 0, 2)).is_none() && store.peek(&id(1, 0, 3)).is_none());
     // An invalidation takes it out of the store, not out of the reader's hands or off the books.
     assert_eq!(store.remove(&Scope::All), 2);
     drop(held);
@@ -178,12 +178,12 @@ fn a_block_that_is_read_in_many_pieces_is_used_once() {
         }
     }
     for _ in 0..9 {
-        assert!(store.get_again(&id(1, 0, 0)).is_some());
+        assert!(store.peek(&id(1, 0, 0)).is_some());
     }
     for scanned in 2..100 {
         assert!(put(&store, id(scanned, 0, 0), &[1; 1000], Pool::Owned));
     }
-    assert!(store.holds(&id(0, 0, 0)) && !store.holds(&id(1, 0, 0)));
+    assert!(store.peek(&id(0, 0, 0)).is_some() && store.peek(&id(1, 0, 0)).is_none());
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn what_can_never_fit_evicts_nothing() {
     assert!(filling.is_some());
     assert!(store.try_reserve(Kind::Fills, 3_000).is_none());
     assert!(store.try_reserve(Kind::Fills, u64::MAX).is_none());
-    assert!(store.holds(&id(1, 0, 0)));
+    assert!(store.peek(&id(1, 0, 0)).is_some());
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn an_object_larger_than_the_store_passes_through_it() {
     let store = store(10_000, 0);
     for index in 0..100 {
         assert!(put(&store, id(1, 0, index), &[1; 3000], Pool::Owned));
-        assert!(store.holds(&id(1, 0, index)));
+        assert!(store.peek(&id(1, 0, index)).is_some());
         check(&store);
     }
 }
@@ -271,7 +271,7 @@ proptest! {
                     let pool = if hot { Pool::Replica } else { Pool::Owned };
                     let stored = put(&store, id.clone(), &bytes_of(&id), pool);
                     prop_assert!(stored || !roomy);
-                    prop_assert_eq!(store.holds(&id), stored);
+                    prop_assert_eq!(store.peek(&id).is_some(), stored);
                     if stored {
                         model.insert(id.clone(), bytes_of(&id));
                     }

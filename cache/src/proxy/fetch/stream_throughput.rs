@@ -1,88 +1,17 @@
-//! Reads from S3 that may run at one moment. One that crawls steps aside and is counted among its like, so that it holds up no
-//! other; and there is an end to these, too.
+//! How fast a stream brings its bytes, and what becomes of one that crawls.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use super::permits::Permit;
 
-/// A read is judged by what comes in this time of waiting for it.
+/// A read is judged by what comes while it is waited for this long.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Less than so many bytes in a window is crawling: a part of 8 MiB would take longer than eight minutes.
+/// Fewer bytes in a window are crawling: a part of 8 MiB would take longer than eight minutes.
 const LEAST_BYTES: u64 = 16 * 1024;
 
-/// After so many windows in a row a read that crawls is broken off and asked for again: the next connection may be well.
+/// After this many windows in a row a read that crawls is broken off and begun again: the next connection may be well.
 const WINDOWS: u32 = 10;
-
-/// Reads that crawl hold a block each; together they may hold this part of all memory.
-const MEMORY_PART: u64 = 4;
-
-/// Who may read from S3.
-pub(super) struct Permits {
-    quick: Arc<Semaphore>,
-    slow: Arc<Semaphore>,
-    reads: usize,
-    crawlers: usize,
-}
-
-impl Permits {
-    /// So many `reads`, and beside them as many that crawl, if a quarter of the `memory` has room for their blocks.
-    pub(super) fn new(reads: usize, memory: u64, block: u64) -> Self {
-        let room = usize::try_from(memory / MEMORY_PART / block.max(1)).unwrap_or(usize::MAX);
-        let crawlers = room.clamp(1, reads.max(1));
-        Self {
-            quick: Arc::new(Semaphore::new(reads)),
-            slow: Arc::new(Semaphore::new(crawlers)),
-            reads,
-            crawlers,
-        }
-    }
-
-    /// The permit for one read, when its turn comes.
-    pub(super) async fn take(&self) -> Option<Permit> {
-        let held = Arc::clone(&self.quick).acquire_owned().await.ok()?;
-        Some(Permit {
-            held,
-            quick: Arc::clone(&self.quick),
-            slow: Arc::clone(&self.slow),
-            crawls: false,
-        })
-    }
-
-    /// Reads that run now: those that go on, and those that crawl.
-    pub(super) fn running(&self) -> (u64, u64) {
-        let taken = |all: usize, pool: &Semaphore| all.saturating_sub(pool.available_permits());
-        (
-            taken(self.reads, &self.quick) as u64,
-            taken(self.crawlers, &self.slow) as u64,
-        )
-    }
-}
-
-/// Leave for one read from S3; it ends with this.
-pub(super) struct Permit {
-    held: OwnedSemaphorePermit,
-    quick: Arc<Semaphore>,
-    slow: Arc<Semaphore>,
-    crawls: bool,
-}
-
-impl Permit {
-    /// Counts the read among those that crawl, or no longer. False when as many crawl as may.
-    fn counts_as(&mut self, crawls: bool) -> bool {
-        if self.crawls == crawls {
-            return true;
-        }
-        let pool = if crawls { &self.slow } else { &self.quick };
-        let Ok(held) = Arc::clone(pool).try_acquire_owned() else {
-            // It runs on where it is, until there is room.
-            return !crawls;
-        };
-        (self.held, self.crawls) = (held, crawls);
-        true
-    }
-}
 
 /// How fast one stream brings its bytes, by the time that it is waited for.
 #[derive(Debug, Default)]
@@ -101,17 +30,17 @@ pub(super) enum SpeedVerdict {
     Crawls,
     /// It has done so for long.
     CrawlsOn,
-    /// It does, and as many do as may.
+    /// It brings next to nothing, and no more reads may crawl.
     NoRoom,
 }
 
 impl StreamThroughput {
-    /// For how much longer it may be waited for before it is judged.
+    /// How much longer to wait for it before it is judged.
     pub(super) fn due(&self) -> Duration {
         WINDOW.saturating_sub(self.waited)
     }
 
-    /// So many bytes came, after so long a wait.
+    /// Adds `bytes` that came after a wait.
     pub(super) fn came(&mut self, bytes: u64, waited: Duration) {
         self.came += bytes;
         self.waited += waited;
@@ -142,6 +71,7 @@ impl StreamThroughput {
 
 #[cfg(test)]
 mod tests {
+    use super::super::permits::Permits;
     use super::*;
 
     const MIB: u64 = 1 << 20;

@@ -1,8 +1,8 @@
-//! Read-ahead: noticing objects that are read piece by piece, and fetching the rest of the extent before it is asked for.
+//! Read-ahead: noticing objects that are read piece by piece, so that the rest of an extent is fetched before it is asked for.
 //!
-//! One small read fetches its blocks and no more. When half of an extent has been asked for so in a short time, the other half
-//! comes at low priority, and only into memory that readers don't need. A table of which some columns are read is
-//! scattered more thinly than that, and S3 is billed by the byte: so at most twice of what was wanted is ever read.
+//! One small read fetches its blocks and no more. When half of an extent has been read in this way within a short time, the
+//! other half is fetched at low priority, and only into memory that readers don't need. A table of which only some columns
+//! are read is scattered more thinly than that. S3 bills by the byte: at most twice of what was wanted is ever read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,11 +11,9 @@ use std::time::Duration;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-use super::Proxy;
-use crate::fill::Version;
-use crate::object::{EXTENT_BLOCKS, ObjectId, extent_of};
+use crate::object::{EXTENT_BLOCKS, ObjectId};
 
-/// So many separate small fills of one extent are a pattern: half of it.
+/// This many separate small fills of one extent are a pattern: half of it.
 const FILLS: u32 = EXTENT_BLOCKS / 2;
 /// Within this time.
 const WINDOW: Duration = Duration::from_secs(2);
@@ -45,27 +43,11 @@ impl ReadAhead {
     }
 
     /// Counts one small fill; true when it is the one that makes the pattern.
-    fn notice(&self, object: &ObjectId, extent: u32) -> bool {
+    pub(super) fn notice(&self, object: &ObjectId, extent: u32) -> bool {
         let fills = self
             .extents
             .get_with((object.clone(), extent), || Arc::new(AtomicU32::new(0)));
         fills.fetch_add(1, Ordering::Relaxed) + 1 == FILLS
-    }
-}
-
-impl Proxy {
-    /// A small read had to fetch block `index` from S3.
-    pub(super) fn note_small_fill(&self, version: &Version, index: u32) {
-        let extent = extent_of(index);
-        if !version.cacheable || !self.0.read_ahead.notice(&version.object, extent) {
-            return;
-        }
-        let (proxy, version) = (self.clone(), version.clone());
-        tokio::spawn(async move {
-            if let Err(error) = proxy.warm_here(&version, extent).await {
-                tracing::debug!(object = %version.object, extent, %error, "the rest of an extent was not fetched");
-            }
-        });
     }
 }
 
@@ -80,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn small_fills_of_half_a_run_are_a_pattern() {
+    fn small_fills_of_half_an_extent_are_a_pattern() {
         let (read_ahead, object) = (ReadAhead::default(), ObjectId::new("b", "k").unwrap());
         let few = vec![false; FILLS as usize - 1];
         assert_eq!(noticed(&read_ahead, &object, FILLS - 1), few);
