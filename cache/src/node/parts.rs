@@ -54,7 +54,7 @@ impl Parts {
         };
         let peers = Peers::new(token.clone());
         let proxy = Proxy::new(
-            settings.proxy.clone(),
+            settings.proxy,
             Arc::new(store),
             origin.clone(),
             peers.clone(),
