@@ -1,8 +1,8 @@
-//! Who is known, and what became of them: discovery, heartbeats and requests go in, the [`Ring`] comes out.
+//! Which nodes are known, and in what state: discovery, heartbeats and requests go in, the [`Ring`] comes out.
 //!
-//! *Ready once to join; out only when terminating, gone or unreachable.* A contact is anybody who has to be told of an
-//! invalidation; a member is a contact that discovery names; a sidecar is neither. `table` decides, without clock or network; here are the
-//! clock, the lock and the channel on which rings are published.
+//! *Ready once to join; out only when terminating, gone or unreachable.* A contact is any node that must hear of an
+//! invalidation; a member is a contact that discovery names; a sidecar is neither. `table` decides, without clock or
+//! network; here are the clock, the lock and the channel on which rings are published.
 
 mod change_log;
 mod debts;
@@ -29,13 +29,13 @@ use table::Table;
 /// One line of discovery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiscoveredNode {
-    /// What places it: the pod's name, or the URL of a static peer.
+    /// What places it in the ring: the pod's name, or the URL in `--peers`.
     pub name: String,
     /// Where it listens, as `http://HOST:PORT`.
     pub url: String,
     /// The availability zone, where the cluster names one.
     pub zone: Option<String>,
-    /// It can take requests; always true of static peers.
+    /// It can take requests; always true in a list of `--peers`.
     pub serving: bool,
     /// It is about to stop.
     pub terminating: bool,
@@ -45,18 +45,18 @@ pub struct DiscoveredNode {
 #[derive(Debug)]
 pub struct Members {
     name: String,
-    sidecar: bool,
     started: Instant,
     table: Mutex<Table>,
     ring: watch::Sender<Arc<Ring>>,
     is_announced: watch::Sender<bool>,
-    /// Where another process listens that goes by this node's name.
+    /// Where another process with this node's name listens.
     rival: watch::Sender<Option<String>>,
-    lease: MembershipLease,
+    /// `None` for a sidecar, which nobody tells of invalidations.
+    lease: Option<MembershipLease>,
     debts: Mutex<Debts>,
-    /// Somebody owes an invalidation.
+    /// Wakes when a node comes to owe an invalidation.
     owing: Notify,
-    /// There is something to tell that should not wait for the next heartbeat.
+    /// Wakes the heartbeat early, when it has something new to say.
     heartbeat_due: Notify,
 }
 
@@ -64,27 +64,30 @@ impl Members {
     /// This node alone. It is [`Joining`](crate::ring::MemberState::Joining) until [`Members::set_ready`].
     pub fn new(me: Contact, zone: Option<String>) -> Arc<Self> {
         let name = me.name.clone();
-        Self::with_table(name, false, Table::new(me, zone, random()))
+        Self::with_table(
+            name,
+            Table::new(me, zone, random()),
+            Some(MembershipLease::new()),
+        )
     }
 
     /// A sidecar: it follows the ring and is not in it. Its name must be no member's.
     pub fn beside(me: Contact) -> Arc<Self> {
         let name = me.name.clone();
-        Self::with_table(name, true, Table::beside(me, random()))
+        Self::with_table(name, Table::beside(me, random()), None)
     }
 
-    fn with_table(name: String, sidecar: bool, mut table: Table) -> Arc<Self> {
+    fn with_table(name: String, mut table: Table, lease: Option<MembershipLease>) -> Arc<Self> {
         table.take_changed();
         let ring = Arc::new(Ring::new(&name, table.members(), 1));
         Arc::new(Self {
             name,
-            sidecar,
             started: Instant::now(),
             table: Mutex::new(table),
             ring: watch::Sender::new(ring),
             is_announced: watch::Sender::new(false),
             rival: watch::Sender::new(None),
-            lease: MembershipLease::new(),
+            lease,
             debts: Mutex::default(),
             owing: Notify::new(),
             heartbeat_due: Notify::new(),
@@ -96,17 +99,12 @@ impl Members {
         &self.name
     }
 
-    /// This node is beside the ring: it owns nothing, and nobody tells it of invalidations.
-    pub fn is_sidecar(&self) -> bool {
-        self.sidecar
-    }
-
     /// The ring, and every later one. A new one comes only when a member or its state changed.
     pub fn ring(&self) -> watch::Receiver<Arc<Ring>> {
         self.ring.subscribe()
     }
 
-    /// Discovery's newest word: the whole set, each time.
+    /// Applies discovery's newest set, which is always the whole set.
     pub fn apply_discovery(&self, found: Vec<DiscoveredNode>) {
         self.change(|table, now| {
             let ((), _) = self.meet(table, |table| table.apply_discovery(found, now));
@@ -114,18 +112,18 @@ impl Members {
         });
     }
 
-    /// A node sent a heartbeat; from now on it is told of invalidations. One that joins hears who owes what.
+    /// A node sent a heartbeat: from now on it is told of invalidations. One that joins also hears who owes what.
     pub fn record_heartbeat(&self, heartbeat: &Heartbeat) -> HeartbeatAck {
         let mut ack = self.change(|table, now| {
-            let (status, _) = self.meet(table, |table| table.record_heartbeat(heartbeat, now));
+            let (reception, _) = self.meet(table, |table| table.record_heartbeat(heartbeat, now));
             self.renew(table, now);
-            if status.unproved {
+            if reception.unproved {
                 self.heartbeat_due.notify_one();
             }
-            table.ack(status)
+            table.ack(reception.status)
         });
         if heartbeat.joining {
-            // After it is known: what is owed from now on, it is told by whoever coordinates.
+            // After it is recorded, so that it misses nothing: coordinators tell it whatever is owed from now on.
             ack.owing = self.who_owes_what();
         }
         ack
@@ -153,46 +151,47 @@ impl Members {
         });
     }
 
-    /// More than half of the members have answered lately, or there are none: no coordinator has given this node up.
+    /// More than half of the members have answered lately, or there are none: no coordinator has given this node up, so
+    /// it is told of invalidations. Never true of a sidecar.
     pub fn holds_lease(&self, now: Instant) -> bool {
-        self.lease
-            .holds(now.saturating_duration_since(self.started))
+        let now = now.saturating_duration_since(self.started);
+        self.lease.as_ref().is_some_and(|lease| lease.holds(now))
     }
 
     fn renew(&self, table: &Table, now: Duration) {
-        // A sidecar believes nothing anyhow.
-        if !self.sidecar {
-            self.lease.renew(table.lease(now), table.is_deserted(), now);
+        if let Some(lease) = &self.lease {
+            lease.renew(table.lease(now), table.is_deserted(), now);
         }
     }
 
-    /// `forget` makes this node forget what it believed. It is called when the lease had run out and is to hold again.
+    /// `forget` drops what this node believes. It is called when a lease that had run out is renewed.
     pub fn on_lapse(&self, forget: impl Fn() + Send + Sync + 'static) {
-        self.lease.on_lapse(forget);
+        if let Some(lease) = &self.lease {
+            lease.on_lapse(forget);
+        }
     }
 
-    /// A request found it refusing, reset or unreachable: it is asked for nothing until it answers a heartbeat.
+    /// A request to it was refused, reset or failed to connect: it is asked for nothing until it answers a heartbeat.
     pub fn suspect(&self, name: &str) {
         self.change(|table, now| table.suspect(name, now));
     }
 
-    /// A node answered a request, or a piece of the answer came: it lives.
+    /// A node answered a request, or a piece of its answer came: it is alive.
     pub fn record_activity(&self, name: &str) {
         self.change(|table, now| table.record_activity(name, now));
     }
 
-    /// For how long a node has answered nothing; `None` for one that is not known.
+    /// How long a node has not answered anything; `None` for one that is not known.
     pub fn idle_for(&self, name: &str) -> Option<Duration> {
         self.change(|table, now| table.idle_for(name, now))
     }
 
-    /// Another node named these; they are told of invalidations from now on.
-    /// True if one of them owes what others do, since it was not known.
+    /// Another node named these: they are told of invalidations from now on. True if a new one owes what others owe.
     pub fn learn(&self, contacts: &[Contact]) -> bool {
         self.change(|table, now| self.meet(table, |table| table.learn(contacts, now)).1)
     }
 
-    /// Everyone to tell of an invalidation, this node excluded; at most 4,096.
+    /// All nodes to tell of an invalidation, except this one; at most 4,096.
     pub fn contacts(&self) -> Vec<Contact> {
         self.change(|table, now| {
             self.forget_gone(table, now);
@@ -200,7 +199,7 @@ impl Members {
         })
     }
 
-    /// These have not answered an invalidation: they owe it until they have, or are gone, and are not asked for versions.
+    /// These have not answered an invalidation: they owe it, and are not asked for versions, until they answer.
     pub fn owe(&self, nodes: &[Contact], scope: &Scope) {
         if nodes.is_empty() {
             return;
@@ -215,22 +214,22 @@ impl Members {
         self.owing.notify_one();
     }
 
-    /// True while a node owes an invalidation, as far as this one knows.
+    /// True while a node owes an invalidation, as far as this node knows.
     pub fn owes(&self, name: &str) -> bool {
         self.debts().owes(name)
     }
 
-    /// The names of those that owe something.
+    /// The names of the nodes that owe something.
     pub fn owing(&self) -> Vec<String> {
         self.debts().names().cloned().collect()
     }
 
-    /// Waits until somebody owes something more.
+    /// Waits until a node comes to owe something more.
     pub async fn somebody_owes(&self) {
         self.owing.notified().await;
     }
 
-    /// The oldest that a node owes, and where it listens; `None` when it owes nothing, or is gone.
+    /// The oldest debt of a node, and where it listens; `None` if it owes nothing, or is gone.
     pub fn debt(&self, name: &str) -> Option<(String, Debt)> {
         self.change(|table, now| {
             self.forget_gone(table, now);
@@ -239,7 +238,7 @@ impl Members {
         })
     }
 
-    /// The others that owe this too.
+    /// The other nodes that owe this too.
     pub fn also_owing(&self, scope: &Scope, but: &str) -> Vec<Contact> {
         self.change(|table, _| {
             let debts = self.debts();
@@ -248,12 +247,12 @@ impl Members {
         })
     }
 
-    /// The node has answered.
+    /// The node has answered this one.
     pub fn paid(&self, name: &str, debt: &Debt) {
         self.debts().strike(name, debt);
     }
 
-    /// Waits until a member that is unreachable serves again; for ever where it is not unreachable now.
+    /// Waits until a member that is unreachable serves again; never returns for one that is not unreachable now.
     pub async fn until_back(&self, name: &str) {
         let mut ring = self.ring();
         let state = |ring: &Ring| ring.member(name).map(|member| member.state);
@@ -282,8 +281,7 @@ impl Members {
         })
     }
 
-    /// Whoever becomes known while something is owed may have missed it too: nobody who was told may have known of it.
-    /// True if somebody did.
+    /// A node that becomes known while something is owed may have missed it too. True if there was one.
     fn meet<T>(&self, table: &mut Table, meeting: impl FnOnce(&mut Table) -> T) -> (T, bool) {
         if self.debts().is_empty() {
             return (meeting(table), false);
@@ -298,7 +296,7 @@ impl Members {
         (met, owe)
     }
 
-    /// Who is gone owes nothing.
+    /// A node that is gone owes nothing.
     fn forget_gone(&self, table: &mut Table, now: Duration) {
         table.forget_gone(now);
         self.debts().retain(|name| table.url(name).is_some());
@@ -309,40 +307,41 @@ impl Members {
         self.debts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// True once discovery has said who is there. Until then nobody can be told that all have been told.
+    /// True once discovery has named the nodes. Until then an invalidation can't be complete.
     pub fn know_the_ring(&self) -> bool {
         self.change(|table, _| table.knows_the_ring())
     }
 
-    /// Those whom this node names to others, itself included if it is a member.
+    /// The nodes that this one names to others, including itself if it is a member.
     pub fn vouched(&self) -> Vec<Contact> {
         self.change(|table, _| table.vouched())
     }
 
-    /// This node takes its share from now on.
+    /// This node takes its share of the ring from now on.
     pub fn set_ready(&self) {
         self.change(|table, _| table.set_ready());
         self.heartbeat_due.notify_one();
     }
 
-    /// This node gives up its share and says so.
+    /// This node gives up its share of the ring, and says so.
     pub fn leave(&self) {
         self.change(|table, _| table.leave());
         self.heartbeat_due.notify_one();
     }
 
-    /// True once every contact answered a heartbeat of this node or was found unreachable: then every coordinator knows of it, and it may
-    /// report ready. False until discovery has spoken for the first time.
+    /// True once every contact answered a heartbeat of this node or was found unreachable: then every coordinator knows
+    /// of it, and it may report ready. False until discovery has named the nodes.
     pub fn is_announced(&self) -> bool {
         *self.is_announced.borrow()
     }
 
-    /// Where another process listens that goes by this node's name, as long as others say so: they tell this one nothing then.
+    /// Where another process with this node's name listens, for as long as other nodes say so: they tell this one
+    /// nothing.
     pub fn rival(&self) -> watch::Receiver<Option<String>> {
         self.rival.subscribe()
     }
 
-    /// Waits for [`Members::is_announced`]; false when it did not come about by `deadline`.
+    /// Waits for [`Members::is_announced`]; false if it is not true by `deadline`.
     pub async fn wait_announced(&self, deadline: Instant) -> bool {
         let mut sent = self.is_announced.subscribe();
         timeout_at(deadline, sent.wait_for(|sent| *sent))
@@ -359,12 +358,14 @@ impl Members {
     fn heartbeat_targets(&self) -> Vec<(Contact, bool)> {
         self.change(|table, now| {
             self.forget_gone(table, now);
-            self.lease.log_lapse(now);
+            if let Some(lease) = &self.lease {
+                lease.log_lapse(now);
+            }
             table.heartbeat_targets(now)
         })
     }
 
-    /// All access to the table goes through here. What follows from a change is published before the next one can happen.
+    /// All access to the table goes through here. What follows from a change is published before the next change.
     fn change<T>(&self, change: impl FnOnce(&mut Table, Duration) -> T) -> T {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = change(&mut table, self.started.elapsed());

@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 
 pub use message::{
     Contact, Heartbeat, HeartbeatAck, InvalidateAck, InvalidateRequest, Owing, ReadRequest,
-    ReadResponse, Refusal, RefusalKind,
+    ReadResponse, Refusal, RefusalKind, SenderStatus,
 };
 pub use token::Token;
 

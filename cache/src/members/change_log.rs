@@ -1,8 +1,8 @@
-//! What the log says of a ring that changed.
+//! What the log says about a ring that changed.
 
 use crate::ring::{Member, MemberState, Ring};
 
-/// One line for each node that has another state than before.
+/// Logs one line for each node whose state changed.
 pub(super) fn log_changes(before: &Ring, now: &Ring) {
     for Member { name, state, .. } in now.members() {
         let was = before.member(name).map(|member| member.state);
@@ -15,7 +15,7 @@ pub(super) fn log_changes(before: &Ring, now: &Ring) {
                 name,
                 was,
                 now,
-                "a node does not answer: the next in order stand in for it"
+                "a node does not answer: the next nodes in order stand in for it"
             );
         } else {
             tracing::info!(name, was, now, "the ring changed");

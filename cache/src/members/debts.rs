@@ -1,7 +1,7 @@
 //! What nodes owe: the scopes of invalidations that they did not answer. Pure: no clock, no network.
 //!
-//! Every node that took part in an incomplete invalidation keeps it, so that it outlives its coordinator. The list of one node
-//! is bounded: beyond that the node owes everything, and the others still owe nothing.
+//! Every node that took part in an incomplete invalidation remembers it, so that it outlives its coordinator. Each
+//! node's list is bounded: beyond the bound that node owes everything, while the others still owe nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -10,7 +10,7 @@ use crate::object::Scope;
 /// What one node may owe, in bytes of JSON; some 2,000 keys of usual length.
 const NODE_BYTES: usize = 256 << 10;
 
-/// What all may owe together: it fits into the answer to a heartbeat.
+/// What all nodes may owe together, so that it fits into the answer to a heartbeat.
 const ALL_BYTES: usize = 768 << 10;
 
 /// What one invalidation costs beside its scope.
@@ -21,7 +21,8 @@ const ENTRY_BYTES: usize = 8;
 pub struct Debt {
     /// What it has to forget.
     pub scope: Scope,
-    /// When it was noted; a repetition is noted anew, and is not struck by the answer to what was sent before.
+    /// The order in which debts were noted. A repeated invalidation gets a new number, so that an answer to the earlier
+    /// one does not strike it.
     number: u64,
 }
 
@@ -56,7 +57,7 @@ impl Debts {
         }
     }
 
-    /// These owe all that anybody owes; true if there is one of them.
+    /// These owe all that any node owes; true if there is at least one of them.
     pub(super) fn share<'a>(&mut self, newcomers: impl Iterator<Item = &'a String>) -> bool {
         let owed = self.nodes.values().flat_map(|owed| owed.by_scope.keys());
         let scopes: HashSet<Scope> = owed.cloned().collect();
@@ -78,12 +79,12 @@ impl Debts {
         self.nodes.contains_key(name)
     }
 
-    /// The names of those that owe something.
+    /// The names of the nodes that owe something.
     pub(super) fn names(&self) -> impl Iterator<Item = &String> {
         self.nodes.keys()
     }
 
-    /// The names of those that owe this, alone or with everything else; for everything, of those that owe anything.
+    /// The names of the nodes that owe this scope, or everything; for [`Scope::All`], of those that owe anything.
     pub(super) fn names_for(&self, scope: &Scope) -> impl Iterator<Item = &String> {
         let owes = move |owed: &Owed| {
             *scope == Scope::All
@@ -96,13 +97,13 @@ impl Debts {
             .map(|(name, _)| name)
     }
 
-    /// All that a node owes.
+    /// Everything that a node owes.
     pub(super) fn of(&self, name: &str) -> Vec<Scope> {
         let owed = self.nodes.get(name);
         owed.map_or_else(Vec::new, |owed| owed.by_number.values().cloned().collect())
     }
 
-    /// The oldest that a node owes.
+    /// The oldest debt of a node.
     pub(super) fn oldest(&self, name: &str) -> Option<Debt> {
         let (number, scope) = self.nodes.get(name)?.by_number.first_key_value()?;
         Some(Debt {
@@ -111,7 +112,7 @@ impl Debts {
         })
     }
 
-    /// The node has answered this one, as it was noted then.
+    /// The node has answered this debt, as it was noted then.
     pub(super) fn strike(&mut self, name: &str, debt: &Debt) {
         let Some(owed) = self.nodes.get_mut(name) else {
             return;
@@ -122,7 +123,7 @@ impl Debts {
         }
     }
 
-    /// Keeps what these nodes owe: the others are gone for good.
+    /// Keeps the debts of these nodes: the others are gone for good.
     pub(super) fn retain(&mut self, knows: impl Fn(&str) -> bool) {
         self.nodes.retain(|name, _| knows(name));
     }
@@ -143,7 +144,7 @@ impl Owed {
         self.by_number.insert(number, scope.clone());
     }
 
-    /// From now on it is everything that is owed.
+    /// From now on the node owes everything.
     fn widen(&mut self, number: u64) {
         *self = Self::default();
         self.note(&Scope::All, number);

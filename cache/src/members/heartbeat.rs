@@ -1,8 +1,8 @@
-//! The heartbeat: a message to every contact, several times a second. Who refuses it, or leaves several unanswered, is
-//! unreachable; who answers is back.
+//! The heartbeat: a message to every contact, several times a second. A node that refuses it, or leaves several
+//! unanswered, is unreachable; one that answers is back.
 //!
-//! One late answer is no proof on a busy machine, and a ring that moves for it reads S3 again. A request that waits for
-//! a node does not have to wait for the proof: it asks `Members::idle_for`.
+//! On a busy machine one late answer proves nothing, and a ring that changes for it reads S3 again. A request that
+//! waits for a node does not have to wait for the proof: it asks `Members::idle_for`.
 //!
 //! It is also how a node makes itself known before it reports ready, and how it says that it leaves.
 
@@ -25,10 +25,11 @@ const PERIOD: Duration = Duration::from_millis(150);
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_millis(350);
 
-/// So many late answers in a row are a node that hangs: unreachable after a second and some.
+/// This many late answers in a row mean that the node hangs: it is unreachable after about a second.
 const LATE: u32 = 3;
 
-/// How long the answer of a node that is unreachable already may take: on a busy machine a late answer still renews the lease.
+/// How long the answer of a node that is already unreachable may take: on a busy machine a late answer still renews the
+/// lease.
 const LONG_PATIENCE: Duration = Duration::from_secs(1);
 
 /// From one heartbeat to the next for a contact that has been unreachable for long.
@@ -54,11 +55,11 @@ impl HeartbeatClient for Peers {
     }
 }
 
-/// Sends a heartbeat to all contacts until `stop`, from a thread of its own with connections of its own: what the node has to
-/// do for its readers does not make it late, neither in asking nor in noticing that an answer is there.
+/// Sends a heartbeat to all contacts until `stop`, from a thread of its own with connections of its own: the node's
+/// work for its readers delays neither the heartbeats nor the reading of their answers.
 ///
 /// # Errors
-/// The system has no further thread.
+/// The system refuses another thread.
 pub fn start(members: Arc<Members>, token: Token, stop: CancellationToken) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -70,7 +71,7 @@ pub fn start(members: Arc<Members>, token: Token, stop: CancellationToken) -> io
     Ok(())
 }
 
-/// Sends a heartbeat to all contacts until `stop`. A contact that still owes an answer is not asked again.
+/// Sends a heartbeat to all contacts until `stop`. A contact whose answer is still awaited is not asked again.
 async fn run(members: Arc<Members>, client: Arc<dyn HeartbeatClient>, stop: CancellationToken) {
     let mut calls = FuturesUnordered::new();
     let mut probes: HashMap<String, ProbeState> = HashMap::new();
@@ -125,7 +126,7 @@ async fn run(members: Arc<Members>, client: Arc<dyn HeartbeatClient>, stop: Canc
     }
 }
 
-/// Tells all contacts that this node leaves, and waits for their answers as long as for any other.
+/// Tells all contacts that this node leaves, and waits for their answers.
 pub async fn send_leave(members: &Members, client: &Arc<dyn HeartbeatClient>) {
     let heartbeat = Arc::new(members.heartbeat());
     let messages = members.contacts().into_iter().map(|contact| {
@@ -139,7 +140,7 @@ pub async fn send_leave(members: &Members, client: &Arc<dyn HeartbeatClient>) {
     join_all(messages).await;
 }
 
-/// Something else came from it lately: it is busy, and answers readers rather than heartbeats.
+/// It answered something else lately: it is busy, and answers readers before heartbeats.
 fn is_active(members: &Members, name: &str) -> bool {
     members.idle_for(name).is_some_and(|idle| idle < PATIENCE)
 }
@@ -147,9 +148,9 @@ fn is_active(members: &Members, name: &str) -> bool {
 /// What came of one heartbeat.
 enum HeartbeatOutcome {
     Ack(HeartbeatAck),
-    /// Nobody listens, or who listens does not know this cache.
+    /// Nothing listens there, or what listens does not belong to this cache.
     Refused(Error),
-    /// Not in time.
+    /// No answer came in time.
     Late,
 }
 
@@ -175,12 +176,12 @@ struct ProbeState {
     last: Option<Instant>,
     /// Late answers in a row.
     late: u32,
-    /// It was logged already that this contact refuses the heartbeats of this node.
+    /// The log already says that this contact refuses this node's heartbeats.
     logged: bool,
 }
 
 impl ProbeState {
-    /// Notes that the call is over; the late answers in a row.
+    /// Notes that the call is over; returns the number of late answers in a row.
     fn count(&mut self, name: &str, answer: &HeartbeatOutcome) -> u32 {
         self.waiting = false;
         self.late = match answer {
@@ -189,12 +190,12 @@ impl ProbeState {
         };
         match answer {
             HeartbeatOutcome::Ack(_) => self.logged = false,
-            // A node that is away is told by the ring; one that is there and refuses is a mistake of somebody's.
+            // The ring's log has nodes that are down. One that is up and refuses is a misconfiguration.
             HeartbeatOutcome::Refused(error @ (Error::Refused(_) | Error::Broken { .. }))
                 if !self.logged =>
             {
                 self.logged = true;
-                tracing::warn!(name, %error, "a node refuses this one's heartbeats: they share nothing");
+                tracing::warn!(name, %error, "a node refuses this node's heartbeats: the two share nothing");
             }
             HeartbeatOutcome::Refused(_) | HeartbeatOutcome::Late => {}
         }

@@ -1,9 +1,9 @@
-//! Numbers by chance, and times that nodes don't share.
+//! Random numbers, and jitter.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-/// A number that no other process and no other call is likely to draw.
+/// A number that no other process or call is likely to draw.
 pub(crate) fn random() -> u64 {
     RandomState::new().hash_one(0_u8)
 }

@@ -1,11 +1,13 @@
-//! For how long a node may believe what it knows.
+//! How long a node may believe what it knows.
 //!
-//! A coordinator gives up a node that discovery does not name any more and that has been unreachable for [`GONE_AFTER`]. That node
-//! may still run: it hung, or was cut off. So each node holds a lease: it believes its entries only for as long after it has
-//! sent a heartbeat that was answered as nobody can have given it up. The clock runs on while a process is stopped.
+//! A coordinator gives up a node that discovery no longer names and that has been unreachable for [`GONE_AFTER`]. That
+//! node may still run: it hung, or was cut off. So each node holds a lease: after a heartbeat that was answered, it
+//! believes its entries only for as long as no coordinator can have given it up. The clock goes on while a process is
+//! stopped.
 //!
-//! One answer is not enough, since two nodes that are cut off together would renew each other's lease: more than half of the
-//! members have to answer, this one included. Then any coordinator that reaches as many hears of this node from one of them.
+//! One answer is not enough, since two nodes that are cut off together would renew each other's lease: more than half
+//! of the members, including this node, have to answer. Then any coordinator that reaches as many hears of this node
+//! from one of them.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -14,7 +16,7 @@ use std::time::Duration;
 
 use super::table::GONE_AFTER;
 
-/// From a heartbeat that was answered; less than [`GONE_AFTER`], for clocks that do not run alike.
+/// How long a heartbeat that was answered counts; less than [`GONE_AFTER`], since clocks drift.
 pub(super) const LEASE: Duration = Duration::from_secs(8);
 
 const _: () = assert!(LEASE.as_millis() * 5 <= GONE_AFTER.as_millis() * 4);
@@ -24,7 +26,7 @@ pub(super) struct MembershipLease {
     /// In nanoseconds.
     until: AtomicU64,
     forget: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    /// It has run out, and the log has it.
+    /// It has run out, and the log says so.
     logged: AtomicBool,
 }
 
@@ -36,7 +38,7 @@ impl fmt::Debug for MembershipLease {
 }
 
 impl MembershipLease {
-    /// None yet.
+    /// One that does not hold yet.
     pub(super) fn new() -> Self {
         Self {
             until: AtomicU64::new(0),
@@ -49,14 +51,14 @@ impl MembershipLease {
         nanos(now) < self.until.load(Ordering::Acquire)
     }
 
-    /// What is done before anything is believed once more.
+    /// What is done before anything is believed again.
     pub(super) fn on_lapse(&self, forget: impl Fn() + Send + Sync + 'static) {
         let set = self.forget.set(Box::new(forget));
         debug_assert!(set.is_ok(), "one store per node");
     }
 
-    /// It holds until then. `deserted`: nobody is left who could remember what this node may owe. The caller keeps others from
-    /// renewing it meanwhile.
+    /// Makes it hold until `until`. `deserted`: no node is left that could remember what this node owes. The caller
+    /// makes sure that only one renewal runs at a time.
     pub(super) fn renew(&self, until: Duration, deserted: bool, now: Duration) {
         let alone = |until: u64| until == nanos(Duration::MAX);
         let left_alone = alone(nanos(until)) && !alone(self.until.load(Ordering::Acquire));
@@ -66,9 +68,7 @@ impl MembershipLease {
                 forget();
             }
             if self.logged.swap(false, Ordering::Relaxed) {
-                tracing::info!(
-                    "the ring answers again: what was known of objects is forgotten, their blocks stay"
-                );
+                tracing::info!("the ring answers again: entries are forgotten, blocks stay");
             }
         }
         self.until.store(nanos(until), Ordering::Release);
@@ -79,7 +79,7 @@ impl MembershipLease {
         let held = self.until.load(Ordering::Acquire) > 0;
         if held && !self.holds(now) && !self.logged.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                "half of the ring or more has not answered for {} s: this node believes nothing that it knows of objects, and asks for each read, until they answer",
+                "half of the ring or more has not answered for {} s: until it does, this node revalidates every read",
                 LEASE.as_secs()
             );
         }
@@ -91,8 +91,8 @@ fn nanos(duration: Duration) -> u64 {
     seconds.saturating_add(u64::from(duration.subsec_nanos()))
 }
 
-/// Until when a node may believe what it knows, if it sent these heartbeats, the last that were answered, to the other members
-/// that may live. Alone it may for ever.
+/// Until when a node may believe what it knows. `answered` holds, for each other member that may be alive, when the
+/// last heartbeat that it answered was sent. A node alone may believe forever.
 pub(super) fn until(mut answered: Vec<Option<Duration>>) -> Duration {
     let needed = answered.len().div_ceil(2);
     let Some(least) = needed.checked_sub(1) else {

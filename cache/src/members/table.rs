@@ -1,26 +1,26 @@
-//! The table of nodes, as a state machine: what is told goes in with the time, members and contacts come out. No clock, no network.
+//! The table of nodes, as a state machine: events go in with their time, members and contacts come out. No clock, no
+//! network.
 
 mod node;
-mod sender_status;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{DiscoveredNode, lease};
-use crate::peer::{Contact, Heartbeat, HeartbeatAck};
+use crate::peer::{Contact, Heartbeat, HeartbeatAck, SenderStatus};
 use crate::ring::{Member, MemberState};
 pub(super) use node::GONE_AFTER;
+pub(super) use node::Reception;
 use node::{Handshake, Listing, NodeInfo};
-pub(super) use sender_status::SenderStatus;
 
-/// The most nodes that are remembered, whoever names them: a bound, far beyond any cache.
+/// The most nodes that are remembered, whoever names them: a bound far beyond the size of any cache.
 const MAX_CONTACTS: usize = 4096;
 
-/// Who is known, and what became of them. Times count from the start of this node.
+/// The known nodes, and their states. Times count from the start of this node.
 #[derive(Debug)]
 pub(super) struct Table {
     me: Contact,
-    /// It is beside the ring and not in it: nobody lists it, tells it anything, or names it to others.
+    /// It is beside the ring and not in it: no node lists it, tells it of invalidations, or names it to others.
     sidecar: bool,
     incarnation: u64,
     zone: Option<String>,
@@ -44,7 +44,7 @@ impl Table {
         }
     }
 
-    /// The same, seen from beside the ring.
+    /// The same for a sidecar.
     pub(super) fn beside(me: Contact, incarnation: u64) -> Self {
         Self {
             sidecar: true,
@@ -52,7 +52,7 @@ impl Table {
         }
     }
 
-    /// The whole set, as discovery has it now. A name that stands in it twice is taken as its last line has it, but one that
+    /// The whole set, as discovery has it now. If a name stands in it twice, its last line counts, but a line that
     /// terminates gives way to one that does not.
     pub(super) fn apply_discovery(&mut self, found: Vec<DiscoveredNode>, now: Duration) {
         let first = !std::mem::replace(&mut self.discovered, true);
@@ -87,7 +87,7 @@ impl Table {
             serving: found.serving,
             terminating: found.terminating,
         });
-        // An old address that discovery merely repeats does not undo what a new incarnation said of itself.
+        // An old address that discovery merely repeats does not override what a new incarnation said about itself.
         let moved = before.as_ref().is_none_or(|old| old.url != found.url) && node.url != found.url;
         let revived = before.as_ref().is_some_and(|old| old.terminating) && !found.terminating;
         let found_now = before.is_none();
@@ -106,34 +106,35 @@ impl Table {
         self.go_on_telling(outlived, now);
     }
 
-    /// A node sent a heartbeat to this one. A sidecar is answered and not noted: it believes nothing that would have to be taken back.
-    /// Neither is a second process of a name while the first one lives. At one address that is for the next answer from
-    /// there to say: whoever gives it is the one that is told of invalidations.
-    pub(super) fn record_heartbeat(&mut self, beat: &Heartbeat, now: Duration) -> SenderStatus {
+    /// A node sent a heartbeat to this one. A sidecar is answered and not recorded: it believes nothing that an
+    /// invalidation would have to reach. Nor is a second process with a name while the first one is alive. If both give
+    /// one address, the next answer from there decides: the process that gives it is the one that is told of
+    /// invalidations.
+    pub(super) fn record_heartbeat(&mut self, beat: &Heartbeat, now: Duration) -> Reception {
         if beat.sidecar {
-            return SenderStatus::default();
+            return Reception::default();
         }
         if beat.name == self.me.name {
-            let taken = (beat.incarnation != self.incarnation).then(|| self.me.url.clone());
-            return SenderStatus {
-                taken,
-                ..SenderStatus::default()
+            return if beat.incarnation == self.incarnation {
+                Reception::default()
+            } else {
+                Reception::taken(&self.me.url)
             };
         }
         let Some(node) = self.node(&beat.name, &beat.url, now, false) else {
-            return SenderStatus::default();
+            return Reception::default();
         };
         let heard = node.record_heartbeat(beat, now);
         self.changed |= heard.changed;
         self.go_on_telling(heard.outlived, now);
-        if heard.status.taken.is_none() {
+        if heard.reception.status.taken.is_none() {
             self.learn(&beat.members, now);
         }
-        heard.status
+        heard.reception
     }
 
-    /// A process whose name another one has taken over, without a leave message, may still run where it listened: it is told of
-    /// invalidations, and stands in the way of them, until it is gone like any other.
+    /// A process whose name another one took over without a leave message may still run where it listened. It is told
+    /// of invalidations, and keeps them incomplete, until it is gone like any other.
     fn go_on_telling(&mut self, before: Option<(String, NodeInfo)>, now: Duration) {
         if let Some((name, node)) = before
             && self.node(&name, &node.url, now, false).is_some()
@@ -151,7 +152,7 @@ impl Table {
         now: Duration,
     ) {
         if ack.name != name {
-            // Somebody else listens there by now.
+            // Another node listens there by now.
             return self.record_missed(name, false, now);
         }
         let Some(node) = self.nodes.get_mut(name) else {
@@ -163,9 +164,8 @@ impl Table {
         node.note_heard(now);
         node.last_answer = now;
         node.handshake = Handshake::Answered;
-        node.taken.clone_from(&ack.taken);
-        node.reaches = ack.reached;
-        if ack.reached && ack.taken.is_none() {
+        node.says.clone_from(&ack.sender);
+        if ack.sender.reached && ack.sender.taken.is_none() {
             node.exchanged = node.exchanged.max(Some(sent));
         }
         node.refuses = false;
@@ -174,14 +174,14 @@ impl Table {
         self.learn(&ack.members, now);
     }
 
-    /// A node answered something else, or is on the way of it.
+    /// A node answered something else, or is about to.
     pub(super) fn record_activity(&mut self, name: &str, now: Duration) {
         if let Some(node) = self.nodes.get_mut(name) {
             node.last_answer = now;
         }
     }
 
-    /// For how long a node has answered nothing.
+    /// How long a node has not answered anything.
     pub(super) fn idle_for(&self, name: &str, now: Duration) -> Option<Duration> {
         let node = self.nodes.get(name)?;
         Some(now.saturating_sub(node.last_answer))
@@ -191,8 +191,8 @@ impl Table {
     pub(super) fn record_missed(&mut self, name: &str, refused: bool, now: Duration) {
         self.suspect(name, now);
         if let Some(node) = self.nodes.get_mut(name) {
-            node.taken = None;
-            // Whatever comes to listen there later is another process, and sends a heartbeat.
+            node.says.taken = None;
+            // Whatever listens there later is another process, and sends a heartbeat.
             node.refuses |= refused;
             if node.handshake == Handshake::Pending {
                 node.handshake = Handshake::Failed;
@@ -200,12 +200,14 @@ impl Table {
         }
     }
 
-    /// Where another process listens that goes by this node's name, as a node says that answers.
+    /// Where another process with this node's name listens, according to a node that answers.
     pub(super) fn rival(&self) -> Option<&String> {
-        self.nodes.values().find_map(|node| node.taken.as_ref())
+        self.nodes
+            .values()
+            .find_map(|node| node.says.taken.as_ref())
     }
 
-    /// Until when this node may believe what it knows: not before discovery has spoken.
+    /// Until when this node may believe what it knows; never before discovery has named the nodes.
     pub(super) fn lease(&self, now: Duration) -> Duration {
         if !self.discovered || self.rival().is_some() {
             return Duration::ZERO;
@@ -214,12 +216,12 @@ impl Table {
         lease::until(others.map(|node| node.exchanged).collect())
     }
 
-    /// Somebody is gone without a leave message.
+    /// Some node is known that did not say that it leaves.
     pub(super) fn is_deserted(&self) -> bool {
         self.nodes.values().any(|node| !node.leaving)
     }
 
-    /// A request found a node refusing or unreachable.
+    /// A request to a node was refused or failed to connect.
     pub(super) fn suspect(&mut self, name: &str, now: Duration) {
         if let Some(node) = self.nodes.get_mut(name)
             && node.unreachable_since.is_none()
@@ -229,7 +231,7 @@ impl Table {
         }
     }
 
-    /// Another node named these. What it says of nodes that are known already is no news.
+    /// Another node named these. What it says about nodes that are known already does not count.
     pub(super) fn learn(&mut self, contacts: &[Contact], now: Duration) {
         for contact in contacts {
             if contact.name != self.me.name {
@@ -256,7 +258,7 @@ impl Table {
         self.changed = true;
     }
 
-    /// Everyone to tell of an invalidation, this node excluded.
+    /// All nodes to tell of an invalidation, except this one.
     pub(super) fn contacts(&self) -> Vec<Contact> {
         let contact = |(name, node): (&String, &NodeInfo)| Contact {
             name: name.clone(),
@@ -291,8 +293,8 @@ impl Table {
         self.contacts().into_iter().map(greet).collect()
     }
 
-    /// Those whom this node can vouch for, itself included if it is a member: named by discovery, or met. What others merely
-    /// named is not passed on, or two nodes would remind each other of a dead third for ever.
+    /// The nodes that this one vouches for, including itself if it is a member: named by discovery, or met. Nodes that
+    /// others merely named are not passed on, or two nodes would remind each other of a dead third forever.
     pub(super) fn vouched(&self) -> Vec<Contact> {
         let others = self
             .nodes
@@ -306,7 +308,7 @@ impl Table {
         me.into_iter().chain(others).collect()
     }
 
-    /// The ring's members, sorted by name: those that discovery names, and this node unless it is beside the ring.
+    /// The ring's members, sorted by name: those that discovery names, and this node unless it is a sidecar.
     pub(super) fn members(&self) -> Vec<Member> {
         let me = (!self.sidecar).then(|| Member {
             name: self.me.name.clone(),
@@ -328,17 +330,18 @@ impl Table {
         members
     }
 
-    /// Discovery has spoken, and named somebody where it must: from beside a ring of nobody, nobody can be told anything.
+    /// Discovery has named the nodes; for a sidecar, at least one: beside an empty ring there is nobody to tell.
     pub(super) fn knows_the_ring(&self) -> bool {
         self.discovered && !(self.sidecar && self.nodes.is_empty())
     }
 
-    /// Discovery has spoken, and each contact was found unreachable, or answered a heartbeat and reaches this node where it listens.
+    /// Discovery has named the nodes, and each contact was found unreachable, or answered a heartbeat and reaches this
+    /// node at its address.
     pub(super) fn is_announced(&self) -> bool {
         let sent = |node: &NodeInfo| match node.handshake {
             Handshake::Pending => false,
             Handshake::Failed => true,
-            Handshake::Answered => node.reaches || self.sidecar,
+            Handshake::Answered => node.says.reached || self.sidecar,
         };
         self.discovered && self.nodes.values().all(sent)
     }
@@ -355,23 +358,23 @@ impl Table {
         }
     }
 
-    pub(super) fn ack(&self, status: SenderStatus) -> HeartbeatAck {
+    pub(super) fn ack(&self, sender: SenderStatus) -> HeartbeatAck {
         HeartbeatAck {
             name: self.me.name.clone(),
             incarnation: self.incarnation,
             members: self.vouched(),
             owing: Vec::new(),
-            taken: status.taken,
-            reached: status.reached,
+            sender,
         }
     }
 
-    /// True when the members may have changed since this was asked last.
+    /// True if the members may have changed since the last call.
     pub(super) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
 
-    /// The node of this name, made if there is room. One that discovery names takes the place of one that it does not.
+    /// The node with this name, added if there is room. One that discovery names takes the place of one that it does
+    /// not.
     fn node(&mut self, name: &str, url: &str, now: Duration, named: bool) -> Option<&mut NodeInfo> {
         if !self.nodes.contains_key(name) {
             if self.nodes.len() >= MAX_CONTACTS {
@@ -380,7 +383,7 @@ impl Table {
                 });
                 let weaker = weaker.map(|(name, _)| name.clone());
                 let Some(weaker) = weaker else {
-                    tracing::warn!(name, "more than {MAX_CONTACTS} nodes; this one is left out");
+                    tracing::warn!(name, "ignoring a node: {MAX_CONTACTS} are known already");
                     return None;
                 };
                 self.nodes.remove(&weaker);

@@ -58,10 +58,18 @@ pub struct HeartbeatAck {
     /// Who owes what, for one that is joining.
     #[serde(default)]
     pub owing: Vec<Owing>,
-    /// Another process goes by the name of the one that sent a heartbeat, and lives: where it listens.
+    /// What it knows of the process that sent the heartbeat.
+    #[serde(flatten)]
+    pub sender: SenderStatus,
+}
+
+/// Whether a process that sends a heartbeat is the node that it says it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SenderStatus {
+    /// Another process goes by its name, and lives: where that one listens.
     #[serde(default)]
     pub taken: Option<String>,
-    /// The process that sent a heartbeat has answered one at the address that it gives: invalidations reach it there.
+    /// It has answered a heartbeat at the address that it gives: invalidations reach it there.
     #[serde(default)]
     pub reached: bool,
 }

@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::members::DiscoveredNode;
 use crate::members::lease::LEASE;
+use crate::peer::SenderStatus;
 use crate::ring::MemberState;
 
 /// A network of the mind: who hangs does not answer, who is gone refuses, and how many calls each one got.
@@ -62,8 +63,10 @@ impl HeartbeatClient for Network {
                 incarnation: 1,
                 members: vec![],
                 owing: vec![],
-                taken: None,
-                reached: true,
+                sender: SenderStatus {
+                    taken: None,
+                    reached: true,
+                },
             })
         })
     }

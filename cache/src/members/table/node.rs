@@ -1,16 +1,15 @@
-//! One node, as another sees it: what discovery says of it, what it says itself, and since when it says nothing.
+//! One node, as another sees it: what discovery says about it, what it says itself, and since when it has been silent.
 
 use std::time::Duration;
 
-use super::SenderStatus;
 use crate::members::lease::LEASE;
-use crate::peer::Heartbeat;
+use crate::peer::{Heartbeat, SenderStatus};
 use crate::ring::MemberState;
 
-/// A node that discovery no longer names is told of invalidations until it has been unreachable for so long.
+/// A node that discovery no longer names is told of invalidations until it has been unreachable for this long.
 pub(in crate::members) const GONE_AFTER: Duration = Duration::from_secs(10);
 
-/// What came of the heartbeats that this node sent to another's present incarnation.
+/// How the heartbeats to another node's present incarnation went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Handshake {
     Pending,
@@ -18,7 +17,7 @@ pub(super) enum Handshake {
     Answered,
 }
 
-/// What the newest discovery says of a node.
+/// What discovery last said about a node.
 #[derive(Debug, Clone)]
 pub(super) struct Listing {
     pub(super) url: String,
@@ -26,29 +25,51 @@ pub(super) struct Listing {
     pub(super) terminating: bool,
 }
 
-/// A process that gives the address of one that lives. It is right if that one is gone, and the next answer is its own.
+/// A process that gives the address of one that seems alive. It is right if that one is gone, and the next answer there
+/// is its own.
 #[derive(Debug)]
 struct AddressClaim {
     incarnation: u64,
     since: Duration,
-    /// The one that was known has answered there since.
+    /// The process that was known has answered there since.
     denied: bool,
 }
 
-/// What comes of a heartbeat.
+/// How a heartbeat is answered.
+#[derive(Default)]
+pub(in crate::members) struct Reception {
+    pub(in crate::members) status: SenderStatus,
+    /// The sender has yet to answer at the address that it gives, and has not been asked.
+    pub(in crate::members) unproved: bool,
+}
+
+impl Reception {
+    /// Another process goes by the sender's name, and listens at `url`.
+    pub(super) fn taken(url: &str) -> Self {
+        Self {
+            status: SenderStatus {
+                taken: Some(url.to_owned()),
+                reached: false,
+            },
+            unproved: false,
+        }
+    }
+}
+
+/// What follows from a heartbeat.
 pub(super) struct Heard {
-    pub(super) status: SenderStatus,
+    pub(super) reception: Reception,
     /// What is known of the node has changed.
     pub(super) changed: bool,
-    /// The process that was known by the name, which may still run.
+    /// The process that was known by this name, and may still run.
     pub(super) outlived: Option<(String, NodeInfo)>,
 }
 
 impl Heard {
-    /// It is another process than the one that is known.
-    fn strange(status: SenderStatus) -> Self {
+    /// The sender is not the process that is known.
+    fn strange(reception: Reception) -> Self {
         Self {
-            status,
+            reception,
             changed: false,
             outlived: None,
         }
@@ -64,32 +85,30 @@ pub(super) struct NodeInfo {
     pub(super) url: String,
     pub(super) zone: Option<String>,
     incarnation: Option<u64>,
-    /// The incarnation before, whose late messages count for nothing.
+    /// The incarnation before it, whose late messages do not count.
     former: Option<u64>,
-    /// Since when the present one is known.
+    /// Since when the present incarnation is known.
     since: Duration,
-    /// Another process says that it listens there.
+    /// Another process says that it listens at this address.
     claim: Option<AddressClaim>,
     pub(super) listing: Option<Listing>,
-    /// Discovery has said of this incarnation that it serves.
+    /// Discovery has said that this incarnation serves.
     pub(super) joined: bool,
     pub(super) leaving: bool,
     pub(super) unreachable_since: Option<Duration>,
-    /// It has spoken to this node itself: known at first hand, not by another's word.
+    /// It has sent something to this node itself, and is not only known from others.
     pub(super) met: bool,
     last_heard: Duration,
-    /// It answered this node: its own heartbeats prove only that it can be heard.
+    /// When it last answered this node. Its own heartbeats don't count: they only prove that it can send.
     pub(super) last_answer: Duration,
     pub(super) handshake: Handshake,
     /// When this node sent the last heartbeat that its present incarnation answered.
     pub(super) exchanged: Option<Duration>,
-    /// Nothing listens at its address: no such process runs.
+    /// Nothing listens at its address: the process is gone.
     pub(super) refuses: bool,
-    /// It says that it has had an answer of this node, where this node listens.
-    pub(super) reaches: bool,
-    /// It says that another process goes by this node's name, which listens there.
-    pub(super) taken: Option<String>,
-    /// Discovery has just found it: until then it need not have answered.
+    /// What its last answer says about this node.
+    pub(super) says: SenderStatus,
+    /// It is new: until then it need not have answered.
     new_until: Duration,
 }
 
@@ -112,25 +131,24 @@ impl NodeInfo {
             handshake: Handshake::Pending,
             exchanged: None,
             refuses: false,
-            reaches: false,
-            taken: None,
+            says: SenderStatus::default(),
             new_until: Duration::ZERO,
         }
     }
 
-    /// Another process comes up: what the one before answered counts no more, and this one has some time.
+    /// Another process comes up: the answers of the one before no longer count, and this one gets some time.
     pub(super) fn comes_up(&mut self, now: Duration) {
         self.exchanged = None;
         self.refuses = false;
         self.new_until = now + LEASE;
     }
 
-    /// The process that was known runs no more, or said that it leaves.
+    /// The process that was known has ended, or said that it leaves.
     pub(super) fn is_over(&self) -> bool {
         self.refuses || self.leaving
     }
 
-    /// It takes part in the ring, and may live: whoever holds a lease asks it.
+    /// It is in the ring, and may be alive: a lease needs its answer.
     pub(super) fn has_a_say(&self, now: Duration) -> bool {
         let listed = self.listing.as_ref().is_some_and(|now| !now.terminating);
         let known = self.exchanged.is_some() || now >= self.new_until;
@@ -149,28 +167,27 @@ impl NodeInfo {
         }
     }
 
-    /// Another process under the old name: what was known of the old one is void.
+    /// Another process has the name: what was known about the old one is void.
     pub(super) fn start_over(&mut self) {
         self.joined = self.listing.as_ref().is_some_and(|now| now.serving);
         self.leaving = false;
         self.handshake = Handshake::Pending;
-        self.taken = None;
-        self.reaches = false;
+        self.says = SenderStatus::default();
     }
 
-    /// This is another process than the one that is known by this name.
+    /// This is not the process that is known by this name.
     pub(super) fn is_another(&self, incarnation: u64) -> bool {
         self.incarnation.is_some_and(|known| known != incarnation)
     }
 
-    /// It answers, and does not leave: no other process may take its name.
+    /// It answers, and is not leaving: no other process may take its name.
     pub(super) fn lives(&self) -> bool {
         let terminating = self.listing.as_ref().is_some_and(|now| now.terminating);
         self.unreachable_since.is_none() && !self.leaving && !terminating
     }
 
-    /// The process that was known by this name, under one that says where it listened; `None` if it does not run any more, or
-    /// has said that it leaves.
+    /// The process that was known by this name, renamed after the address where it listened; `None` if it has ended, or
+    /// said that it leaves.
     pub(super) fn outlived(&self, name: &str, now: Duration) -> Option<(String, Self)> {
         if !self.met || self.is_over() || self.is_lost(now) {
             return None;
@@ -182,20 +199,20 @@ impl NodeInfo {
         Some((format!("{name} as it was at {}", self.url), before))
     }
 
-    /// A process sends a heartbeat by this name.
+    /// A process sent a heartbeat by this name.
     pub(super) fn record_heartbeat(&mut self, heartbeat: &Heartbeat, now: Duration) -> Heard {
         let another = self.is_another(heartbeat.incarnation);
         let moves = another && self.url != heartbeat.url;
         if another && self.lives() {
             return Heard::strange(if moves {
-                SenderStatus::taken(&self.url)
+                Reception::taken(&self.url)
             } else {
                 self.note_claim(heartbeat.incarnation, now)
             });
         }
         let outlived = moves.then(|| self.outlived(&heartbeat.name, now)).flatten();
         let Some(another) = self.note_incarnation(heartbeat.incarnation, None, now) else {
-            return Heard::strange(SenderStatus::taken(&self.url));
+            return Heard::strange(Reception::taken(&self.url));
         };
         if another || self.listing.is_none() {
             self.url.clone_from(&heartbeat.url);
@@ -207,9 +224,11 @@ impl NodeInfo {
         self.leaving |= heartbeat.leaving;
         self.note_heard(now);
         Heard {
-            status: SenderStatus {
-                taken: None,
-                reached: self.handshake == Handshake::Answered,
+            reception: Reception {
+                status: SenderStatus {
+                    taken: None,
+                    reached: self.handshake == Handshake::Answered,
+                },
                 unproved: self.handshake == Handshake::Pending,
             },
             changed: another || leaves,
@@ -217,8 +236,8 @@ impl NodeInfo {
         }
     }
 
-    /// Another process than the known one, which lives, says that it listens at the same address.
-    fn note_claim(&mut self, incarnation: u64, now: Duration) -> SenderStatus {
+    /// A process that is not the known one, which seems alive, says that it listens at the same address.
+    fn note_claim(&mut self, incarnation: u64, now: Duration) -> Reception {
         let unproved = self
             .claim
             .as_ref()
@@ -231,15 +250,17 @@ impl NodeInfo {
             });
         }
         let denied = self.claim.as_ref().is_some_and(|claim| claim.denied);
-        SenderStatus {
-            taken: denied.then(|| self.url.clone()),
-            reached: false,
+        Reception {
+            status: SenderStatus {
+                taken: denied.then(|| self.url.clone()),
+                reached: false,
+            },
             unproved,
         }
     }
 
-    /// Notes the incarnation that sent a heartbeat, or that answered the heartbeat of `asked`. `None`: the message comes from the one
-    /// before, and this one may still run. `Some(true)`: it is a new one.
+    /// Notes the incarnation that sent a heartbeat, or that answered the heartbeat sent at `asked`. `None`: the message
+    /// is from the incarnation before, and the present one may still run. `Some(true)`: it is a new incarnation.
     pub(super) fn note_incarnation(
         &mut self,
         incarnation: u64,
@@ -252,7 +273,7 @@ impl NodeInfo {
             }
             return Some(false);
         }
-        // What answers now is what is told: it may have hung, and be back.
+        // The process that answers now is the one that is told: it may have hung, and be back.
         let late = asked.is_none_or(|asked| asked <= self.since);
         if self.former == Some(incarnation) && late && !self.refuses && !self.is_lost(now) {
             return None;
@@ -272,7 +293,7 @@ impl NodeInfo {
         self.last_heard = now;
     }
 
-    /// For how long nothing has come from it, once a heartbeat went unanswered.
+    /// How long it has been silent, once a heartbeat went unanswered.
     fn unreachable_for(&self, now: Duration) -> Option<Duration> {
         let since = self.unreachable_since?.max(self.last_heard);
         Some(now.saturating_sub(since))

@@ -38,14 +38,19 @@ fn heartbeat(name: &str, incarnation: u64) -> Heartbeat {
     }
 }
 
+/// What a node says of one that it knows and that answers it.
+const REACHED: SenderStatus = SenderStatus {
+    taken: None,
+    reached: true,
+};
+
 fn ack(name: &str, incarnation: u64) -> HeartbeatAck {
     HeartbeatAck {
         name: name.to_owned(),
         incarnation,
         members: vec![],
         owing: vec![],
-        taken: None,
-        reached: true,
+        sender: REACHED,
     }
 }
 
@@ -445,11 +450,17 @@ fn a_second_process_of_a_name_is_not_noted_while_the_first_one_lives() {
     let mut table = table();
     table.apply_discovery(vec![found("a", true)], NOW);
     table.record_ack("a", &ack("a", 1), NOW, NOW);
-    let taken = table.record_heartbeat(&elsewhere("a", 2), NOW).taken;
+    let taken = table.record_heartbeat(&elsewhere("a", 2), NOW).status.taken;
     assert_eq!(taken.as_deref(), Some("http://a"));
     assert_eq!(table.contacts(), [contact_at("a", "http://a")]);
-    assert_eq!(table.record_heartbeat(&heartbeat("a", 1), NOW).taken, None);
-    let own = table.record_heartbeat(&elsewhere("me", 7), NOW).taken;
+    assert_eq!(
+        table.record_heartbeat(&heartbeat("a", 1), NOW).status.taken,
+        None
+    );
+    let own = table
+        .record_heartbeat(&elsewhere("me", 7), NOW)
+        .status
+        .taken;
     assert_eq!(own.as_deref(), Some("http://me"));
 }
 
@@ -460,8 +471,8 @@ fn a_process_that_starts_again_where_it_was_is_known_by_its_first_answer() {
     table.apply_discovery(vec![found("a", true)], NOW);
     table.record_ack("a", &ack("a", 1), NOW, NOW);
     let at_first = table.record_heartbeat(&heartbeat("a", 2), NOW);
-    assert_eq!(at_first.taken, None);
-    assert!(at_first.unproved && !at_first.reached);
+    assert_eq!(at_first.status.taken, None);
+    assert!(at_first.unproved && !at_first.status.reached);
     assert!(
         !table.record_heartbeat(&heartbeat("a", 2), NOW).unproved,
         "it is being asked"
@@ -470,6 +481,7 @@ fn a_process_that_starts_again_where_it_was_is_known_by_its_first_answer() {
     assert!(
         table
             .record_heartbeat(&heartbeat("a", 2), NOW + second)
+            .status
             .reached
     );
     assert_eq!(table.contacts(), [contact_at("a", "http://a")]);
@@ -482,19 +494,33 @@ fn of_two_processes_that_give_one_address_the_one_that_answers_there_is_the_node
     table.apply_discovery(vec![found("a", true)], NOW);
     table.record_ack("a", &ack("a", 1), NOW, NOW);
     assert_eq!(
-        table.record_heartbeat(&heartbeat("a", 2), at(1)).taken,
+        table
+            .record_heartbeat(&heartbeat("a", 2), at(1))
+            .status
+            .taken,
         None
     );
     table.record_ack("a", &ack("a", 1), NOW, at(1));
     assert_eq!(
-        table.record_heartbeat(&heartbeat("a", 2), at(1)).taken,
+        table
+            .record_heartbeat(&heartbeat("a", 2), at(1))
+            .status
+            .taken,
         None,
         "an old answer"
     );
     table.record_ack("a", &ack("a", 1), at(1), at(2));
-    let taken = table.record_heartbeat(&heartbeat("a", 2), at(2)).taken;
+    let taken = table
+        .record_heartbeat(&heartbeat("a", 2), at(2))
+        .status
+        .taken;
     assert_eq!(taken.as_deref(), Some("http://a"));
-    assert!(table.record_heartbeat(&heartbeat("a", 1), at(2)).reached);
+    assert!(
+        table
+            .record_heartbeat(&heartbeat("a", 1), at(2))
+            .status
+            .reached
+    );
 }
 
 #[test]
@@ -504,16 +530,29 @@ fn a_process_that_hung_and_answers_again_at_its_address_is_the_node_again() {
     table.apply_discovery(vec![found("a", true)], NOW);
     table.record_ack("a", &ack("a", 1), NOW, NOW);
     table.record_missed("a", false, at(1));
-    let status = table.record_heartbeat(&heartbeat("a", 2), at(2));
+    let status = table.record_heartbeat(&heartbeat("a", 2), at(2)).status;
     assert!(status.taken.is_none() && !status.reached);
     table.record_ack("a", &ack("a", 1), at(1), at(3));
     assert!(
-        !table.record_heartbeat(&heartbeat("a", 1), at(3)).reached,
+        !table
+            .record_heartbeat(&heartbeat("a", 1), at(3))
+            .status
+            .reached,
         "a late word"
     );
     table.record_ack("a", &ack("a", 1), at(3), at(3));
-    assert!(table.record_heartbeat(&heartbeat("a", 1), at(3)).reached);
-    assert!(!table.record_heartbeat(&heartbeat("a", 2), at(3)).reached);
+    assert!(
+        table
+            .record_heartbeat(&heartbeat("a", 1), at(3))
+            .status
+            .reached
+    );
+    assert!(
+        !table
+            .record_heartbeat(&heartbeat("a", 2), at(3))
+            .status
+            .reached
+    );
 }
 
 #[test]
@@ -521,7 +560,7 @@ fn who_does_not_reach_a_node_renews_no_lease() {
     let mut table = table();
     table.apply_discovery(vec![found("a", true)], NOW);
     let deaf = HeartbeatAck {
-        reached: false,
+        sender: SenderStatus::default(),
         ..ack("a", 1)
     };
     table.record_ack("a", &deaf, NOW, NOW);
@@ -546,12 +585,12 @@ fn a_process_that_starts_again_elsewhere_is_not_hindered_once_the_old_one_is_gon
             ..found("a", false)
         };
         match way {
-            "leaves" => assert_eq!(table.record_heartbeat(&last, NOW).taken, None),
+            "leaves" => assert_eq!(table.record_heartbeat(&last, NOW).status.taken, None),
             "refuses" => table.record_missed("a", true, NOW),
             _ => table.apply_discovery(vec![gone], NOW),
         }
         assert_eq!(
-            table.record_heartbeat(&elsewhere("a", 2), NOW).taken,
+            table.record_heartbeat(&elsewhere("a", 2), NOW).status.taken,
             None,
             "{way}"
         );
@@ -568,13 +607,16 @@ fn a_process_that_hangs_is_told_on_though_another_has_taken_its_name() {
     table.apply_discovery(vec![found("a", true)], NOW);
     table.record_ack("a", &ack("a", 1), NOW, NOW);
     table.record_missed("a", false, NOW);
-    assert_eq!(table.record_heartbeat(&elsewhere("a", 2), NOW).taken, None);
+    assert_eq!(
+        table.record_heartbeat(&elsewhere("a", 2), NOW).status.taken,
+        None
+    );
     let urls = |table: &Table| -> Vec<String> {
         let contacts = table.contacts().into_iter();
         contacts.map(|contact| contact.url).collect()
     };
     assert_eq!(urls(&table), ["http://elsewhere", "http://a"]);
-    let taken = table.record_heartbeat(&heartbeat("a", 1), NOW).taken;
+    let taken = table.record_heartbeat(&heartbeat("a", 1), NOW).status.taken;
     assert_eq!(taken.as_deref(), Some("http://elsewhere"), "it wakes");
     let later = NOW + GONE_AFTER;
     table.forget_gone(later);
@@ -589,7 +631,10 @@ fn a_node_whose_name_is_taken_believes_nothing() {
     table.record_ack("a", &ack("a", 1), NOW, NOW);
     assert!(table.lease(NOW) > NOW);
     let taken = HeartbeatAck {
-        taken: Some("http://elsewhere".to_owned()),
+        sender: SenderStatus {
+            taken: Some("http://elsewhere".to_owned()),
+            reached: true,
+        },
         ..ack("b", 1)
     };
     table.record_ack("b", &taken, NOW, NOW);

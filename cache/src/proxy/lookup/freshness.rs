@@ -73,7 +73,7 @@ impl CachedHeads {
     /// whose lease has run out: there, an answer counts for the requests that its lookup was made for and no others, and an
     /// entry only says of which version blocks may be here.
     pub(super) fn are_believed(&self, now: Instant) -> bool {
-        !self.members.is_sidecar() && self.members.holds_lease(now)
+        self.members.holds_lease(now)
     }
 
     /// Calls `forget` after a lapse of the lease, when all heads are forgotten, before any is believed again. Blocks stay:
