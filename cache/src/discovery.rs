@@ -1,10 +1,10 @@
-//! Who else is there: a static list, or a watch on what Kubernetes says is behind the cache's Service.
+//! Which other nodes there are: a fixed list, or a watch on what Kubernetes says is behind the cache's Service.
 //!
-//! The watch needs `get`, `list` and `watch` on `endpointslices.discovery.k8s.io` (or on `endpoints`, when that is asked
-//! for) in the node's own namespace, and nothing else: no pods, no services, no secrets.
+//! The watch needs `get`, `list` and `watch` on `endpointslices.discovery.k8s.io` (or on `endpoints`, if that API is
+//! chosen) in the node's own namespace, and nothing else: no pods, no services, no secrets.
 //!
-//! Deliberately absent: what a member's state means for the ring, and noticing that a peer is dead. A watch is too slow
-//! for the second and knows nothing of the first; both are `members`.
+//! Deliberately absent: what a member's state means for the ring, and noticing that a peer is dead. A watch knows
+//! nothing of the first and is too slow for the second; both are in `members`.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -32,34 +32,34 @@ pub const LABEL: &str = "falcon-discovery-id";
 /// The port of a Service by which nodes talk to each other, where it has several.
 const PORT_NAME: &str = "http";
 
-/// Ten seconds more than a watch may last in silence, so that only a dead connection runs into it.
+/// Ten seconds longer than a watch may be silent, so that only a dead connection reaches it.
 const READ_TIMEOUT: Duration = Duration::from_secs(35);
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Which objects of Kubernetes are watched.
+/// The Kubernetes API that is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WatchedApi {
     /// `discovery.k8s.io/v1` EndpointSlice.
     EndpointSlices,
-    /// `v1` Endpoints, deprecated since Kubernetes 1.33: no zones, and nodes that terminate are just gone.
+    /// `v1` Endpoints, deprecated since Kubernetes 1.33: it has no zones, and does not show nodes that terminate.
     Endpoints,
 }
 
-/// The Kubernetes API can't be asked: outside of a cluster, or without the rights to read its configuration.
+/// The Kubernetes API can't be reached from here: there is no service account and no kubeconfig, or it can't be read.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to set up access to the Kubernetes API")]
 pub struct NoCluster(#[source] Box<dyn std::error::Error + Send + Sync>);
 
-/// A client of the cluster that this pod runs in (or of the kubeconfig, outside of one), set up for a long watch.
+/// A client of this pod's cluster (outside of one, of the kubeconfig's), set up for a long watch.
 pub async fn client() -> Result<kube::Client, NoCluster> {
     let mut config = kube::Config::infer()
         .await
         .map_err(|error| NoCluster(error.into()))?;
-    // The watch backs off by itself; retries below it would only hide an outage for minutes.
+    // The watch backs off by itself; retries below it would hide an outage for minutes.
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
-    // A list has no time-out of its own, and a half-open connection would hold it for a quarter of an hour.
+    // A list has no timeout of its own, and a half-open connection would block it for a quarter of an hour.
     config.read_timeout = Some(READ_TIMEOUT);
     config.reset_reader_on_write = true;
     kube::Client::try_from(config).map_err(|error| NoCluster(error.into()))
@@ -73,9 +73,9 @@ pub fn contact(name: &str, host: &Host, port: u16) -> Contact {
     }
 }
 
-/// All nodes of the cache `id`, each time that one of them changes. `port` is for objects that name none.
+/// All nodes of the cache `id`, whenever one of them changes. `port` is for objects that name none.
 ///
-/// Nothing comes before the first list is complete; while the API server is away nothing comes either, so the last set holds.
+/// Nothing comes before the first list is complete, or while the API server is down, so the last set stays in force.
 /// The stream doesn't end.
 pub fn watch(
     client: kube::Client,
@@ -98,7 +98,7 @@ pub fn watch(
     }
 }
 
-/// A node as one object of Kubernetes names it.
+/// A node as one Kubernetes object names it.
 struct Candidate {
     name: String,
     at: SocketAddr,
@@ -107,9 +107,9 @@ struct Candidate {
     terminating: bool,
 }
 
-/// One address family, one entry a node; sorted by name. The later of two equals holds.
+/// One address family, one entry per node; sorted by name. Of two equal entries the later one counts.
 fn settle(mut candidates: Vec<Candidate>) -> Vec<DiscoveredNode> {
-    // A dual-stack Service names each pod twice. Both families lead to it; one must be chosen, the same on all nodes.
+    // A dual-stack Service names each pod twice. Both addresses work; all nodes must choose the same one.
     if candidates.iter().any(|candidate| candidate.at.is_ipv4()) {
         candidates.retain(|candidate| candidate.at.is_ipv4());
     }
@@ -137,7 +137,7 @@ fn settle(mut candidates: Vec<Candidate>) -> Vec<DiscoveredNode> {
     found
 }
 
-/// The pod's name, which a restart doesn't change; else the host's, else the address.
+/// The pod's name, which a restart doesn't change; else the host name, else the address.
 fn name(target: Option<&ObjectReference>, hostname: Option<&str>, ip: IpAddr) -> String {
     let pod = target
         .filter(|target| target.kind.as_deref().is_none_or(|kind| kind == "Pod"))
@@ -164,7 +164,7 @@ fn port<'a>(
         .unwrap_or(fallback)
 }
 
-/// An address that a node can have. The API server refuses others, but slices are also written by hand.
+/// An address that a node can have. It is checked, since slices are also written by hand.
 fn address(text: &str) -> Option<IpAddr> {
     let address: IpAddr = text.parse().ok()?;
     (!address.is_unspecified() && !address.is_multicast()).then_some(address)

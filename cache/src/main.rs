@@ -23,8 +23,8 @@ const LOG_LINES: usize = 4096;
 /// Between two warnings that lines were lost.
 const LOSSES_LOGGED: Duration = Duration::from_secs(10);
 
-/// Tasks polled between two looks at the sockets. The default is 61: with a few streams that always have bytes to send, a
-/// request that has just come would wait for all of these.
+/// Tasks polled between two looks at the sockets. The default is 61: with a few streams that always have bytes to send,
+/// a request that has just come would wait for all of these.
 const EVENT_INTERVAL: u32 = 8;
 
 /// It keeps freed memory for a moment (`.cargo/config.toml` says how long). A cache soon needs again what it frees, and

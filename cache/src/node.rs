@@ -38,7 +38,8 @@ const COLLECT: Duration = Duration::from_secs(3);
 pub struct NodeSettings {
     /// Its availability zone, shown in `/ring`; `None` is what discovery says.
     pub zone: Option<String>,
-    /// It is beside the ring and not in it: it owns nothing, and trusts no entry that an invalidation would have to reach.
+    /// It is beside the ring and not in it: it owns nothing, and trusts no entry that an invalidation would have to
+    /// reach.
     pub sidecar: bool,
     /// Bytes of memory for objects.
     pub max_cache_size: u64,
@@ -66,7 +67,7 @@ pub enum Error {
     /// The heartbeat has a thread of its own, which can't be started.
     #[error("failed to start the heartbeat's thread")]
     Heartbeat(#[source] std::io::Error),
-    /// Without its rules nobody can be let in.
+    /// The access file can't be read or used.
     #[error(transparent)]
     Access(#[from] access::Error),
     /// The peer token can't be read.
@@ -130,28 +131,28 @@ impl Node {
         Ok(node)
     }
 
-    /// The decision, for what is not HTTP.
+    /// The read path, for callers without HTTP.
     pub fn proxy(&self) -> &Proxy {
         &self.parts.proxy
     }
 
-    /// Who is known.
+    /// The nodes that it knows.
     pub fn members(&self) -> &Arc<Members> {
         &self.parts.members
     }
 
-    /// What the routes of the blob API work with, for whoever asks them without a socket.
+    /// The state of the blob API's routes, for callers without a socket.
     pub fn api(&self) -> &Arc<Api> {
         &self.api
     }
 
-    /// Whether it may be sent requests; changes as it starts and leaves.
+    /// Whether it takes requests; changes as it starts and leaves.
     pub fn ready(&self) -> watch::Receiver<Ready> {
         self.ready.subscribe()
     }
 
-    /// Asks S3 for the default bucket until it answers, in a task of its own, and logs what is wrong if anything is. The
-    /// node serves meanwhile.
+    /// Asks S3 for the default bucket until it answers, in a task of its own, and logs what is wrong if anything is.
+    /// The node serves meanwhile.
     pub fn check_origin(&self) {
         let Some(bucket) = self.api.parts().settings.bucket.clone() else {
             return;
@@ -171,7 +172,8 @@ impl Node {
             ..
         } = &self.parts;
         self.ready.send_replace(leaving());
-        // Peers hear of it with the next heartbeat and ask others from then on; what they asked already is finished.
+        // Peers hear of it with the next heartbeat, and ask others from then on; what they have asked for is still
+        // answered.
         members.leave();
         heartbeat::send_leave(members, &self.heartbeat_client).await;
         invalidator.collected(COLLECT).await;

@@ -1,7 +1,7 @@
 //! S3 behind the cache: ranged reads, heads, writes, lists. The only module that names the AWS SDK.
 //!
-//! What an answer says is checked here before anybody sees it: the range, the length, the version. The SDK's errors
-//! become [`Error`] here and nowhere else. Nothing is kept, decoded or decided: that is for the modules in front.
+//! An answer is checked here before anything else sees it: the range, the length, the version. The SDK's errors become
+//! [`Error`] here and nowhere else. Nothing is stored, decoded or decided: that is for the modules in front.
 
 mod attempts;
 mod blank;
@@ -51,7 +51,7 @@ use crate::metrics::Metrics;
 use attempts::Attempts;
 use credentials::Files;
 
-/// Pairs of keys that one request is signed with, one after the other, while each is refused and replaced.
+/// How many pairs of keys one request is signed with, one after the other, while each is refused and replaced.
 const PAIRS_TRIED: usize = 4;
 
 /// Where the origin is and how long to wait for it.
@@ -80,13 +80,13 @@ pub struct Origin(Arc<Inner>);
 
 struct Inner {
     client: aws_sdk_s3::Client,
-    /// Keys that this process reads itself, and can read again when S3 refuses them.
+    /// Key files that this process reads itself, and reads again when S3 refuses the keys.
     files: Option<Files>,
-    /// How the origin is called in errors.
+    /// The origin's name in errors.
     name: Arc<str>,
-    /// It is asked for checksums; not any more once it refuses that.
+    /// It is asked for checksums, until it refuses that.
     tells_checksums: AtomicBool,
-    /// Bodies need no hash of their own where TLS protects them.
+    /// TLS protects bodies, so they need no hash of their own.
     tls: bool,
     timeout: Duration,
     idle_timeout: Duration,
@@ -96,9 +96,9 @@ struct Inner {
 }
 
 impl Origin {
-    /// Makes ready to ask the origin. S3 itself is not asked: it may be away.
+    /// Prepares to ask the origin. S3 itself is not asked yet: it may be down.
     ///
-    /// Without region and endpoint, the environment is asked for the region, for at most some seconds.
+    /// Without a region and an endpoint, the environment is asked for the region, for a few seconds at most.
     pub async fn new(settings: OriginSettings, metrics: Arc<Metrics>) -> Self {
         let made = client::build(&settings).await;
         Self(Arc::new(Inner {
@@ -114,23 +114,23 @@ impl Origin {
         }))
     }
 
-    /// Waits until no upload is being aborted any more: the last thing before the process ends.
+    /// Waits until the last upload has been aborted: the last thing before the process ends.
     pub async fn settled(&self) {
         self.0.aborts.close();
         self.0.aborts.wait().await;
         self.0.aborts.reopen();
     }
 
-    /// The error of a read whose bytes come too slowly to be waited for.
+    /// The error of a read whose bytes come too slowly.
     pub fn too_slow(&self) -> Error {
         Error::TooSlow {
             endpoint: Arc::clone(&self.0.name),
         }
     }
 
-    /// Sends one request, made anew by `request` for each try, and waits at most `wait` for the answer.
+    /// Sends one request, which `request` makes for each try, and waits at most `wait` for the answer.
     ///
-    /// Where S3 refuses the keys and the files hold others by now, it is sent again.
+    /// If S3 refuses the keys and the files hold others by now, it is sent again.
     async fn call<T, E, F>(
         &self,
         op: &'static str,
@@ -143,7 +143,7 @@ impl Origin {
     {
         let started = Instant::now();
         let tries = async {
-            // Others may rotate the keys once more while a refused request is on its way back.
+            // The keys may be rotated again while a refused request is on its way back.
             for _ in 1..PAIRS_TRIED {
                 let before = self.0.files.as_ref().map(Files::generation);
                 let answer = Box::pin(request()).await;
@@ -172,7 +172,7 @@ impl Origin {
 }
 
 impl Origin {
-    /// [`Origin::call`] for a write: an error tells whether S3 may have done it all the same.
+    /// [`Origin::call`] for a write: an error tells whether S3 may have carried it out anyway.
     async fn write<T, E, F>(
         &self,
         op: &'static str,

@@ -187,7 +187,7 @@ async fn an_origin_that_is_away_costs_an_error_with_a_way_out_and_nothing_else()
     );
     let words = error.to_string();
     assert!(
-        words.contains(&s3.endpoint()) && words.contains("nobody listens there"),
+        words.contains(&s3.endpoint()) && words.contains("nothing listens there"),
         "{words}"
     );
 

@@ -75,7 +75,7 @@ pub struct ServeArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Origin (S3)")]
 pub(super) struct OriginArgs {
-    /// Default bucket, for requests that do not name one
+    /// Default bucket for requests that do not name one
     #[arg(long, env = "FALCON_BUCKET", value_name = "NAME")]
     pub bucket: Option<String>,
     /// More buckets that requests may name, comma separated; '*' allows any
@@ -95,7 +95,8 @@ pub(super) struct OriginArgs {
     /// Use path-style addressing, ENDPOINT/BUCKET/KEY [default: true with --s3-endpoint]
     #[arg(long, env = "FALCON_S3_FORCE_PATH_STYLE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_parser = BoolishValueParser::new())]
     pub s3_force_path_style: Option<bool>,
-    /// Folder with the files access-key-id and secret-access-key, reloaded when they change [default: the AWS SDK's credential chain]
+    /// Folder with the files access-key-id and secret-access-key, reloaded when they change [default: the AWS SDK's
+    /// credential chain]
     #[arg(long, env = "FALCON_S3_CREDENTIALS_DIR", value_name = "DIR")]
     pub s3_credentials_dir: Option<PathBuf>,
     /// How long to wait for the first byte of a response from S3
@@ -109,7 +110,8 @@ pub(super) struct OriginArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Memory")]
 pub(super) struct MemoryArgs {
-    /// Memory for cached objects, never exceeded [default: half of the container's memory limit, or 512 without one; with --sidecar 64]
+    /// Memory for cached objects, never exceeded [default: half of the container's memory limit, or 512 without one;
+    /// with --sidecar 64]
     #[arg(long, env = "FALCON_MAX_CACHE_SIZE", value_name = "MB", value_parser = value_parser!(u64).range(1..=1 << 30))]
     pub max_cache_size: Option<u64>,
     /// Largest object to cache; larger ones are served without being cached
@@ -123,7 +125,8 @@ pub(super) struct MemoryArgs {
         default_value_t = 1024
     )]
     pub block_size: u64,
-    /// Share of the memory reserved for replicas, which are copies of blocks that other nodes own; they use more while memory is free [with --sidecar: all of it]
+    /// Share of the memory reserved for replicas, which are copies of blocks that other nodes own; they use more while
+    /// memory is free [with --sidecar: all of it]
     #[arg(long, env = "FALCON_REPLICA_SHARE", value_name = "PERCENT", default_value_t = 12, value_parser = value_parser!(u8).range(0..=90))]
     pub replica_share: u8,
 }
@@ -156,13 +159,15 @@ pub(super) struct WriteArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Ring")]
 pub(super) struct RingArgs {
-    /// Name or address at which peers reach this node; with --peers, it says which of them this node is [default: localhost; in Kubernetes, the pod's address]
+    /// Name or address at which peers reach this node; with --peers, it says which of them this node is [default:
+    /// localhost; in Kubernetes, the pod's address]
     #[arg(long, env = "FALCON_HOST", value_name = "HOST")]
     pub host: Option<String>,
-    /// Run as a sidecar: serve one pod, own no blocks, and ask the ring's nodes without being one
+    /// Run as a sidecar: serve one pod, own no blocks, and ask the ring without joining it
     #[arg(long, env = "FALCON_SIDECAR", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, action = ArgAction::Set, hide_possible_values = true, value_parser = BoolishValueParser::new())]
     pub sidecar: bool,
-    /// All nodes of the ring, including this one unless it is a sidecar, comma separated: http://localhost:8080,http://localhost:8081,…
+    /// All nodes of the ring, including this one unless it is a sidecar, comma separated:
+    /// http://localhost:8080,http://localhost:8081,…
     #[arg(long, env = "FALCON_PEERS", value_name = "URLS", value_delimiter = ',')]
     pub peers: Vec<String>,
     /// Discover the nodes in Kubernetes: the pods behind the Service labelled falcon-discovery-id=ID
@@ -194,13 +199,15 @@ pub(super) struct RingArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Network")]
 pub(super) struct NetworkArgs {
-    /// Address to listen on [default: all IPv4 and IPv6 addresses; with --sidecar, 127.0.0.1 for the APIs and all addresses for metrics and health]
+    /// Address to listen on [default: all IPv4 and IPv6 addresses; with --sidecar, 127.0.0.1 for the APIs and all
+    /// addresses for metrics and health]
     #[arg(long, env = "FALCON_LISTEN", value_name = "IP")]
     pub listen: Option<IpAddr>,
     /// Port of the HTTP API, which peers use too; 0 picks a free one
     #[arg(long, env = "FALCON_PORT", value_name = "PORT", default_value = "8080")]
     pub port: Port,
-    /// Turn the S3 API on, for clients that sign with a key of --access-file (keys), or for anyone who reaches the port (none) [default: off]
+    /// Turn the S3 API on, for clients that sign with a key of --access-file (keys), or for anyone who reaches the port
+    /// (none) [default: off]
     #[arg(long, env = "FALCON_S3_AUTH", value_name = "AUTH", value_enum)]
     pub s3_auth: Option<S3Auth>,
     /// File that says who may do what, for both APIs: a list of principals in YAML, reloaded when it changes
@@ -300,8 +307,8 @@ pub enum LogFormat {
 
 /// A port as given; `None` where it is not meant for this node.
 ///
-/// Kubernetes sets FALCON_PORT=tcp://10.0.0.1:8080 in every pod beside a Service named falcon, and the like for the other
-/// ports. Those are ignored.
+/// Kubernetes sets FALCON_PORT=tcp://10.0.0.1:8080 in every pod beside a Service named falcon, and the like for the
+/// other ports. Those are ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Port(pub Option<u16>);
 

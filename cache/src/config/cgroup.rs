@@ -1,17 +1,17 @@
-//! How much memory this process may use, by what its control groups say.
+//! How much memory this process may use, according to its control groups.
 
 use std::path::{Component, Path};
 
-/// Larger limits mean none: v1 writes "unlimited" as a number near 2^63.
+/// Larger limits mean that there is none: v1 writes "unlimited" as a number near 2^63.
 const UNLIMITED: u64 = 1 << 60;
 
-/// The lowest memory limit, in bytes, of the process's control group and those above it; `None` where there is none.
+/// The lowest memory limit, in bytes, of the process's control group and those above it; `None` if there is none.
 ///
-/// `read` gives the text of a file, if there is such a file.
+/// `read` gives the text of a file, if the file exists.
 pub(super) fn memory_limit(read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
     let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
     let mut limits = Vec::new();
-    // Without a line for a hierarchy its root is still looked at: in a container it is the container's own group.
+    // Without a line for a hierarchy its root is still read: in a container that is the container's own group.
     let (mut v1, mut v2) = ("/", "/");
     for line in groups.lines() {
         // hierarchy:controllers:path
@@ -44,7 +44,7 @@ pub(super) fn memory_limit(read: impl Fn(&Path) -> Option<String>) -> Option<u64
 /// The group and all above it, the root last, relative to the root.
 fn groups_above(path: &str) -> impl Iterator<Item = &Path> {
     let path = Path::new(path.strip_prefix('/').unwrap_or(path));
-    // A group outside of the container's view is shown with `..`: only the root can be read.
+    // A group outside of the container's view is shown with `..`; then only the root can be read.
     let visible = path
         .components()
         .all(|part| matches!(part, Component::Normal(_)));

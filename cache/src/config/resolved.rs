@@ -1,4 +1,5 @@
-//! What the flags mean: every default filled in, sizes in bytes, times as durations. A setting has the name of its flag.
+//! What the flags mean: every default filled in, sizes in bytes, times as durations. A setting has the name of its
+//! flag.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -332,7 +332,8 @@ fn outside_of_a_pod_its_address_namespace_and_name_must_be_given() {
     assert!(told("--host h --k8s-namespace n --node-name p").is_ok());
 }
 
-/// Wrong command lines, and what the refusals say in full: what must be, what was got, and the way out where there is one.
+/// Wrong command lines, and what the refusals say in full: what must be, what was got, and the way out where there is
+/// one.
 const REFUSED: &[(&str, &str)] = &[
     (
         "",

@@ -1,4 +1,4 @@
-//! Endpoints → nodes, for clusters that are asked for the old API. Pure.
+//! Endpoints → nodes, for clusters with only the old API. Pure.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{EndpointAddress, Endpoints};
 use super::{Candidate, address, name, port, settle};
 use crate::members::DiscoveredNode;
 
-/// The union of all subsets; an address that is not ready is a node that doesn't serve.
+/// The union of all subsets. An address that is not ready is a node that does not serve.
 pub(super) fn merge(endpoints: &[&Endpoints], fallback_port: u16) -> Vec<DiscoveredNode> {
     let mut candidates = Vec::new();
     for subset in endpoints.iter().flat_map(|it| it.subsets.iter().flatten()) {

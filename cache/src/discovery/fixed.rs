@@ -54,8 +54,8 @@ pub struct PeerAddress {
     port: Option<u16>,
 }
 
-/// This node, and all nodes of the list, itself included unless it is a sidecar. A peer's name is its URL; one without a
-/// port has this node's.
+/// This node, and all nodes of the list, itself included unless it is a sidecar. A peer's name is its URL; one without
+/// a port has this node's.
 ///
 /// An empty list is a ring of this node alone.
 pub fn fixed(

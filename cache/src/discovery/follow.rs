@@ -20,20 +20,20 @@ use crate::members::DiscoveredNode;
 /// connection for almost five minutes.
 const WATCH_SECONDS: u32 = 25;
 
-/// A rollout writes several slices in a row: one step of it should be one change of the ring.
+/// A rollout writes several slices in a row; each of its steps should change the ring once.
 pub(super) const QUIET: Duration = Duration::from_millis(20);
 
-/// Changes that never pause are passed on after this long.
+/// Changes that come without a pause are passed on after this long.
 pub(super) const AT_MOST: Duration = Duration::from_millis(200);
 
-/// Failures further apart than this belong to two outages. Back-off and connecting can take half of it.
+/// Failures further apart than this belong to different outages. Backing off and connecting can take half of it.
 const OUTAGE_GAP: Duration = Duration::from_mins(3);
 
-/// So many refusals in a row to go on from the last known version, and the list is read again: a server that was restored
-/// from a backup will never reach that version.
+/// After this many refusals in a row to continue from the last known version, the list is read again: a server that was
+/// restored from a backup may never reach that version.
 pub(super) const REFUSALS: u32 = 5;
 
-/// The sets that `merge` makes of the objects with label `id`; it gets the one written last last.
+/// The sets that `merge` makes of the objects with label `id`. It gets them in the order in which they were written.
 pub(super) fn follow<K, F>(
     api: kube::Api<K>,
     id: &str,
@@ -51,7 +51,7 @@ where
         let mut events = pin!(events);
         let mut held = KnownObjects::default();
         let mut outage = Outage::default();
-        let mut told: Option<Vec<DiscoveredNode>> = None;
+        let mut published: Option<Vec<DiscoveredNode>> = None;
         let mut changed: Option<Changed> = None;
         loop {
             let event = match &changed {
@@ -68,12 +68,12 @@ where
                     }
                 }
                 Some(Err(error)) => outage.failed::<K>(&error),
-                // `events` doesn't end: it was quiet.
+                // `events` doesn't end, so this was the timeout.
                 None => {
                     changed = None;
                     let found = merge(&held.objects());
-                    if told.as_ref() != Some(&found) {
-                        told = Some(found.clone());
+                    if published.as_ref() != Some(&found) {
+                        published = Some(found.clone());
                         yield found;
                     }
                 }
@@ -83,7 +83,7 @@ where
     .boxed()
 }
 
-/// kube's watch, which recovers by itself, begun again from the list where it would not.
+/// kube's watch, which mostly recovers by itself; where it would not, it starts again from a list.
 fn events<K>(
     api: kube::Api<K>,
     config: watcher::Config,
@@ -97,12 +97,12 @@ where
             let mut refusals = 0;
             while let Some(event) = watch.next().await {
                 let lost = match &event {
-                    // It would ask for the same version for ever.
+                    // It would ask for the same version forever.
                     Err(watcher::Error::WatchStartFailed(error)) => {
                         refusals += 1;
                         refusals == REFUSALS || status(error).is_some_and(|status| status.code == 410)
                     }
-                    // What could not be read may have been a change; kube takes some of it for a status.
+                    // An event that can't be parsed may have been a change; kube takes some of them for a status.
                     Err(watcher::Error::WatchFailed(
                         kube::Error::SerdeError(_) | kube::Error::Api(_),
                     )) => true,
@@ -129,7 +129,7 @@ fn status(error: &kube::Error) -> Option<&kube::core::Status> {
     }
 }
 
-/// Since when there is a change to tell, and when the last one came.
+/// When the first unpublished change came, and when the last one.
 struct Changed {
     first: Instant,
     last: Instant,
@@ -154,7 +154,7 @@ impl Changed {
 /// The objects as last seen, by name.
 struct KnownObjects<K> {
     objects: BTreeMap<String, K>,
-    /// The list that is being read; it takes the objects' place when it is complete.
+    /// The list that is being read; it replaces the objects once it is complete.
     listing: BTreeMap<String, K>,
 }
 
@@ -168,7 +168,7 @@ impl<K> Default for KnownObjects<K> {
 }
 
 impl<K: Resource> KnownObjects<K> {
-    /// True when there may be something new to tell.
+    /// True if there may be something new to publish.
     fn take(&mut self, event: Event<K>) -> bool {
         match event {
             Event::Init => {
@@ -184,7 +184,7 @@ impl<K: Resource> KnownObjects<K> {
                 true
             }
             Event::Apply(object) => {
-                // A watch that is resumed may repeat what is known, in an older state.
+                // A resumed watch may repeat a known object in an older state.
                 let older = self.objects.get(&object.name_any()).is_some_and(|held| {
                     held.uid() == object.uid() && revision(held) > revision(&object)
                 });
@@ -194,7 +194,7 @@ impl<K: Resource> KnownObjects<K> {
                 !older
             }
             Event::Delete(object) => {
-                // Or tell of the end of one whose name is in use again.
+                // Or report the end of an object whose name is in use again.
                 let ended = self
                     .objects
                     .get(&object.name_any())
@@ -207,7 +207,7 @@ impl<K: Resource> KnownObjects<K> {
         }
     }
 
-    /// The one written last comes last.
+    /// In the order in which they were written.
     fn objects(&self) -> Vec<&K> {
         let mut objects: Vec<&K> = self.objects.values().collect();
         objects.sort_by_key(|object| revision(*object));
@@ -215,7 +215,7 @@ impl<K: Resource> KnownObjects<K> {
     }
 }
 
-/// When the object was written; Kubernetes promises an order of these numbers within one kind.
+/// The order in which objects were written; Kubernetes promises that within one kind.
 fn revision(object: &impl Resource) -> u64 {
     object
         .meta()
@@ -225,7 +225,7 @@ fn revision(object: &impl Resource) -> u64 {
         .unwrap_or(0)
 }
 
-/// Says once that the cluster can't be asked, however often it is tried.
+/// Logs an outage of the API server once, however often the watch fails.
 #[derive(Default)]
 struct Outage {
     last_failure: Option<Instant>,
@@ -240,31 +240,31 @@ impl Outage {
             watcher::Error::WatchError(status) => Some(&**status),
             watcher::Error::NoResourceVersion => None,
         };
-        // Too old a version is how a server asks for a new list.
+        // "Too old a version" is how a server asks for a new list.
         if cause.is_some_and(|status| status.code == 410) {
             return;
         }
         let what = K::plural(&());
         if !self.begins() {
-            tracing::debug!(%error, "still can't follow {what}");
+            tracing::debug!(%error, "failed again to watch {what}");
         } else if cause.is_some_and(|status| status.code == 403) {
-            tracing::warn!(%error, "can't follow {what}: the service account needs get, list and watch on them; the ring stays as it is");
+            tracing::warn!(%error, "failed to watch {what}: allow the service account get, list and watch on them; the ring stays as it is");
         } else {
-            tracing::warn!(%error, "can't follow {what}; the ring stays as it is");
+            tracing::warn!(%error, "failed to watch {what}; the ring stays as it is");
         }
     }
 
-    /// Notes a failure; true if it is the first of an outage. A watch that is quiet again says nothing, so an outage is
-    /// also over when nothing failed for a while.
+    /// Notes a failure; true if it is the first of an outage. A watch without events does not say that it works again,
+    /// so an outage is also over once nothing has failed for a while.
     fn begins(&mut self) -> bool {
         let last = self.last_failure.replace(Instant::now());
         last.is_none_or(|last| last.elapsed() > OUTAGE_GAP)
     }
 
     fn answered<K: Resource<DynamicType = ()>>(&mut self, event: &Event<K>) {
-        // `Init` only says that a list will be asked for.
+        // `Init` only says that a list will be requested.
         if !matches!(event, Event::Init) && self.last_failure.take().is_some() {
-            tracing::info!("following {} again", K::plural(&()));
+            tracing::info!("watching {} again", K::plural(&()));
         }
     }
 }

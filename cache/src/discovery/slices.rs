@@ -16,7 +16,7 @@ pub(super) fn merge(slices: &[&EndpointSlice], fallback_port: u16) -> Vec<Discov
             tracing::warn!(
                 slice = slice.name_any(),
                 address_type = slice.address_type,
-                "a slice without IP addresses is not followed"
+                "ignoring a slice without IP addresses"
             );
             continue;
         }
@@ -36,9 +36,9 @@ pub(super) fn merge(slices: &[&EndpointSlice], fallback_port: u16) -> Vec<Discov
 }
 
 fn candidate(endpoint: &Endpoint, port: u16) -> Option<Candidate> {
-    // No meaning is defined for further addresses of one endpoint.
+    // Further addresses of one endpoint have no defined meaning.
     let ip = address(endpoint.addresses.first()?)?;
-    // `ready` is of no use: with publishNotReadyAddresses it is always true. What is not said means serving.
+    // `ready` is useless: with publishNotReadyAddresses it is always true. A missing `serving` means that it serves.
     let conditions = endpoint.conditions.as_ref();
     Some(Candidate {
         name: name(

@@ -1,4 +1,4 @@
-//! How things stand in a node, for whoever scrapes its metrics.
+//! The state of a node, for its metrics.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::proxy::Proxy;
 use crate::ring::MemberState;
 use crate::store::Kind;
 
-/// Lets a scrape see how things stand.
+/// Lets each scrape read the state.
 pub(super) fn observe(
     metrics: &Metrics,
     proxy: &Proxy,

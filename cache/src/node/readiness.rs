@@ -5,7 +5,7 @@ use tokio::sync::watch;
 use crate::api::Ready;
 use crate::members::Members;
 
-/// What a node says that is on its way out.
+/// Why a node that leaves is not ready.
 pub(super) fn leaving() -> Ready {
     Ready::No("leaving".into())
 }

@@ -69,7 +69,8 @@ impl Servers {
         }
     }
 
-    /// Waits until the listeners for clients have ended, which were stopped; returns the connections that had to be cut.
+    /// Waits until the listeners for clients have ended, which were stopped; returns the connections that had to be
+    /// cut.
     pub(super) async fn clients_ended(&mut self) -> usize {
         let mut cut = (&mut self.main).await.unwrap_or_default();
         if let Some(s3) = self.s3.take() {

@@ -1,4 +1,4 @@
-//! What may have become of a write: whether S3 may have carried out any of its attempts.
+//! Whether S3 may have carried out any attempt of a write.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(super) struct Attempts(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// An attempt has gone out, and nothing came back yet. It stays so where the call is given up.
+    /// An attempt has gone out, and nothing has come back yet. It stays set when the call is given up.
     under_way: AtomicBool,
     /// An attempt went out, and its end does not prove that S3 did nothing.
     uncertain: AtomicBool,
@@ -33,7 +33,7 @@ impl Attempts {
         self.0.under_way.load(Ordering::Relaxed) || self.0.uncertain.load(Ordering::Relaxed)
     }
 
-    /// The error of the last attempt, in the light of all.
+    /// The error of the last attempt, judged with those before it in mind.
     pub(super) fn judged(&self, error: Error) -> Error {
         if self.may_have_happened() {
             Error::Unknown(Box::new(error))
@@ -68,7 +68,7 @@ impl Intercept for Attempts {
             return Ok(());
         }
         let did_nothing = if let Some(answer) = context.response() {
-            // Whoever answers a 5xx, S3 or a proxy before it, may have begun.
+            // With a 5xx, from S3 or from a proxy in front of it, the write may have begun.
             matches!(answer.status().as_u16(), 300..=499)
         } else {
             let failed = context.output_or_error().and_then(Result::err);

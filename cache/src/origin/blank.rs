@@ -1,5 +1,5 @@
-//! Keys of blanks alone, which S3 takes and the SDK refuses to send: they travel through it under another name, and get their
-//! own back before they are signed.
+//! Keys that are all blanks, which S3 accepts and the SDK refuses to send. They pass through the SDK under another
+//! name, and get their own back before the request is signed.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -8,10 +8,10 @@ use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// What stands before such a key.
+/// The prefix of such a key.
 const MARK: &str = "falcon-a-key-of-blanks-follows:";
 
-/// The key as the SDK is to be told of it.
+/// The key as it is given to the SDK.
 pub(super) fn sendable(key: &str) -> Cow<'_, str> {
     if key.trim().is_empty() {
         Cow::Owned(format!("{MARK}{key}"))
@@ -20,7 +20,7 @@ pub(super) fn sendable(key: &str) -> Cow<'_, str> {
     }
 }
 
-/// Gives the keys their names back.
+/// Restores the keys.
 #[derive(Debug)]
 pub(super) struct BlankKeys;
 

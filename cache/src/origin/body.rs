@@ -1,4 +1,4 @@
-//! The bytes of an answer, as many as were promised and no other number.
+//! The bytes of an answer: exactly as many as were promised.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use crate::metrics::Metrics;
 #[derive(Debug)]
 pub struct OriginBody {
     stream: ByteStream,
-    /// So many of the first bytes are not given.
+    /// How many of the first bytes are dropped.
     skip: u64,
-    /// `None`: all until the answer ends, which its framing tells.
+    /// `None`: everything until the answer ends, as its framing says.
     promised: Option<u64>,
     came: u64,
     idle: Duration,
@@ -46,9 +46,9 @@ impl OriginBody {
         }
     }
 
-    /// The next piece; `None` after the last byte that was promised. After an error there is nothing more.
+    /// The next piece; `None` after the last byte that was promised. After an error nothing more comes.
     ///
-    /// Short, long and stalled bodies are errors. The bytes are S3's own: nothing is decoded.
+    /// A body that is too short or too long, or stalls, is an error. The bytes are S3's own: nothing is decoded.
     pub async fn next(&mut self) -> Option<Result<Bytes, Arc<Error>>> {
         if self.ended {
             return None;
@@ -77,7 +77,7 @@ impl OriginBody {
             };
             self.metrics.origin_bytes(bytes.len() as u64);
             if self.left().is_some_and(|left| bytes.len() as u64 > left) {
-                return Some(Err(self.broken("it runs on")));
+                return Some(Err(self.broken("it goes on")));
             }
             self.came += bytes.len() as u64;
             let skipped = bytes
@@ -90,7 +90,7 @@ impl OriginBody {
         }
     }
 
-    /// How many bytes are still to come, where that is known.
+    /// How many bytes are still to come, if that is known.
     fn left(&self) -> Option<u64> {
         self.promised.map(|promised| promised - self.came)
     }
@@ -100,7 +100,7 @@ impl OriginBody {
             .promised
             .map_or_else(|| "unknown number of".to_owned(), |bytes| bytes.to_string());
         Error::Broken(format!(
-            "{how} after {} of the {promised} bytes that {} had promised",
+            "{how} after {} of the {promised} bytes that {} promised",
             self.came, self.endpoint
         ))
     }

@@ -18,25 +18,25 @@ use super::blank::BlankKeys;
 use super::credentials::Files;
 use super::{Endpoint, OriginSettings, connector};
 
-/// One failure may be chance; a third try in a row would only load an origin that is in trouble.
+/// One failure may be chance; a third try would only add load to an origin in trouble.
 const ATTEMPTS: u32 = 2;
 
-/// Long enough for a connection that was just refused, short against the time to the first byte.
+/// Long enough to recover from a refused connection, short compared with the time to the first byte.
 const BACKOFF: Duration = Duration::from_millis(50);
 
-/// A throttled retry waits up to this.
+/// The longest pause before a throttled retry.
 const MAX_BACKOFF: Duration = Duration::from_millis(500);
 
-/// S3 answers a connection within a round trip; what takes longer is better tried again.
+/// A connection takes one round trip; one that takes longer than this is better tried again.
 const CONNECT: Duration = Duration::from_secs(2);
 
-/// For asking the machine in what region it is.
+/// How long to wait for the machine to say which region it is in.
 const REGION_WAIT: Duration = Duration::from_secs(5);
 
-/// What most S3 servers that are not AWS call their region.
+/// The region that most S3 servers other than AWS use.
 const REGION: &str = "us-east-1";
 
-/// Each origin throttles its own retries: the SDK shares that by name in the whole process.
+/// Each origin throttles its own retries: the SDK keeps them apart by name, in the whole process.
 static PARTITIONS: AtomicU64 = AtomicU64::new(0);
 
 pub(super) struct Made {
@@ -50,7 +50,7 @@ pub(super) async fn build(settings: &OriginSettings) -> Made {
     let tls = settings.s3_endpoint.as_ref().is_none_or(Endpoint::is_tls);
     let region = region(settings).await;
     let partition = PARTITIONS.fetch_add(1, Ordering::Relaxed);
-    // A third: a connection that hangs leaves time for another.
+    // A third, so that a connection that hangs leaves time for another.
     let connect = CONNECT.min(settings.timeout / 3);
     let mut config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -77,7 +77,7 @@ pub(super) async fn build(settings: &OriginSettings) -> Made {
     };
     let files = settings.s3_credentials_dir.clone().map(Files::new);
     config = if let Some(files) = &files {
-        // The files have a cache of their own, one that can be told to look again.
+        // The files have their own cache, which can be told to look again.
         config
             .credentials_provider(files.clone())
             .identity_cache(IdentityCache::no_cache())
@@ -113,7 +113,7 @@ async fn region(settings: &OriginSettings) -> Region {
         .unwrap_or_else(|| Region::from_static(REGION))
 }
 
-/// Keys from where AWS keeps them; asked for when the first request is signed, not before.
+/// Keys from AWS's own places, first asked for when a request is signed.
 async fn default_chain(region: Region) -> SdkConfig {
     aws_config::defaults(BehaviorVersion::latest())
         .region(region)

@@ -1,7 +1,7 @@
 //! The connections to S3: HTTP/1.1 always, one pool for the process.
 //!
-//! The SDK's own connector offers HTTP/2, and one HTTP/2 connection carries less than several of HTTP/1.1 do.
-//! Time-outs are not here: the calls have theirs, as a whole.
+//! The SDK's own connector offers HTTP/2, and one HTTP/2 connection carries less than several HTTP/1.1 connections.
+//! Timeouts are not here: each call has one, as a whole.
 
 use std::error::Error as StdError;
 use std::io;
@@ -31,7 +31,7 @@ use super::socket::Socket;
 /// S3 closes connections that are idle for about as long; a request on one that is just being closed is lost.
 const POOL_IDLE: Duration = Duration::from_secs(15);
 
-/// A peer that vanished without a word is noticed.
+/// So that an S3 that vanished silently is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Header fields of an answer. S3 lets an object have 2 KiB of metadata, which are some hundred short entries; the HTTP
@@ -47,7 +47,7 @@ struct Connector {
     expectations: Expectations,
 }
 
-/// One pool of connections. `tls`: whether the machine's certificates are needed at all.
+/// One pool of connections. `tls`: whether the machine's certificates are needed.
 pub(super) fn pool(connect: Duration, max_idle: usize, tls: bool) -> SharedHttpClient {
     let mut tcp = Tcp::new();
     tcp.enforce_http(false);
@@ -77,7 +77,7 @@ fn tls_config(load_roots: bool) -> rustls::ClientConfig {
     if load_roots {
         let found = rustls_native_certs::load_native_certs();
         for error in &found.errors {
-            tracing::warn!(%error, "a certificate authority of this machine cannot be read");
+            tracing::warn!(%error, "failed to read one of this machine's certificate authorities");
         }
         let (usable, _) = roots.add_parsable_certificates(found.certs);
         if usable == 0 {
@@ -110,7 +110,7 @@ impl HttpConnector for Connector {
     }
 }
 
-/// Headers whose values are no text: the SDK signs and holds text alone, and so they go unsigned.
+/// Headers whose values are not text. The SDK holds and signs only text, so they go unsigned.
 #[derive(Debug, Clone)]
 pub(super) struct RawHeaders(pub(super) HeaderMap);
 
@@ -128,7 +128,7 @@ fn with_raw_headers(mut request: http::Request<SdkBody>) -> http::Request<SdkBod
 #[error(transparent)]
 pub(super) struct NotSent(ClientError);
 
-/// Tells the SDK's retries what may be tried again: whatever broke before an answer came.
+/// Tells the SDK what may be retried: whatever broke before an answer came.
 fn classify(error: ClientError) -> ConnectorError {
     let http = find::<hyper::Error>(&error);
     if http.is_some_and(hyper::Error::is_user) {

@@ -1,7 +1,7 @@
 //! Keys from files that change while the process runs.
 //!
-//! Kubernetes swaps all files of a mounted Secret at once by a symbolic link; by hand they change one by one. Either
-//! way key id and secret of two generations are never used together while the old pair still works.
+//! Kubernetes swaps all files of a mounted Secret at once, by a symbolic link; edited by hand, they change one by one.
+//! Either way, the key id of one generation is never used with the secret of another while the old pair still works.
 
 use std::fmt;
 use std::io;
@@ -14,11 +14,11 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, Result as Provided, future};
 use tokio::time::{Instant, sleep};
 
-/// How old what was read may become before the next request looks again. Three small files a second cost nothing,
-/// and keys that S3 refuses are looked for at once.
+/// How long keys are used before the next request looks again. Reading three small files a second costs nothing, and
+/// after S3 has refused keys they are looked for at once.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// How often, and how far apart, one look waits for a rotation to come to its end.
+/// How often, and how far apart, one look reads the files while a rotation is under way.
 const LOOKS: u32 = 10;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
@@ -33,7 +33,7 @@ pub(super) struct Files(Arc<Inner>);
 struct Inner {
     folder: PathBuf,
     state: Mutex<KeyState>,
-    /// One look at a time; who waited takes what it found.
+    /// One look at a time; those who waited for it use what it found.
     look: tokio::sync::Mutex<()>,
 }
 
@@ -52,7 +52,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// One of the two is new and the other is not: somebody is still writing.
+    /// One of the two is new and the other is not: the files are still being written.
     fn half_of(&self, old: &Self) -> bool {
         (self.key_id == old.key_id) != (self.secret == old.secret)
     }
@@ -62,8 +62,8 @@ impl Pair {
 #[derive(Debug, thiserror::Error)]
 enum Missing {
     #[error(
-        "{} cannot be read: the folder must hold the files {KEY_ID} and {SECRET}, \
-         as a Secret with these two keys does when it is mounted", path.display()
+        "failed to read {}: the folder must hold the files {KEY_ID} and {SECRET}, \
+         as a mounted Secret with these two keys does", path.display()
     )]
     Unreadable {
         path: PathBuf,
@@ -85,12 +85,12 @@ impl Files {
         }))
     }
 
-    /// Counts the pairs that were seen so far.
+    /// How many pairs have been seen so far.
     pub(super) fn generation(&self) -> u64 {
         self.state().generation
     }
 
-    /// Looks again because S3 refused the keys; true when there are others than in `generation`.
+    /// Looks again because S3 refused the keys; true if there are others than in `generation`.
     pub(super) async fn changed_since(&self, generation: u64) -> bool {
         let _turn = self.0.look.lock().await;
         if self.generation() != generation {
@@ -99,7 +99,7 @@ impl Files {
         match self.look(true).await {
             Ok(()) => self.generation() != generation,
             Err(error) => {
-                tracing::warn!(%error, "S3 refuses the keys, and there are no others");
+                tracing::warn!(%error, "S3 refuses the keys, and failed to read others");
                 false
             }
         }
@@ -117,7 +117,7 @@ impl Files {
         match (looked, self.state().good.clone()) {
             (Err(error), None) => Err(CredentialsError::provider_error(error)),
             (Err(error), Some(good)) => {
-                tracing::warn!(%error, "the last keys that were there stay in use");
+                tracing::warn!(%error, "failed to read the S3 keys again; the last ones stay in use");
                 Ok(good.into())
             }
             (Ok(()), Some(good)) => Ok(good.into()),
@@ -133,8 +133,8 @@ impl Files {
             .flatten()
     }
 
-    /// Reads until a whole pair is there. A pair of which one half is old is taken only when the old one was
-    /// `refused` and no better one comes.
+    /// Reads until it finds a whole pair. A pair with one old half is used only if the old pair was `refused` and no
+    /// better one comes.
     async fn look(&self, refused: bool) -> Result<(), Missing> {
         let old = self.state().good.clone();
         let mut found = self.read_twice();
@@ -156,7 +156,7 @@ impl Files {
         Ok(())
     }
 
-    /// Reads all files two times; only what stood still is a pair.
+    /// Reads all files twice; only files that did not change in between are a pair.
     fn read_twice(&self) -> Result<Pair, Missing> {
         let (first, second) = (self.read()?, self.read()?);
         if first != second {
@@ -178,7 +178,7 @@ impl Files {
     }
 }
 
-/// True when a further look would not help, or can wait for the next request.
+/// True if another look would not help, or can wait for the next request.
 fn settled(found: &Result<Pair, Missing>, old: Option<&Pair>, refused: bool) -> bool {
     match (found, old) {
         (_, Some(_)) if !refused => true,
@@ -198,7 +198,7 @@ fn required(path: &Path) -> Result<String, Missing> {
     })
 }
 
-/// The file's text without the line end that an editor leaves; `None` where there is no text or no file.
+/// The file's text without the newline that an editor leaves; `None` if there is no text or no file.
 fn optional(path: &Path) -> Result<Option<String>, Missing> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
@@ -226,7 +226,7 @@ impl ProvideCredentials for Files {
 }
 
 impl fmt::Debug for Files {
-    /// The folder only.
+    /// The folder only, never the keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Files({})", self.0.folder.display())
     }

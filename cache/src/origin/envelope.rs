@@ -1,4 +1,4 @@
-//! The SDK's request as an envelope: what is in it is exchanged before it is signed.
+//! The SDK's request as an envelope: its content is replaced before it is signed.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -14,24 +14,24 @@ use super::connector::RawHeaders;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// What is exchanged in the SDK's request.
+/// What replaces the content of the SDK's request.
 pub(super) struct Envelope {
     content: Mutex<Option<Content>>,
-    /// Headers whose values are no text.
+    /// Headers whose values are not text.
     raw: HeaderMap,
     expects: bool,
 }
 
 pub(super) struct Content {
     pub(super) method: Method,
-    /// The bucket itself is meant.
+    /// The request is for the bucket itself.
     pub(super) whole_bucket: bool,
     pub(super) query: String,
     pub(super) headers: HeaderMap,
     pub(super) body: SdkBody,
     /// Trailers follow the body.
     pub(super) trailing: bool,
-    /// S3 is to look at the head before it gets the body.
+    /// S3 looks at the head before it gets the body.
     pub(super) expects: bool,
 }
 
@@ -48,7 +48,7 @@ impl Envelope {
     }
 }
 
-/// Exchanges it.
+/// Replaces it.
 pub(super) struct Carrier(pub(super) Arc<Envelope>);
 
 impl fmt::Debug for Carrier {
@@ -62,7 +62,7 @@ impl Intercept for Carrier {
         "Carrier"
     }
 
-    /// Once, before the first try: later ones are copies of what it leaves.
+    /// Once, before the first try: later tries are copies of the result.
     fn modify_before_retry_loop(
         &self,
         context: &mut BeforeTransmitInterceptorContextMut<'_>,
@@ -90,7 +90,7 @@ impl Intercept for Carrier {
         request.set_uri(uri)?;
         request.set_method(inside.method.as_str())?;
         for (name, value) in &inside.headers {
-            // What is no text goes out unsigned, with each attempt.
+            // A value that is not text goes out unsigned, with each attempt.
             if let Ok(value) = std::str::from_utf8(value.as_bytes()) {
                 let name = name.as_str().to_owned();
                 request.headers_mut().try_append(name, value.to_owned())?;

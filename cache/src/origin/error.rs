@@ -1,4 +1,4 @@
-//! What can go wrong at the origin, with S3's own code and words where it gave any.
+//! What can go wrong at the origin, with S3's own code and message where it gave any.
 
 use std::error::Error as StdError;
 use std::io;
@@ -16,7 +16,7 @@ use crate::object::{ObjectId, Said};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// S3 has no such object, bucket or upload.
-    #[error("the origin does not have it: {message} ({code})")]
+    #[error("not found at the origin: {message} ({code})")]
     NotFound {
         /// S3's code; `NoSuchKey` where the answer had no body.
         code: String,
@@ -25,7 +25,7 @@ pub enum Error {
         /// What else S3 said.
         said: Option<Arc<Said>>,
     },
-    /// S3 refuses these keys, or refuses these keys this object.
+    /// S3 refuses these keys, or does not allow them this object.
     #[error("the origin refuses access: {message} ({code})")]
     Denied {
         /// S3's code; `AccessDenied` where the answer had no body.
@@ -41,8 +41,8 @@ pub enum Error {
     /// The object ends before the range begins. An empty object has no range at all.
     #[error("the object has no such bytes")]
     RangeNotSatisfiable,
-    /// S3 asks for patience.
-    #[error("the origin asks to slow down: {message} ({code})")]
+    /// S3 is throttling.
+    #[error("the origin is throttling: {message} ({code})")]
     SlowDown {
         /// S3's code.
         code: String,
@@ -51,7 +51,7 @@ pub enum Error {
     },
     /// Nothing came in time.
     #[error(
-        "nothing came from {endpoint} for {waited:?}: is it up, and is the time-out long enough?"
+        "no answer from {endpoint} for {waited:?}: check that it is up, and that --timeout is long enough"
     )]
     Timeout {
         /// The origin.
@@ -59,14 +59,14 @@ pub enum Error {
         /// For how long nothing came.
         waited: Duration,
     },
-    /// Bytes came, but next to none.
-    #[error("{endpoint} sends less than is worth waiting for: is it overloaded, or the way to it?")]
+    /// Bytes come, but too slowly.
+    #[error("{endpoint} sends too slowly: check whether it, or the network, is overloaded")]
     TooSlow {
         /// The origin.
         endpoint: Arc<str>,
     },
     /// The request did not reach S3.
-    #[error("cannot ask {endpoint}: {reason}")]
+    #[error("failed to reach {endpoint}: {reason}")]
     Unreachable {
         /// The origin.
         endpoint: Arc<str>,
@@ -76,11 +76,11 @@ pub enum Error {
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// The client's bytes broke off on their way to S3.
+    /// The client's request body broke off on its way to S3.
     #[error("the request's body broke off")]
     Body(#[source] Box<dyn StdError + Send + Sync>),
-    /// A write that S3 may have carried out all the same: no answer came, or none that tells.
-    #[error("whether S3 did it is not known: {0}. Read the object before you write it again")]
+    /// A write that S3 may have carried out anyway: no answer came, or none that tells.
+    #[error("S3 may have carried out the write: {0}. Read the object before you write it again")]
     Unknown(#[source] Box<Error>),
     /// Any other refusal by S3.
     #[error("the origin answered {status}: {message} ({code})")]
@@ -94,13 +94,13 @@ pub enum Error {
         /// What else S3 said.
         said: Option<Arc<Said>>,
     },
-    /// The answer contradicts itself or the question, or broke off.
+    /// The answer contradicts itself or the request, or broke off.
     #[error("the origin's answer is broken: {0}")]
     Broken(String),
 }
 
 impl Error {
-    /// S3's own code, or Falcon's word where S3 said nothing.
+    /// S3's own code, or Falcon's where S3 gave none.
     pub fn code(&self) -> &str {
         match self {
             Self::NotFound { code, .. }
@@ -114,7 +114,7 @@ impl Error {
             Self::Broken(_) => "OriginBroken",
             Self::Body(_) => "IncompleteBody",
             Self::Unknown(last) => match &**last {
-                // S3's own words for the same.
+                // S3's own code says the same.
                 Self::SlowDown { code, .. } => code,
                 Self::Refused { status, code, .. } if *status >= 500 => code,
                 _ => "OutcomeUnknown",
@@ -122,7 +122,7 @@ impl Error {
         }
     }
 
-    /// True when the origin is away or in trouble: what is known of the object may be served stale.
+    /// True if the origin is down or in trouble: a stale answer may be served.
     pub fn is_outage(&self) -> bool {
         match self {
             Self::SlowDown { .. }
@@ -135,14 +135,14 @@ impl Error {
         }
     }
 
-    /// True for the error of a write that S3 may have carried out all the same.
+    /// True for the error of a write that S3 may have carried out anyway.
     ///
-    /// The bytes of a client that broke off lack at least the last one, but not every S3 minds.
+    /// A body that broke off lacks at least its last byte, but not every S3 checks that.
     pub fn may_have_happened(&self) -> bool {
         matches!(self, Self::Unknown(_) | Self::Body(_) | Self::Broken(_))
     }
 
-    /// True where S3 may still be about to carry it out. Who asks to slow down has not begun.
+    /// True if S3 may still carry it out later. An S3 that throttles has not begun.
     pub fn may_land_later(&self) -> bool {
         let Self::Unknown(last) = self else {
             return false;
@@ -153,7 +153,7 @@ impl Error {
         )
     }
 
-    /// What whoever runs the node can do about it, where that is known.
+    /// What the operator of the node can do about it, if that is known.
     pub fn way_out(&self) -> Option<&'static str> {
         match self {
             Self::Denied { code, .. } => Some(match code.as_str() {
@@ -161,14 +161,12 @@ impl Error {
                 | "SignatureDoesNotMatch"
                 | "ExpiredToken"
                 | "InvalidToken" => {
-                    "check the keys: the files access-key-id and secret-access-key in --s3-credentials-dir, else what the AWS tools find"
+                    "check the keys: the files access-key-id and secret-access-key in --s3-credentials-dir, or the AWS SDK's credential chain"
                 }
-                _ => {
-                    "allow these keys s3:ListBucket on the bucket and s3:GetObject on what is in it"
-                }
+                _ => "allow these keys s3:ListBucket on the bucket and s3:GetObject on its objects",
             }),
             Self::NotFound { .. } => {
-                Some("check --bucket: there is none of this name at this --s3-endpoint")
+                Some("check --bucket: this --s3-endpoint has no bucket of that name")
             }
             _ => None,
         }
@@ -196,7 +194,7 @@ impl Error {
         }
     }
 
-    /// Keeps what S3 said beside code and words.
+    /// Keeps what S3 said beside its code and message.
     fn keep(&mut self, answer: &HttpResponse) {
         if let Self::NotFound { said, .. }
         | Self::Denied { said, .. }
@@ -218,7 +216,7 @@ impl Error {
         }
     }
 
-    /// The same, said of an object: where S3 had no words, it is called by its name.
+    /// The same error, which names the object if S3 gave no message.
     pub(super) fn about(mut self, object: &ObjectId) -> Self {
         if let Self::NotFound { code, message, .. } = &mut self
             && *message == wordless(404)
@@ -233,7 +231,7 @@ impl Error {
         self
     }
 
-    /// True where the origin does not know something that it was asked for and that can be left out.
+    /// True if the origin does not support an option of the request that can be left out.
     pub(super) fn refuses_an_option(&self) -> bool {
         match self {
             Self::Refused { status: 501, .. } => true,
@@ -247,7 +245,7 @@ impl Error {
         }
     }
 
-    /// The error that an answer means. HEAD has no body, so neither code nor words.
+    /// The error that an answer means. An answer to HEAD has no body, so neither code nor message.
     pub(super) fn from_answer(status: u16, code: Option<&str>, message: Option<&str>) -> Self {
         // The SDK models HEAD's 404 as `NotFound`; S3 itself has no such code.
         let code = code.filter(|code| !code.is_empty() && *code != "NotFound");
@@ -279,7 +277,7 @@ impl Error {
             ) => Self::Refused {
                 status,
                 code,
-                message: format!("{message} Is the region right?"),
+                message: format!("{message} Check --s3-region."),
                 said: None,
             },
             _ => Self::Refused {
@@ -292,7 +290,7 @@ impl Error {
     }
 }
 
-/// What stands for words where S3 said none.
+/// The message where S3 gave none.
 fn wordless(status: u16) -> String {
     format!("HTTP {status}")
 }
@@ -310,7 +308,7 @@ pub(super) fn implied(status: u16) -> &'static str {
     }
 }
 
-/// True when other keys may help: S3 says so, or refused without a word, as it does on HEAD.
+/// True if other keys may help: S3 says so, or refused without a message, as it does for HEAD.
 pub(super) fn refuses_keys<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
     let SdkError::ServiceError(refusal) = error else {
         return false;
@@ -325,7 +323,7 @@ pub(super) fn refuses_keys<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResp
     }
 }
 
-/// What is wrong and what helps, from the deepest cause that is known here.
+/// What is wrong and what helps, from the innermost cause that is known here.
 fn reason(error: &(dyn StdError + 'static)) -> String {
     let cause = words(error);
     let keys = chain(error).any(<dyn StdError>::is::<CredentialsError>);
@@ -337,7 +335,7 @@ fn reason(error: &(dyn StdError + 'static)) -> String {
         );
     }
     if cause.contains("dns error") || cause.contains("failed to lookup address") {
-        return format!("its name does not resolve: {cause}; check the endpoint's host name");
+        return format!("its name does not resolve: {cause}; check the host name in --s3-endpoint");
     }
     if cause.contains("certificate") {
         return format!(
@@ -346,18 +344,18 @@ fn reason(error: &(dyn StdError + 'static)) -> String {
     }
     match io.map(io::Error::kind) {
         Some(io::ErrorKind::ConnectionRefused) => {
-            format!("nobody listens there: {cause}; check the endpoint's port")
+            format!("nothing listens there: {cause}; check the port in --s3-endpoint")
         }
         Some(io::ErrorKind::TimedOut) => {
             format!(
                 "no connection in time: {cause}; check network policies and firewalls on the way"
             )
         }
-        _ => format!("the connection failed: {cause}; check the endpoint and the network"),
+        _ => format!("the connection failed: {cause}; check --s3-endpoint and the network"),
     }
 }
 
-/// The causes from the outside in, each once, joined by colons.
+/// The causes from the outside in, each one once, joined by colons.
 fn words(error: &(dyn StdError + 'static)) -> String {
     let mut said: Vec<String> = Vec::new();
     for cause in chain(error) {
@@ -379,7 +377,7 @@ fn chain<'a>(
     })
 }
 
-/// The error of that type among the causes.
+/// The first cause of that type.
 pub(super) fn find<'a, E: StdError + 'static>(
     error: &'a (dyn StdError + 'static),
 ) -> Option<&'a E> {
@@ -460,7 +458,7 @@ mod tests {
     #[test]
     fn a_refused_connection_says_so_and_what_to_check() {
         let error = io::Error::new(io::ErrorKind::ConnectionRefused, "tcp connect error");
-        assert!(reason(&error).contains("nobody listens there"));
+        assert!(reason(&error).contains("nothing listens there"));
         assert!(reason(&error).contains("port"));
     }
 }

@@ -1,4 +1,4 @@
-//! `Expect: 100-continue` toward S3: a large body is not begun before S3 has looked at its head.
+//! `Expect: 100-continue` toward S3: a large body is not sent before S3 has looked at the request's head.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,26 +14,26 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// For S3's permission: as the SDKs of AWS wait.
+/// How long to wait for S3's `100 Continue`, as AWS's own SDKs do.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Where the last request was not answered with one: a server that knows no expectations costs little from then on.
+/// The same where the last request got none: a server that ignores expectations costs little from then on.
 const LITTLE_PATIENCE: Duration = Duration::from_millis(50);
 
-/// Whether this origin answers expectations, as far as is known.
+/// Whether this origin answered the last expectation.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Expectations {
     unanswered: Arc<AtomicBool>,
 }
 
-/// A body that may have to wait for its permission.
+/// A body that may have to wait for `100 Continue`.
 pub(super) struct Permitted {
     body: SdkBody,
     permission: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
 }
 
 impl Expectations {
-    /// The request with a body that waits, where its head says so.
+    /// The request, with a body that waits if its head says so.
     pub(super) fn hold(&self, request: Request<SdkBody>) -> Request<Permitted> {
         let expects = request.headers().contains_key(header::EXPECT);
         let mut request = request.map(|body| Permitted {

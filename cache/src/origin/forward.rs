@@ -1,7 +1,7 @@
-//! A client's request sent on as it is, and the origin's answer handed back as it is: method, query, headers and bytes.
+//! A client's request forwarded as it is, and the origin's answer returned as it is: method, query, headers and bytes.
 //!
-//! The SDK's GetObject is the envelope. It knows the endpoint, the keys and the connections, and it signs; what is in it
-//! is exchanged before that. Nothing of either side is read, so whatever S3 knows goes through, in its own words.
+//! The SDK's GetObject is the envelope. It has the endpoint, the keys and the connections, and it signs; its content is
+//! replaced before that. Neither side is interpreted, so whatever S3 supports goes through unchanged.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +24,8 @@ use super::outgoing::{BodyFailed, Flow, Incoming, streamed};
 use super::raw::{Taken, status_of};
 use super::{Error, Origin, PAIRS_TRIED, blank, error};
 
-/// Beginnings of headers that make of a request one that is sent once: conditions, in the words of several vendors, and
-/// sources that may change in between.
+/// Prefixes of headers that make a request unrepeatable: conditions, as several vendors spell them, and sources that
+/// may change in between.
 const ONCE: &[&str] = &[
     "if-",
     "x-amz-if-",
@@ -34,16 +34,16 @@ const ONCE: &[&str] = &[
     "x-amz-write-offset-bytes",
 ];
 
-/// From so many bytes on, S3 is asked whether it wants them: what a refusal saves is worth a round trip.
+/// From this size on, S3 is asked whether it wants the body: what a refusal saves is worth a round trip.
 const EXPECTING_BYTES: u64 = 1024 * 1024;
 
-/// Stands for the key while the bucket itself is meant.
+/// The key while the request is for the bucket itself.
 const NO_KEY: &str = "_";
 
-/// What goes to S3.
+/// A request to S3.
 #[derive(Debug)]
 pub struct Forward {
-    /// What S3 calls it; the label of the metrics.
+    /// S3's name for the operation; the label of the metrics.
     pub op: &'static str,
     /// The method.
     pub method: Method,
@@ -88,8 +88,8 @@ impl Payload {
 pub type ForwardedBody = BoxStream<'static, Result<Bytes, Error>>;
 
 impl Forward {
-    /// False where doing it twice is another thing than doing it once (RFC 9110 §9.2.2), or its answer would be: the second
-    /// try of a conditional write meets what the first one wrote.
+    /// False if doing it twice differs from doing it once (RFC 9110 §9.2.2), or if its answer would: the second try of
+    /// a conditional write meets what the first one wrote.
     fn is_repeatable(&self) -> bool {
         match self.method {
             Method::GET | Method::HEAD | Method::OPTIONS => true,
@@ -108,10 +108,11 @@ impl Forward {
 }
 
 impl Origin {
-    /// Sends a request on. Whatever S3 answers is an answer, refusals too; an error means that there was none, or none that
-    /// tells what became of a write.
+    /// Forwards a request. Whatever S3 answers is an answer, refusals too; an error means that no answer came, or none
+    /// that tells what became of a write.
     ///
-    /// `wait` is to the answer's head, from the request's last byte on; how long the client takes for its bytes does not count.
+    /// `wait` is the time from the request's last byte to the answer's head; the time that the client takes to send
+    /// does not count.
     pub async fn forward(
         &self,
         forward: Forward,
@@ -120,7 +121,7 @@ impl Origin {
         let started = Instant::now();
         let (op, safe) = (forward.op, forward.is_safe());
         let (flow, attempts) = (Flow::default(), Attempts::default());
-        // S3 writes to an answer for as long as it works on the request.
+        // S3 may send parts of its answer for as long as it works on the request.
         let idle = self.0.idle_timeout.max(wait);
         let result = tokio::select! {
             sent = self.send_on(forward, &flow, &attempts) => match sent {
@@ -139,14 +140,14 @@ impl Origin {
         };
         self.0.metrics.origin_answered(op, code, started.elapsed());
         if !matches!(&result, Ok(answer) if answer.status().is_success()) {
-            // The rest of the request changes nothing any more. Its connection has to know before the answer leaves.
+            // The rest of the request no longer matters. Its connection has to know before the answer leaves.
             flow.stop();
         }
         match result {
             Ok(answer) if answer.status().is_success() => Ok(answer),
             Ok(answer) => {
                 let status = answer.status().as_u16();
-                // A refused attempt proves nothing of those before it.
+                // A refused attempt proves nothing about those before it.
                 if !safe && status < 500 && attempts.may_have_happened() {
                     return Err(attempts.judged(Error::from_answer(status, None, None)));
                 }
@@ -172,7 +173,7 @@ impl Origin {
         let expected = headers.remove(header::EXPECT).is_some();
         let length = payload.length();
         if matches!(payload, Payload::Held(_)) && matches!(method, Method::PUT | Method::POST) {
-            // Said even where it is nought: S3 demands it.
+            // Even if it is zero: S3 demands it.
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
         let (held, mut streamed) = match payload {

@@ -1,5 +1,5 @@
-//! What an answer of S3 says of a version. Its tag, its size and its date are read, and leniently; all else that is the
-//! object's is handed on as it came, in whatever words and bytes.
+//! What S3's answer says about a version. Its tag, size and date are parsed, leniently; everything else that belongs to
+//! the object is passed on byte for byte.
 
 use std::ops::Range;
 use std::time::SystemTime;
@@ -8,7 +8,8 @@ use crate::object::{ETag, FieldLines, Head, Part, Parts};
 use aws_sdk_s3::config::http::HttpResponse;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-/// Of the answer, the connection or the server, and not of the object; or read here and said again for each answer.
+/// Fields of the answer, the connection or the server, and not of the object; or parsed here and written for each
+/// answer.
 const NOT_STORED: &[&str] = &[
     "accept-ranges",
     "age",
@@ -39,7 +40,7 @@ const NOT_STORED: &[&str] = &[
     "x-request-id",
 ];
 
-/// Families of them: who may read it in a browser is asked anew each time, and Falcon's words are its own.
+/// Prefixes of such fields: CORS is asked for each time, and `x-falcon-` fields are Falcon's own.
 const FAMILIES_NOT_STORED: &[&str] = &["access-control-", "x-falcon-"];
 
 const PARTS_COUNT: &str = "x-amz-mp-parts-count";
@@ -47,10 +48,10 @@ const PARTS_COUNT: &str = "x-amz-mp-parts-count";
 /// The most bytes of an object's header lines that are stored. S3's own limit is 8 KiB for all of them.
 const STORED: usize = 64 * 1024;
 
-/// Checksums stand apart: they are given to who asks for them.
+/// Checksums are kept apart: only clients that ask for them get them.
 const CHECKSUM: &str = "x-amz-checksum-";
 
-/// An answer's header fields, whatever encoding they are in.
+/// An answer's header fields, whatever their encoding.
 pub(super) fn headers_of(answer: &HttpResponse) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in answer.headers().iter_bytes() {
@@ -59,7 +60,7 @@ pub(super) fn headers_of(answer: &HttpResponse) -> HeaderMap {
             headers.append(name, value);
         }
     }
-    // The SDK leaves a copy of it under this name, and takes it away where it is no date.
+    // The SDK keeps a copy under this name, and removes the original if it is not a date.
     if let Some(expires) = headers.remove("expiresstring")
         && !headers.contains_key(header::EXPIRES)
     {
@@ -68,7 +69,7 @@ pub(super) fn headers_of(answer: &HttpResponse) -> HeaderMap {
     headers
 }
 
-/// The head of an object of `size`. `whole`: the answer is about all of it; a part's checksum is not the object's.
+/// The head of an object of `size` bytes. `whole`: the answer covers all of it; a part's checksum is not the object's.
 pub(super) fn head_of(headers: &HeaderMap, size: u64, whole: bool) -> Head {
     let etag = etag(headers);
     let last_modified = headers.get(header::LAST_MODIFIED).and_then(date);
@@ -77,7 +78,7 @@ pub(super) fn head_of(headers: &HeaderMap, size: u64, whole: bool) -> Head {
         !(NOT_STORED.contains(&name)
             || FAMILIES_NOT_STORED.iter().any(|it| name.starts_with(it))
             || name.starts_with(CHECKSUM)
-            // What can't be read is handed on like the rest.
+            // One that can't be parsed is passed on like the rest.
             || (name == "last-modified" && last_modified.is_some()))
     };
     let fields = lines(headers, is_stored);
@@ -93,8 +94,8 @@ pub(super) fn head_of(headers: &HeaderMap, size: u64, whole: bool) -> Head {
     }
 }
 
-/// What an answer to a question for a part by its number says of it, and of which version it says so; `None` where the answer
-/// is not of a part.
+/// What S3's answer to a request for part `number` says about the part, and of which version it is; `None` if the
+/// answer is not about a part.
 pub fn part_of(number: u32, headers: &HeaderMap) -> Option<(ETag, Part)> {
     let text = |name| headers.get(name)?.to_str().ok();
     let (bytes, _size) = parse_content_range(text("content-range")?)?;
@@ -108,7 +109,8 @@ pub fn part_of(number: u32, headers: &HeaderMap) -> Option<(ETag, Part)> {
     etag.is_strong().then_some((etag, part))
 }
 
-/// The header fields of a refusal that are of the object and not of the answer: S3's own, and a delete marker's date.
+/// The header fields of a refusal that belong to the object and not to the answer: S3's own, and a delete marker's
+/// date.
 pub(super) fn fields_of_refusal(headers: &HeaderMap) -> FieldLines {
     lines(headers, |name| {
         let name = name.as_str();
@@ -116,7 +118,7 @@ pub(super) fn fields_of_refusal(headers: &HeaderMap) -> FieldLines {
     })
 }
 
-/// In the order of their names, since servers send them in any order; lines of one name stay as they were.
+/// Sorted by name, since servers send them in any order; lines with the same name keep their order.
 fn lines(headers: &HeaderMap, is_wanted: impl Fn(&HeaderName) -> bool) -> FieldLines {
     let mut fields: Vec<_> = headers
         .iter()
@@ -127,7 +129,7 @@ fn lines(headers: &HeaderMap, is_wanted: impl Fn(&HeaderName) -> bool) -> FieldL
     fields.into_iter().collect()
 }
 
-/// One that is not text, or two that contradict each other, are none.
+/// A tag that is not text, and two that contradict each other, count as none.
 fn etag(headers: &HeaderMap) -> ETag {
     let mut said = headers.get_all(header::ETAG).iter();
     let tag = said
@@ -137,7 +139,7 @@ fn etag(headers: &HeaderMap) -> ETag {
     ETag::from(tag.unwrap_or_default())
 }
 
-/// One of HTTP's three forms (RFC 9110, 5.6.7), or one with another name of its time zone.
+/// One of HTTP's three formats (RFC 9110, 5.6.7), or one with another name for GMT.
 fn date(value: &HeaderValue) -> Option<SystemTime> {
     let text = value.to_str().ok()?.trim();
     let zoned = ["UTC", "Z", "+0000"]
@@ -147,13 +149,13 @@ fn date(value: &HeaderValue) -> Option<SystemTime> {
     httpdate::parse_http_date(zoned.as_deref().unwrap_or(text)).ok()
 }
 
-/// The number of bytes that follow, where the answer says one.
+/// The number of bytes that follow, if the answer says it.
 pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
     let said = headers.get(header::CONTENT_LENGTH)?.to_str().ok()?;
     said.trim().parse().ok()
 }
 
-/// `bytes first-last/size`, all three there and in order.
+/// `bytes first-last/size`, with all three present and in order.
 pub(super) fn parse_content_range(value: &str) -> Option<(Range<u64>, u64)> {
     let (range, size) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
@@ -161,7 +163,7 @@ pub(super) fn parse_content_range(value: &str) -> Option<(Range<u64>, u64)> {
     (first <= last && last < size).then_some((first..last + 1, size))
 }
 
-/// Digits only: `parse` would take a sign.
+/// Digits only: `parse` would accept a sign.
 fn number(digits: &str) -> Option<u64> {
     let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     plain.then(|| digits.parse().ok()).flatten()

@@ -1,4 +1,4 @@
-//! Lists of keys, exact: S3 sends them encoded, as XML can't carry every key.
+//! Lists of exact keys: S3 sends them encoded, since XML can't carry every key.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -40,7 +40,7 @@ pub struct Buckets {
     pub owner_id: Option<String>,
     /// The account's name.
     pub owner_name: Option<String>,
-    /// Names, each with the time it was made at, as RFC 3339 writes it.
+    /// Names, each with its creation time in RFC 3339 form.
     pub buckets: Vec<(String, String)>,
 }
 
@@ -98,7 +98,7 @@ impl Origin {
         let cursor = answer.next_continuation_token().filter(|_| more);
         if more && cursor.is_none() {
             return Err(Error::Broken(
-                "its list goes on and it does not say where".to_owned(),
+                "its list is truncated, without a continuation token".to_owned(),
             ));
         }
         Ok(ListPage {
@@ -114,7 +114,7 @@ pub struct Pages {
     bucket: String,
     prefix: String,
     limit: u32,
-    /// Where the next page begins; `None`: at the beginning, or nowhere.
+    /// Where the next page begins; `None` before the first page and after the last.
     cursor: Option<String>,
     /// The cursors that were followed, by hash: 8 bytes for each page of a thousand keys.
     followed: HashSet<u64>,
@@ -149,8 +149,7 @@ impl Pages {
         self.is_over
     }
 
-    /// The next page, `None` after the last. An origin whose list leads back to where it was gives an error: it would
-    /// never end.
+    /// The next page, `None` after the last. A list that repeats itself is an error, since it would never end.
     pub async fn next(&mut self) -> Result<Option<Vec<ListedObject>>, Error> {
         if self.is_over {
             return Ok(None);
@@ -184,7 +183,7 @@ fn hash(cursor: &str) -> u64 {
 fn entry(object: &Object, encoded: bool) -> Result<ListedObject, Error> {
     let key = object
         .key()
-        .ok_or_else(|| Error::Broken("its list holds an object without a key".to_owned()))?;
+        .ok_or_else(|| Error::Broken("its list has an object without a key".to_owned()))?;
     let key = if encoded {
         decode(key)?
     } else {
@@ -205,17 +204,13 @@ fn time(said: Option<&DateTime>) -> Option<SystemTime> {
     said.and_then(|time| SystemTime::try_from(*time).ok())
 }
 
-/// S3 encodes as forms do: a blank is a plus, and a plus is `%2B`.
+/// S3 encodes as HTML forms do: a blank is `+`, and a plus is `%2B`.
 fn decode(key: &str) -> Result<String, Error> {
     let blanks = key.replace('+', " ");
     percent_decode_str(&blanks)
         .decode_utf8()
         .map(std::borrow::Cow::into_owned)
-        .map_err(|_| {
-            Error::Broken(format!(
-                "its list holds the key {key:?}, which is not UTF-8"
-            ))
-        })
+        .map_err(|_| Error::Broken(format!("its list has the key {key:?}, which is not UTF-8")))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! A client's bytes on their way to S3: passed on as they come, counted, timed, and whole at S3 only if they came whole.
+//! A client's request body on its way to S3: passed on as it comes, counted and timed, and complete at S3 only if it
+//! came complete.
 //!
-//! The piece that completes them waits until the client's request has ended as it should. So S3 never holds an object whose
+//! The piece that completes it waits until the client's request has ended correctly. So S3 never holds an object whose
 //! signature, length or trailers turned out to be wrong.
 
 use std::error::Error as StdError;
@@ -22,34 +23,34 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 /// The bytes of a client's request.
 pub type Incoming = UnsyncBoxBody<Bytes, BoxError>;
 
-/// The client's bytes broke off, or are not what its request says.
+/// The client's body broke off, or is not what its request says.
 #[derive(Debug, thiserror::Error)]
 #[error("the request's body broke off")]
 pub(super) struct BodyFailed(#[source] BoxError);
 
-/// Why a body that ended is not what its request says.
+/// Why a body is not what its request says.
 #[derive(Debug, thiserror::Error)]
 enum Mismatch {
-    #[error("the body holds {came} bytes, and its request names {said}")]
+    #[error("the body has {came} bytes; its request says {said}")]
     Length { came: u64, said: u64 },
-    #[error("the body holds more than the {said} bytes that its request names")]
+    #[error("the body has more than the {said} bytes that its request says")]
     TooLong { said: u64 },
     #[error(
-        "the body's trailers are not the ones that x-amz-trailer names, each with a value of its algorithm's length"
+        "the body's trailers must be those that x-amz-trailer names, each with a value of its algorithm's length"
     )]
     Trailers,
-    #[error("S3 has answered before the body's end")]
+    #[error("S3 answered before the end of the body")]
     Answered,
 }
 
-/// Who is waited for while a request is sent, and since when. A clone watches the same request.
+/// Which side a request waits for while it is sent, and since when. A clone watches the same request.
 #[derive(Debug, Clone)]
 pub(super) struct Flow {
     state: Arc<Mutex<SendState>>,
     clock: Arc<Clock>,
 }
 
-/// Since when S3 is silent; `None` while the client's next bytes are waited for.
+/// Since when S3 has been silent; `None` while the request waits for the client's next bytes.
 #[derive(Debug)]
 struct Clock(Mutex<Option<Instant>>);
 
@@ -63,7 +64,7 @@ impl Clock {
     }
 }
 
-/// Wakes who waits for the client's bytes. They have come: that nobody takes them is S3's silence from here on.
+/// Wakes the task that waits for the client's bytes. They have come, so from here on it is S3 that is silent.
 struct Arrival {
     clock: Arc<Clock>,
     reader: Waker,
@@ -82,9 +83,9 @@ impl Wake for Arrival {
 
 #[derive(Debug)]
 struct SendState {
-    /// All bytes have been handed over.
+    /// All bytes have been passed on.
     whole: bool,
-    /// S3 has answered: no byte more is asked of the client.
+    /// S3 has answered: no more bytes are read from the client.
     stopped: bool,
     incoming: Option<Incoming>,
     reader: Option<Waker>,
@@ -110,8 +111,8 @@ impl Flow {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns when S3 has been silent for too long, and says how long that was: `between` two pieces that it takes, `answer`
-    /// after the last one. How long the client takes between its pieces does not count.
+    /// Returns once S3 has been silent for too long, and for how long: `between` two pieces that it takes, `answer`
+    /// after the last one. The time that the client takes between its pieces does not count.
     pub(super) async fn silence(&self, between: Duration, answer: Duration) -> Duration {
         loop {
             let most = if self.state().whole { answer } else { between };
@@ -124,7 +125,7 @@ impl Flow {
         }
     }
 
-    /// Lets go of what the client still sends. S3 gets no more, so it can't take the request for whole.
+    /// Drops what the client still sends. S3 gets no more, so it can't take the request for complete.
     pub(super) fn stop(&self) {
         let mut state = self.state();
         if state.whole {
@@ -138,7 +139,7 @@ impl Flow {
     }
 }
 
-/// The body as S3 is to get it, with the headers that say so; `true`: trailers follow it.
+/// The body as S3 gets it, with the headers that describe it; `true` if trailers follow it.
 pub(super) fn streamed(
     incoming: Incoming,
     length: u64,
@@ -174,7 +175,7 @@ pub(super) fn streamed(
         header::CONTENT_LENGTH,
         HeaderValue::from(options.encoded_length()),
     );
-    // Other encodings are the object's own.
+    // Other encodings belong to the object.
     headers.append(
         header::CONTENT_ENCODING,
         HeaderValue::from_static("aws-chunked"),
@@ -212,7 +213,7 @@ impl Outgoing {
             clock: Arc::clone(&self.flow.clock),
             reader: context.waker().clone(),
         }));
-        // Before the question, since its answer may come while it is asked.
+        // Before the poll, since the bytes may come during it.
         self.flow.clock.set(None);
         let polled = Pin::new(incoming).poll_frame(&mut Context::from_waker(&arrival));
         if polled.is_pending() {
@@ -246,7 +247,7 @@ impl Outgoing {
         Ok(Some(data))
     }
 
-    /// The client's request has ended: is it what it said?
+    /// The client's request has ended: checks that the body is what it said.
     fn check(&self) -> Result<(), BodyFailed> {
         if self.left > 0 {
             let (came, said) = (self.said - self.left, self.said);
@@ -406,7 +407,7 @@ mod tests {
             (two(), None, "hello", ""),
             (vec![data("hello"), data("")], None, "hello", ""),
             (two(), wrong, "hel", "signature"),
-            (vec![data("hel")], None, "hel", "holds 3 bytes"),
+            (vec![data("hel")], None, "hel", "has 3 bytes"),
             (
                 vec![data("hel"), data("lo"), data("!")],
                 None,
@@ -437,7 +438,7 @@ mod tests {
         for pieces in [vec![data("hello")], vec![data("hello"), trailer("AAAA")]] {
             let (out, error) = sent(pieces).await;
             assert!(!out.contains("hello\r\n0"), "{out}");
-            assert!(error.unwrap().contains("trailers are not"));
+            assert!(error.unwrap().contains("trailers must be"));
         }
     }
 

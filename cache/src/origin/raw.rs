@@ -1,5 +1,6 @@
-//! S3's answers as they came: status, header fields as bytes, body. The SDK signs, connects and retries; what it makes of an
-//! answer is not used, since its types demand more of a header than anybody needs, and drop what they don't know.
+//! S3's answers as they came: status, header fields as bytes, body. The SDK signs, connects and retries; its reading of
+//! an answer is not used, since its types are stricter about headers than necessary, and drop those that they don't
+//! know.
 
 use std::error::Error as StdError;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +14,7 @@ use http::{HeaderMap, StatusCode};
 use super::Error;
 use super::head::headers_of;
 
-/// An answer that accepts.
+/// A successful answer.
 #[derive(Debug)]
 pub(super) struct Raw {
     pub(super) status: StatusCode,
@@ -21,7 +22,7 @@ pub(super) struct Raw {
     pub(super) body: SdkBody,
 }
 
-/// Takes what S3 accepted before the SDK reads it. A clone takes into the same place.
+/// Takes a successful answer before the SDK reads it. A clone takes into the same place.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Taken(Arc<Mutex<Option<HttpResponse>>>);
 
@@ -63,5 +64,5 @@ impl Intercept for Taken {
 
 pub(super) fn status_of(answer: &HttpResponse) -> Result<StatusCode, Error> {
     StatusCode::from_u16(answer.status().as_u16())
-        .map_err(|_| Error::Broken("its status is none of HTTP".to_owned()))
+        .map_err(|_| Error::Broken("its status is not an HTTP status".to_owned()))
 }

@@ -1,4 +1,4 @@
-//! Ranged reads and heads, each answer checked before it is handed on.
+//! Ranged reads and heads, each answer checked before it is passed on.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use crate::object::{ETag, Head, ObjectId};
 pub struct Reply {
     /// The version that the bytes are of.
     pub head: Head,
-    /// Which bytes of it the body gives: as asked, cut at the object's end. Where the origin knows no ranges, all to the
-    /// object's end.
+    /// Which of its bytes the body has: as asked, cut at the object's end. If the origin ignores ranges, everything to
+    /// the object's end.
     pub range: Range<u64>,
     /// The bytes.
     pub body: OriginBody,
@@ -35,7 +35,7 @@ impl Reply {
 impl Origin {
     /// Reads `range`; its end may lie beyond the object. With `if_match` it reads that version or none.
     ///
-    /// The answer is a version's: its tag, its size, exactly the bytes asked for. An empty object has no range to
+    /// The answer is of one version: its tag, its size, exactly the bytes asked for. An empty object has no range to
     /// read, so asking for one may give [`Error::RangeNotSatisfiable`]; `head` tells its size.
     pub async fn read(
         &self,
@@ -68,13 +68,13 @@ impl Origin {
         let answer = self.ask(get).await.map_err(|error| error.about(object))?;
         let (got, size) = check_range(&range, answer.status, &answer.headers)?;
         let mut head = head_of(&answer.headers, size, got == (0..size));
-        // What is longer than what was asked for can't be read in parts: each would be all of it.
+        // An answer longer than what was asked for: the object can't be read in parts, since each would be all of it.
         head.whole_only |= got.end > range.end;
-        // Whether or not the origin heeds If-Match: the tag in the answer decides.
+        // The tag in the answer decides, whether or not the origin honours If-Match.
         if if_match.is_some_and(|wanted| *wanted != head.etag) {
             return Err(Error::VersionChanged);
         }
-        // An origin that knows no ranges begins at the beginning.
+        // An origin that ignores ranges begins at the beginning.
         let before = range.start.saturating_sub(got.start);
         let body = OriginBody::new(
             ByteStream::new(answer.body),
@@ -93,8 +93,8 @@ impl Origin {
 
     /// What the origin holds now.
     ///
-    /// Asked without a condition, also where a version is known: "not modified" says nothing of headers that have changed
-    /// under one tag, and a head without bytes costs the same.
+    /// Asked without a condition, even if a version is known: "not modified" says nothing about headers that changed
+    /// under the same tag, and a head costs no more.
     pub async fn head(&self, object: &ObjectId) -> Result<Head, Error> {
         let head = |checksums, taken: Taken| async move {
             let request = || {
@@ -117,12 +117,12 @@ impl Origin {
         Ok(head_of(&headers, size, true))
     }
 
-    /// False where the origin refused to be asked for checksums.
+    /// False if the origin refused to be asked for checksums.
     pub fn tells_checksums(&self) -> bool {
         self.0.tells_checksums.load(Ordering::Relaxed)
     }
 
-    /// One question, asked again without the header for checksums where the origin refuses that. Nobody needs it to read.
+    /// One request, sent again without the header for checksums if the origin refuses that. Reading does not need them.
     async fn ask<F>(&self, send: impl Fn(bool, Taken) -> F) -> Result<Raw, Error>
     where
         F: Future<Output = Result<(), Error>>,
@@ -136,7 +136,7 @@ impl Origin {
                     tracing::warn!(
                         origin = &*self.0.name,
                         %refusal,
-                        "the origin refuses x-amz-checksum-mode: it is not asked for checksums any more"
+                        "the origin refuses x-amz-checksum-mode: it is no longer asked for checksums"
                     );
                 }
             }
@@ -146,8 +146,8 @@ impl Origin {
     }
 }
 
-/// Asks for the object's checksums, to hand them on. Not by the SDK's own setting: that one also verifies them, against
-/// a part of the object.
+/// Asks for the object's checksums, to pass them on. Not by the SDK's own setting, which also verifies them, against
+/// only a part of the object.
 fn with_checksums(request: &mut HttpRequest, wanted: bool) {
     if wanted {
         request
@@ -157,14 +157,14 @@ fn with_checksums(request: &mut HttpRequest, wanted: bool) {
 }
 
 fn range_header(range: &Range<u64>) -> String {
-    // Servers read the numbers as signed; nothing in S3 is that long.
+    // Servers parse the numbers as signed; nothing in S3 is that long.
     if range.end > i64::MAX as u64 {
         return format!("bytes={}-", range.start);
     }
     format!("bytes={}-{}", range.start, range.end - 1)
 }
 
-/// The bytes that an answer holds and the size of the object: exactly what was asked for, all of the object, or an error.
+/// Which bytes an answer has, and the size of the object: exactly what was asked for, all of the object, or an error.
 fn check_range(
     asked: &Range<u64>,
     status: StatusCode,
@@ -174,8 +174,7 @@ fn check_range(
     let Some(said) = headers.get(header::CONTENT_RANGE) else {
         return match length {
             _ if status == StatusCode::PARTIAL_CONTENT => Err(Error::Broken(
-                "it is a part, and does not say of what: 206 must come with Content-Range"
-                    .to_owned(),
+                "it is a 206 without a Content-Range".to_owned(),
             )),
             Some(size) if asked.start == 0 || asked.start < size => Ok((0..size, size)),
             Some(_) => Err(Error::RangeNotSatisfiable),
@@ -191,7 +190,7 @@ fn check_range(
     let wanted = asked.start..asked.end.min(size);
     if got != wanted {
         return Err(Error::Broken(format!(
-            "bytes {}-{} were asked for, and it sent {said:?}",
+            "bytes {}-{} were requested; it sent {said:?}",
             asked.start,
             asked.end - 1
         )));
@@ -204,7 +203,7 @@ fn check_range(
     }
 }
 
-/// The range of an empty object, which no words can name: servers write `bytes 0-0/0`, `bytes 0--1/0` or `bytes */0`.
+/// The range of an empty object, which HTTP can't express: servers write `bytes 0-0/0`, `bytes 0--1/0` or `bytes */0`.
 fn is_of_nothing(content_range: &str) -> bool {
     let range = content_range.trim().strip_prefix("bytes ");
     range

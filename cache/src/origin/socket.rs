@@ -1,7 +1,7 @@
 //! A connection to S3 on which an answer is still read after S3 has stopped reading.
 //!
-//! S3 may refuse a large write by its head, answer, and hang up while bytes are on their way. The HTTP library would
-//! take the failed write for the end of the exchange, and the answer, which lies here already, would be lost.
+//! S3 may refuse a large write after its head, answer, and close the connection while bytes are on their way. The HTTP
+//! library would take the failed write for the end of the exchange, and lose the answer that has already arrived.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -18,7 +18,7 @@ type Stream = TokioIo<TcpStream>;
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: Stream,
-    /// S3 takes no bytes any more. Writing waits for ever; whatever S3 said, or the end of the connection, is read.
+    /// S3 takes no more bytes. Writing never finishes; S3's answer, or the end of the connection, is still read.
     deaf: bool,
 }
 

@@ -1,4 +1,4 @@
-//! An object in several parts. Parts that never become an object are billed, so none is left behind.
+//! Multipart uploads. Parts that never become an object are billed, so none are left behind.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -15,10 +15,10 @@ use super::write::stored;
 use super::{Error, Headers, Origin, blank};
 use crate::object::{ETag, ObjectId};
 
-/// S3 may take minutes to join the parts of a large object, and says nothing until then.
+/// S3 may take minutes to join the parts of a large object, and sends nothing until then.
 const JOIN: Duration = Duration::from_mins(10);
 
-/// An abort that fails is tried again: nobody else will.
+/// A failed abort is tried again, since nothing else will abort the upload.
 const ABORTS: u32 = 5;
 const BETWEEN_ABORTS: Duration = Duration::from_secs(2);
 
@@ -39,7 +39,7 @@ struct UploadTarget {
 }
 
 impl Origin {
-    /// Begins an upload in parts.
+    /// Begins a multipart upload.
     pub async fn start_upload(
         &self,
         object: &ObjectId,
@@ -62,7 +62,7 @@ impl Origin {
             .await?;
         let id = answer
             .upload_id()
-            .ok_or_else(|| Error::Broken("it began an upload without a name".to_owned()))?;
+            .ok_or_else(|| Error::Broken("it began an upload without an upload id".to_owned()))?;
         Ok(Upload {
             place: UploadTarget {
                 origin: self.clone(),
@@ -107,7 +107,7 @@ impl Upload {
         Ok(())
     }
 
-    /// Joins the parts to the object's new version. On failure nothing stays behind.
+    /// Joins the parts into the object's new version. On failure nothing is left behind.
     pub async fn complete(mut self) -> Result<ETag, Error> {
         let parts = std::mem::take(&mut *self.parts.lock().unwrap_or_else(PoisonError::into_inner));
         let parts = parts.into_iter().map(|(number, etag)| {
@@ -144,13 +144,13 @@ impl Drop for Upload {
             let aborts = &self.place.origin.0.aborts;
             aborts.spawn_on(async move { place.abort_surely().await }, &runtime);
         } else {
-            tracing::warn!(object = %place.object, upload = place.id, "an upload was left behind");
+            tracing::warn!(object = %place.object, upload = place.id, "failed to abort an upload: the node has stopped; a lifecycle rule of the bucket can remove its parts");
         }
     }
 }
 
 impl UploadTarget {
-    /// Sent once: after an answer that was lost, a second try would only hear that there is no such upload.
+    /// Sent once: after a lost answer, a second try would only learn that there is no such upload.
     async fn join(&self, parts: &CompletedMultipartUpload) -> Result<ETag, Error> {
         let once = Config::builder().retry_config(RetryConfig::disabled());
         let answer = self
@@ -180,7 +180,7 @@ impl UploadTarget {
                 Err(error) if attempt == ABORTS => {
                     tracing::warn!(
                         %error, object = %self.object, upload = self.id,
-                        "an upload could not be aborted; a lifecycle rule of the bucket can remove its parts"
+                        "failed to abort an upload; a lifecycle rule of the bucket can remove its parts"
                     );
                 }
                 Err(_) => sleep(BETWEEN_ABORTS).await,

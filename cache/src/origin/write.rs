@@ -9,13 +9,14 @@ use bytes::Bytes;
 use super::{Error, Origin, blank};
 use crate::object::{ETag, ObjectId};
 
-/// The slowest line that an upload is still waited for on, in bytes a second.
+/// The slowest upload that is waited for, in bytes a second.
 const SLOWEST_UPLOAD: u64 = 256 * 1024;
 
-/// A write's answer comes when it is done, and not with a first byte as a read's: it is waited for so many times as long.
+/// How many times longer than a read a write is waited for: its answer comes when it is done, a read's with the first
+/// byte.
 const WRITE_PATIENCE: u32 = 6;
 
-/// S3 deletes a thousand objects one after the other, and answers when the last one is gone.
+/// S3 deletes a thousand objects one by one, and answers when the last one is gone.
 const DELETING: Duration = Duration::from_mins(5);
 
 /// S3's limit for one call.
@@ -37,7 +38,7 @@ pub struct Headers {
 }
 
 impl Headers {
-    /// As the SDK wants it; `None` where there is none.
+    /// As the SDK wants it; `None` if there is none.
     pub(super) fn map(&self) -> Option<std::collections::HashMap<String, String>> {
         (!self.metadata.is_empty()).then(|| self.metadata.iter().cloned().collect())
     }
@@ -79,7 +80,7 @@ impl Origin {
         stored(answer.e_tag())
     }
 
-    /// Deletes the object; one that is not there is no error.
+    /// Deletes the object. It is not an error if there is none.
     pub async fn delete(&self, object: &ObjectId) -> Result<(), Error> {
         self.write("DeleteObject", self.write_wait(0), |attempts| {
             self.0
@@ -95,9 +96,9 @@ impl Origin {
         Ok(())
     }
 
-    /// Deletes many objects, a thousand with each request. Gives the keys that stayed and why.
+    /// Deletes many objects, a thousand with each request. Returns the keys that were not deleted, and why.
     ///
-    /// When it fails as a whole, some may be gone.
+    /// If it fails as a whole, some may be gone.
     pub async fn delete_many(
         &self,
         bucket: &str,
@@ -166,12 +167,12 @@ impl Origin {
         Ok(stayed.collect())
     }
 
-    /// How long to wait for S3's answer to a question.
+    /// How long to wait for S3's answer to a read.
     pub fn read_wait(&self) -> Duration {
         self.0.timeout
     }
 
-    /// How long to wait for S3's answer to a write of so many bytes, the time that it takes them included.
+    /// How long to wait for S3's answer to a write of this many bytes, including the time to send them.
     pub fn write_wait(&self, bytes: u64) -> Duration {
         self.0.timeout * WRITE_PATIENCE + Duration::from_secs(bytes / SLOWEST_UPLOAD)
     }
@@ -179,10 +180,10 @@ impl Origin {
 
 pub(super) fn stored(etag: Option<&str>) -> Result<ETag, Error> {
     etag.map(ETag::from)
-        .ok_or_else(|| Error::Broken("it stored the object and names no ETag".to_owned()))
+        .ok_or_else(|| Error::Broken("it stored the object, and gave no ETag".to_owned()))
 }
 
-/// False for keys that a list of keys in XML can't carry: most control characters have no place there.
+/// False for keys that XML can't carry: most control characters are not allowed there.
 fn fits_xml(key: &str) -> bool {
     !key.chars()
         .any(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'))
