@@ -22,8 +22,8 @@ const CACHE: &str = "
     invalidate: object store peer members metrics
     discovery:  members peer
     server:     metrics
-    api:        metrics access object ring store origin fill peer members proxy invalidate discovery server
-    gateway:    metrics access object store origin proxy invalidate server api
+    api:        metrics access object ring store origin peer members proxy invalidate server
+    gateway:    metrics access object store origin proxy server api
     node:       metrics access object ring store origin peer members proxy invalidate server api gateway
     config:     object origin proxy discovery server api gateway node
     dev:        *

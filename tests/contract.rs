@@ -64,9 +64,8 @@ fn the_cache_accepts_the_flags_of_the_operator() {
         &json!({"origin": {"buckets": ["photos", "films"]}}),
         Ipv4Addr::new(10, 0, 0, 7).into(),
     );
-    let api = &plain.node.api;
-    assert_eq!(api.bucket.as_deref(), Some("photos"));
-    assert!(api.allows("films") && !api.allows("other"));
+    assert_eq!(plain.node.api.bucket.as_deref(), Some("photos"));
+    assert_eq!(plain.node.web.buckets.to_string(), "photos,films");
     assert_eq!(plain.node.max_cache_size, 1024 * MIB);
     assert_eq!(plain.network.s3_port, None);
     assert_eq!(plain.ring.host.to_string(), "10.0.0.7");

@@ -1,14 +1,14 @@
 //! A node of Falcon: it reads each object from S3 once and serves it from memory.
 //!
 //! ```text
-//! request ─► api ─► proxy ─► store │ peer │ origin ─► answer
+//! request ─► api │ gateway ─► proxy ─► store │ peer │ origin ─► answer
 //! ```
 
 // Words.
 pub mod object;
 pub mod ring;
 
-// APIs and listeners.
+// The ways in.
 pub mod access;
 pub mod api;
 pub mod gateway;

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::DropGuard;
 
 use crate::access::{self, Access};
+use crate::api::WebSettings;
 use crate::api::{Api, ApiSettings, Ready};
 use crate::gateway::GatewaySettings;
 use crate::members::heartbeat::{self, HeartbeatClient};
@@ -27,7 +28,7 @@ use observe::observe;
 use parts::{Parts, Stop};
 use readiness::leaving;
 pub use servers::Listeners;
-use servers::Servers;
+use servers::{Served, Servers};
 use tasks::Tasks;
 
 /// How long a node that leaves waits for those that owe it the answer to an invalidation.
@@ -49,7 +50,9 @@ pub struct NodeSettings {
     pub proxy: ProxySettings,
     /// Where S3 is.
     pub origin: OriginSettings,
-    /// What the routes may do.
+    /// What both APIs may do.
+    pub web: WebSettings,
+    /// What the blob API does.
     pub api: ApiSettings,
     /// What the S3 gateway does.
     pub gateway: GatewaySettings,
@@ -108,10 +111,15 @@ impl Node {
         let parts = Box::pin(Parts::wire(&settings, me, &token, &stop)).await;
 
         let (ready, is_ready) = watch::channel(Ready::No("the ring is not known yet".into()));
-        let peer_api = parts.peer_api(settings.api.clone(), token.clone());
-        let api = parts.api(settings.api, access.clone(), is_ready);
-        let (gateway, limits) = (settings.gateway, &settings.limits);
-        let servers = Servers::open(listeners, &api, peer_api, gateway, limits, &stop);
+        let services = parts.services(settings.web, access.clone());
+        let api = parts.api(services.clone(), settings.api, is_ready);
+        let served = Served {
+            peers: parts.peer_api(services.settings.buckets.clone(), token.clone()),
+            api: api.clone(),
+            services,
+            gateway: settings.gateway,
+        };
+        let servers = Servers::open(listeners, served, &settings.limits, &stop);
 
         heartbeat::start(parts.members.clone(), token.clone(), stop.all.clone())
             .map_err(Error::Heartbeat)?;
@@ -154,7 +162,7 @@ impl Node {
     /// Asks S3 for the default bucket until it answers, in a task of its own, and logs what is wrong if anything is.
     /// The node serves meanwhile.
     pub fn check_origin(&self) {
-        let Some(bucket) = self.api.parts().settings.bucket.clone() else {
+        let Some(bucket) = self.api.default_bucket().map(str::to_owned) else {
             return;
         };
         let origin = self.parts.origin.clone();

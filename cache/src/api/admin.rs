@@ -9,10 +9,13 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
-use super::error::Failure;
 use super::query::Query;
-use super::{Api, ResponseContext, barrier, denied, permit};
+use super::state::Api;
 use crate::access::{Caller, Target, Verb};
+use crate::api::barrier;
+use crate::api::failure::Failure;
+use crate::api::response_context::ResponseContext;
+use crate::api::rights::{denied, permit};
 use crate::object::{EXTENT_BLOCKS, ObjectId, Scope};
 use crate::ring::Ring;
 
@@ -38,12 +41,10 @@ pub(super) async fn invalidate(
     };
     // To its end even when the client hangs up: half a barrier helps nobody.
     let report =
-        barrier::to_the_end(async move { api.parts.invalidator.invalidate(scope).await }).await?;
+        barrier::to_the_end(async move { api.invalidator.invalidate(scope).await }).await?;
     let (status, body) = barrier::table(&report);
-    Ok(ResponseContext::about(
-        about,
-        (status, Json(body)).into_response(),
-    ))
+    let response = (status, Json(body)).into_response();
+    Ok(ResponseContext::default().about(about).attach(response))
 }
 
 fn scope(api: &Api, who: &Caller, query: &mut Query) -> Result<Scope, Failure> {
@@ -121,7 +122,7 @@ pub(super) async fn ring(
         }
         None => None,
     };
-    let ring = Arc::clone(&api.parts.members.ring().borrow());
+    let ring = Arc::clone(&api.members.ring().borrow());
     Ok(Json(shown(&ring, object.as_ref())).into_response())
 }
 
@@ -149,7 +150,7 @@ fn shown(ring: &Ring, object: Option<&ObjectId>) -> Value {
 
 /// `GET /metrics`
 pub(super) async fn metrics(State(api): State<Arc<Api>>, request: Request) -> Response {
-    let metrics = &api.parts.metrics;
+    let metrics = &api.services.metrics;
     let (kind, text) = if wants_open_metrics(request.headers()) {
         (OPEN_METRICS, metrics.open_metrics())
     } else {

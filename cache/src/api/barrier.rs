@@ -6,7 +6,7 @@ use std::future::Future;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::error::Failure;
+use super::failure::Failure;
 use crate::invalidate::Report;
 
 /// The reports of one request's writes, taken together.
@@ -26,7 +26,7 @@ impl Barriers {
     }
 
     /// True when every node has dropped what was written over.
-    pub(super) fn complete(&self) -> bool {
+    pub(crate) fn complete(&self) -> bool {
         self.unanswered.is_empty()
     }
 
@@ -37,7 +37,7 @@ impl Barriers {
     }
 
     /// The member `invalidation` of an answer.
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let unanswered: Vec<Value> = self
             .unanswered
             .iter()
@@ -49,7 +49,7 @@ impl Barriers {
 }
 
 /// The whole table of one invalidation, and the status that goes with it.
-pub(super) fn table(report: &Report) -> (StatusCode, Value) {
+pub(crate) fn table(report: &Report) -> (StatusCode, Value) {
     let nodes: Vec<Value> = report
         .nodes
         .iter()

@@ -6,11 +6,15 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use http::Method;
 
-use super::Api;
-use super::error::Failure;
 use super::query::Query;
-use super::read::ObjectRequest;
+use super::state::{Api, caller_of};
 use crate::access::Verb;
+use crate::api::failure::Failure;
+use crate::api::read::ObjectRequest;
+use crate::object::ObjectId;
+use crate::server::PlainRequest;
+
+const PARAMETERS: &[&str] = &["key", "bucket"];
 
 /// `GET /get?key=K[&bucket=B]`
 pub(super) async fn get(
@@ -18,7 +22,7 @@ pub(super) async fn get(
     request: Request,
 ) -> Result<Response, Failure> {
     let who = api.caller(request.headers())?;
-    let mut query = Query::parse(request.uri().query(), &["key", "bucket"])?;
+    let mut query = Query::parse(request.uri().query(), PARAMETERS)?;
     let object = api.object(&who, Verb::Read, &mut query)?;
     let body = request.method() != Method::HEAD;
     let mut read = ObjectRequest::parse(object, request.headers(), body);
@@ -27,5 +31,13 @@ pub(super) async fn get(
         read = read.whole();
     }
     drop(request);
-    read.answer(&api.parts.proxy).await
+    read.answer(&api.services.proxy).await
+}
+
+/// The object that a plain request to `/get` names, if its caller may read it.
+pub(super) fn locate(api: &Api, request: &PlainRequest<'_>) -> Option<ObjectId> {
+    let raw = request.target.strip_prefix("/get?")?;
+    let who = caller_of(&api.services.access, request.header("authorization")).ok()?;
+    let mut query = Query::parse(Some(raw), PARAMETERS).ok()?;
+    api.object(&who, Verb::Read, &mut query).ok()
 }

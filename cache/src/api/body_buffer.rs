@@ -6,7 +6,8 @@ use http::StatusCode;
 use http_body::Body;
 use http_body_util::BodyExt;
 
-use super::error::Failure;
+use super::failure::Failure;
+use super::status;
 use crate::store::{Charge, Kind, Store};
 
 /// So many are among what a connection may take beside the budget: a heartbeat needs no memory that others may hold.
@@ -39,7 +40,7 @@ where
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             let error: BoxError = error.into();
-            Failure::body(&*error, StatusCode::BAD_REQUEST)
+            status::of_body(&*error, StatusCode::BAD_REQUEST)
         })?;
         let Ok(data) = frame.into_data() else {
             continue;

@@ -9,11 +9,13 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::barrier::{Barriers, to_the_end};
-use super::error::Failure;
 use super::query::Query;
-use super::{Api, ResponseContext, permit};
+use super::state::Api;
 use crate::access::{Target, Verb};
+use crate::api::barrier::{Barriers, to_the_end};
+use crate::api::failure::Failure;
+use crate::api::response_context::ResponseContext;
+use crate::api::rights::permit;
 use crate::object::{ObjectId, Scope};
 use crate::origin::{self, Pages};
 
@@ -71,15 +73,16 @@ pub(super) async fn delete(
             ));
         }
     };
-    Ok(ResponseContext::about(about, done.answer()?))
+    let context = ResponseContext::default().about(about);
+    Ok(context.attach(done.answer()?))
 }
 
 async fn one(api: Arc<Api>, object: ObjectId) -> Done {
     let mut done = Done::default();
-    let result = api.parts.origin.delete(&object).await;
+    let result = api.services.origin.delete(&object).await;
     let scope = Scope::from(&object);
     if let Some(report) = api
-        .parts
+        .services
         .aftermath
         .follow(scope, result.as_ref().err())
         .await
@@ -96,7 +99,7 @@ async fn one(api: Arc<Api>, object: ObjectId) -> Done {
 async fn all(api: Arc<Api>, bucket: String, prefix: String, gone: CancellationToken) -> Done {
     let mut done = Done::default();
     let mut may_land = false;
-    let mut pages = Pages::new(api.parts.origin.clone(), &bucket, &prefix, PAGE);
+    let mut pages = Pages::new(api.services.origin.clone(), &bucket, &prefix, PAGE);
     while !gone.is_cancelled() {
         match page(&api, &bucket, &mut pages, &mut done).await {
             Ok(true) => {}
@@ -110,7 +113,7 @@ async fn all(api: Arc<Api>, bucket: String, prefix: String, gone: CancellationTo
     }
     let scope = Scope::Prefix { bucket, prefix };
     done.barriers
-        .add(api.parts.aftermath.raise(scope, may_land).await);
+        .add(api.services.aftermath.raise(scope, may_land).await);
     done
 }
 
@@ -128,7 +131,7 @@ async fn page(
     if keys.is_empty() {
         return Ok(true);
     }
-    let failed = api.parts.origin.delete_many(bucket, &keys).await?;
+    let failed = api.services.origin.delete_many(bucket, &keys).await?;
     done.deleted += (keys.len() - failed.len().min(keys.len())) as u64;
     done.failed_total += failed.len() as u64;
     for (key, error) in failed {

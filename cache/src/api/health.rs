@@ -8,20 +8,9 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::json;
 
-use super::Api;
-use super::error::Failure;
-
-/// Whether this node may be sent requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ready {
-    /// Listening, the ring known, heartbeats sent.
-    Yes,
-    /// Not yet, or no longer: why.
-    No(String),
-}
-
-/// The code of a `503` from `/readyz`.
-pub(super) const NOT_READY: &str = "NotReady";
+use super::ready::Ready;
+use super::state::Api;
+use crate::api::failure::Failure;
 
 /// `GET /healthz`
 pub(super) async fn healthz() -> Response {
@@ -30,16 +19,16 @@ pub(super) async fn healthz() -> Response {
 
 /// `GET /readyz`
 pub(super) async fn readyz(State(api): State<Arc<Api>>) -> Response {
-    answer(&api.parts.ready.borrow())
+    answer(&api.ready.borrow())
 }
 
 fn answer(ready: &Ready) -> Response {
     match ready {
         Ready::Yes => Json(json!({"status": "ready"})).into_response(),
-        // No Retry-After: whoever asks has his own beat, and this is no overload.
-        Ready::No(why) => {
-            Failure::new(StatusCode::SERVICE_UNAVAILABLE, NOT_READY, why).into_response()
-        }
+        // No Retry-After: a probe has its own interval, and this is not an overload.
+        Ready::No(why) => Failure::new(StatusCode::SERVICE_UNAVAILABLE, "NotReady", why)
+            .routine()
+            .into_response(),
     }
 }
 

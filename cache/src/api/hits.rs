@@ -10,14 +10,13 @@ use http::{HeaderName, header};
 use httpdate::HttpDate;
 use tokio::time::Instant;
 
-use super::answer::{self, HeaderSink};
-use super::middleware::{self, X_AMZ_REQUEST_ID, X_FALCON_NODE};
-use super::query::Query;
-use super::{Api, Dialect, Middleware, range, request_id};
-use crate::access::Verb;
+use super::dialect::Dialect;
+use super::middleware::Middleware;
+use super::response_headers::{self, HeaderSink, X_AMZ_REQUEST_ID, X_FALCON_NODE};
+use super::{access_log, range, request_id};
 use crate::metrics::ResponseCounters;
 use crate::object::{ByteRange, ETag, FieldLines, ObjectId, Source};
-use crate::proxy::{Freshness, ReadOptions, ReadResult, Requester};
+use crate::proxy::{Freshness, Proxy, ReadOptions, ReadResult, Requester};
 use crate::server::{FastPath, FastResponse, PlainRequest, SentObserver};
 
 /// What else a request may say. Each of these leaves the answer as it is, or is looked at here; a header that is not among
@@ -48,12 +47,12 @@ const USUAL: &[&str] = &[
 /// The usual length of an answer's head, in bytes; more of it grows the room.
 const HEAD_BYTES: usize = 512;
 
-/// Which object a request names, if who asks may read it.
+/// The object that a request names, if its caller may read it.
 type Locate = Box<dyn Fn(&PlainRequest<'_>) -> Option<ObjectId> + Send + Sync>;
 
 /// The hits of one API.
 pub(crate) struct Hits {
-    api: Arc<Api>,
+    proxy: Proxy,
     middleware: Middleware,
     locate: Locate,
     counters: OnceLock<Arc<ResponseCounters>>,
@@ -61,36 +60,19 @@ pub(crate) struct Hits {
 }
 
 impl Hits {
-    /// Those of the API that metrics call `label`, where `locate` says which object is meant.
+    /// Those of the API whose other requests go through `middleware`; `locate` finds the object that a request names.
     pub(crate) fn new(
-        api: &Arc<Api>,
-        label: &'static str,
-        dialect: Dialect,
+        proxy: Proxy,
+        middleware: Middleware,
         locate: impl Fn(&PlainRequest<'_>) -> Option<ObjectId> + Send + Sync + 'static,
     ) -> Self {
         Self {
-            api: Arc::clone(api),
-            middleware: Middleware::new(
-                label,
-                dialect,
-                api.parts.members.name(),
-                &api.parts.metrics,
-            ),
+            proxy,
+            middleware,
             locate: Box::new(locate),
             counters: OnceLock::new(),
             date: Date::default(),
         }
-    }
-
-    /// Those of `/get`.
-    pub(crate) fn of_blobs(api: &Arc<Api>) -> Self {
-        let own = Arc::clone(api);
-        Self::new(api, "blob", Dialect::Blob, move |request| {
-            let raw = request.target.strip_prefix("/get?")?;
-            let who = own.who(request.header("authorization")).ok()?;
-            let mut query = Query::parse(Some(raw), &["key", "bucket"]).ok()?;
-            own.object(&who, Verb::Read, &mut query).ok()
-        })
     }
 
     fn head(&self, answer: &ReadResult, partial: bool, request: &PlainRequest<'_>) -> Vec<u8> {
@@ -103,9 +85,9 @@ impl Hits {
         head.0.extend_from_slice(b"HTTP/1.1 ");
         head.0.extend_from_slice(status.as_bytes());
         head.0.extend_from_slice(b"\r\n");
-        answer::describe(&answer.head, &mut head);
-        answer::provenance(answer, Source::Memory.as_str(), &mut head);
-        answer::extent(&answer.range, answer.head.size, partial, &mut head);
+        response_headers::describe(&answer.head, &mut head);
+        response_headers::provenance(answer, Source::Memory.as_str(), &mut head);
+        response_headers::extent(&answer.range, answer.head.size, partial, &mut head);
         let checksums = request.header("x-amz-checksum-mode").is_some();
         if self.middleware.dialect == Dialect::S3 && checksums && !partial {
             head.lines(&answer.head.checksums);
@@ -128,7 +110,7 @@ impl Hits {
 impl FastPath for Hits {
     fn answer(&self, request: &PlainRequest<'_>, now: Instant) -> Option<FastResponse> {
         // Each request has a line there, and the routes write it.
-        if middleware::is_on() || !request.headers.iter().all(|header| is_usual(header.name)) {
+        if access_log::is_on() || !request.headers.iter().all(|header| is_usual(header.name)) {
             return None;
         }
         let range = asked_range(request).ok()?;
@@ -140,8 +122,8 @@ impl FastPath for Hits {
             by: Requester::Client,
             body: !request.head_only,
         };
-        let answer = self.api.parts.proxy.hit(&opts, now)?.ok()?;
-        let partial = answer::is_partial(&answer, range.is_some());
+        let answer = self.proxy.hit(&opts, now)?.ok()?;
+        let partial = response_headers::is_partial(&answer, range.is_some());
         let head = self.head(&answer, partial, request);
         let counters = self.counters.get_or_init(|| {
             let Middleware { metrics, api, .. } = &self.middleware;

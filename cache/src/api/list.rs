@@ -13,10 +13,11 @@ use futures::Stream;
 use http::{HeaderMap, HeaderValue, header};
 use serde::Serialize;
 
-use super::error::Failure;
 use super::query::Query;
-use super::{Api, permit};
+use super::state::Api;
 use crate::access::{Target, Verb};
+use crate::api::failure::Failure;
+use crate::api::rights::permit;
 use crate::object::ETag;
 use crate::origin::{self, ListPage, ListedObject, Origin, Pages};
 
@@ -59,13 +60,13 @@ pub(super) async fn get(
     drop(request);
     // The first page is read before anything is answered, so that S3's refusal still has a status.
     let first = api
-        .parts
+        .services
         .origin
         .list(&bucket, &prefix, limit, cursor.as_deref())
         .await;
     let first = first.map_err(|error| Failure::from(error).about(&bucket, None))?;
     if as_lines {
-        let lines = lines(api.parts.origin.clone(), bucket, prefix, limit, first);
+        let lines = lines(api.services.origin.clone(), bucket, prefix, limit, first);
         let mut response = Body::from_stream(lines).into_response();
         response
             .headers_mut()

@@ -16,10 +16,13 @@ use http::{HeaderMap, StatusCode};
 use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
 
-use super::body_buffer::buffer_body;
-use super::error::Failure;
+use crate::api::body_buffer::buffer_body;
+use crate::api::failure::Failure;
+use crate::api::middleware::Labels;
+use crate::api::rights::ServedBuckets;
 use crate::invalidate::Invalidator;
 use crate::members::Members;
+use crate::metrics::READ;
 use crate::object::{ByteRange, ETag, ObjectId, extent_of};
 use crate::peer::{
     Heartbeat, HeartbeatAck, InvalidateAck, InvalidateRequest, READ_RESPONSE, ReadRequest,
@@ -42,16 +45,25 @@ pub struct PeerApi {
     /// What peers show.
     pub token: Token,
     /// Which buckets are served.
-    pub settings: Arc<super::ApiSettings>,
+    pub buckets: ServedBuckets,
 }
 
 /// What comes with a request to a peer, or its heartbeat: a thousand members fit.
 const MESSAGE_BYTES: usize = 1 << 20;
 
+/// What metrics call the routes.
+const OPS: [(&str, &str); 5] = [
+    ("heartbeat", "heartbeat"),
+    ("invalidate", "invalidate"),
+    ("read", READ),
+    ("warm", "warm"),
+    ("write-through", "write-through"),
+];
+
 impl PeerApi {
     /// The object of that name, if its bucket is served.
     fn object(&self, bucket: &str, key: &str) -> Option<ObjectId> {
-        let served = self.settings.allows(bucket);
+        let served = self.buckets.contains(bucket);
         served.then(|| ObjectId::new(bucket, key).ok()).flatten()
     }
 
@@ -87,6 +99,13 @@ pub fn router(peers: PeerApi, guarded: bool) -> Router {
         .route_layer(from_fn_with_state(peers.proxy.clone(), hold_body))
         .route_layer(from_fn_with_state(peers.token.clone(), refuse_strangers))
         .with_state(peers)
+}
+
+/// What metrics call a request of this path, if it is one of these routes.
+pub(super) fn labels(path: &str) -> Option<Labels> {
+    let word = path.strip_prefix("/_falcon/")?;
+    let (_, op) = OPS.iter().find(|(route, _)| *route == word)?;
+    Some(Labels { api: "peer", op })
 }
 
 async fn refuse_strangers(

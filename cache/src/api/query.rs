@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode;
 
-use super::error::Failure;
+use crate::api::failure::Failure;
 
 /// The parameters of one request, all of them known to its route.
 pub(super) struct Query {

@@ -4,10 +4,11 @@ use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::answer::HeaderSink;
 use super::conditions::{Conditions, Precondition};
-use super::error::Failure;
-use super::{ResponseContext, answer, middleware, range};
+use super::failure::Failure;
+use super::response_context::ResponseContext;
+use super::response_headers::{self, HeaderSink};
+use super::{access_log, range};
 use crate::object::{ByteRange, Head, ObjectId, Source};
 use crate::proxy::{self, Freshness, Proxy, ReadOptions, ReadResult, Requester};
 
@@ -72,10 +73,10 @@ impl ObjectRequest {
             plain(proxy, self).await
         };
         let mut response = answered.map_err(|failure| failure.at(&self.object))?;
-        if middleware::is_on()
-            && let Some(note) = response.extensions_mut().get_mut::<ResponseContext>()
+        if access_log::is_on()
+            && let Some(context) = response.extensions_mut().get_mut::<ResponseContext>()
         {
-            note.key = Some(self.object.key().to_owned());
+            context.key = Some(self.object.key().to_owned());
         }
         Ok(response)
     }
@@ -187,7 +188,7 @@ fn source_of(head: Source, body: Source) -> Source {
 }
 
 fn found(answer: ReadResult, ranged: bool, source: Source, request: &ObjectRequest) -> Response {
-    let partial = answer::is_partial(&answer, ranged);
+    let partial = response_headers::is_partial(&answer, ranged);
     let mut response = Response::new(Body::empty());
     *response.status_mut() = if partial {
         StatusCode::PARTIAL_CONTENT
@@ -196,9 +197,9 @@ fn found(answer: ReadResult, ranged: bool, source: Source, request: &ObjectReque
     };
     *response.headers_mut() = HeaderMap::with_capacity(HEADERS);
     let headers = response.headers_mut();
-    answer::describe(&answer.head, headers);
-    answer::provenance(&answer, source.as_str(), headers);
-    answer::extent(&answer.range, answer.head.size, partial, headers);
+    response_headers::describe(&answer.head, headers);
+    response_headers::provenance(&answer, source.as_str(), headers);
+    response_headers::extent(&answer.range, answer.head.size, partial, headers);
     if request.checksums && !partial {
         headers.lines(&answer.head.checksums);
     }
@@ -206,23 +207,15 @@ fn found(answer: ReadResult, ranged: bool, source: Source, request: &ObjectReque
         // An error of this stream ends the connection before the announced length: never a clean end.
         *response.body_mut() = Body::from_stream(answer.body);
     }
-    noted(response, source)
+    ResponseContext::read_from(source).attach(response)
 }
 
 fn not_modified(answer: &ReadResult) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NOT_MODIFIED;
-    answer::validators(&answer.head, response.headers_mut());
-    answer::provenance(answer, answer.source.as_str(), response.headers_mut());
-    noted(response, answer.source)
-}
-
-fn noted(mut response: Response, source: Source) -> Response {
-    response.extensions_mut().insert(ResponseContext {
-        key: None,
-        source: source.as_str(),
-    });
-    response
+    response_headers::validators(&answer.head, response.headers_mut());
+    response_headers::provenance(answer, answer.source.as_str(), response.headers_mut());
+    ResponseContext::read_from(answer.source).attach(response)
 }
 
 fn failed(head: &Head) -> Failure {
@@ -265,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_failed_condition_names_the_version_that_is_there() {
-        let failure = failed(&answer::sample());
+        let failure = failed(&response_headers::sample());
         assert_eq!(
             (failure.status().as_u16(), failure.code()),
             (412, "PreconditionFailed")

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The header, in requests and answers.
-pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest id that is taken over, in bytes.
 const LONGEST: usize = 128;
@@ -22,7 +22,7 @@ static PROCESS: LazyLock<String> =
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// The id of the request with these headers: 1 to 128 visible ASCII characters.
-pub fn from_headers(headers: &HeaderMap) -> HeaderValue {
+pub(super) fn from_headers(headers: &HeaderMap) -> HeaderValue {
     headers
         .get(X_REQUEST_ID)
         .filter(|id| usable(id.as_bytes()))
@@ -39,7 +39,7 @@ pub(super) fn write(given: Option<&[u8]>, into: &mut Vec<u8>) {
 }
 
 /// The id as text.
-pub fn text(id: &HeaderValue) -> &str {
+pub(super) fn text(id: &HeaderValue) -> &str {
     id.to_str().unwrap_or_default()
 }
 

@@ -4,7 +4,7 @@ mod disposition;
 mod file;
 mod form_limit;
 mod resources;
-mod slots;
+pub(super) mod slots;
 
 use std::sync::Arc;
 
@@ -14,18 +14,19 @@ use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use serde_json::{Value, json};
 
-use super::barrier::Barriers;
-use super::error::Failure;
 use super::query::Query;
-use super::{Api, ResponseContext, permit};
+use super::state::Api;
 use crate::access::{Target, Verb};
+use crate::api::barrier::Barriers;
+use crate::api::failure::Failure;
+use crate::api::response_context::ResponseContext;
+use crate::api::rights::permit;
+use crate::api::status;
 use crate::object::ObjectId;
 use crate::origin::Headers;
-use file::Writer;
+use file::{FileOutcome, FileWriter};
 use form_limit::Allowance;
 use resources::UploadResources;
-
-pub(super) use slots::UploadSlots;
 
 /// The form's field that holds the files.
 const FIELD: &str = "files";
@@ -35,12 +36,6 @@ const PART: u64 = 8 * 1024 * 1024;
 
 /// S3 takes 10,000 parts; some are left for what a form's length does not tell.
 const PARTS: u64 = 9_000;
-
-/// What became of one file.
-enum FileOutcome {
-    Stored(Value),
-    Failed(Failure),
-}
 
 /// `POST /upload[?path=P/][&bucket=B]`
 pub(super) async fn post(
@@ -75,7 +70,7 @@ pub(super) async fn post(
             Ok(None) => break,
             Ok(Some(field)) => field,
             Err(error) => {
-                outcomes.push(FileOutcome::Failed(Failure::body(
+                outcomes.push(FileOutcome::Failed(status::of_body(
                     &error,
                     StatusCode::BAD_REQUEST,
                 )));
@@ -98,7 +93,7 @@ pub(super) async fn post(
             content_type: field.content_type().map(str::to_owned),
             ..Headers::default()
         };
-        let writer = Writer::new(&api.parts, object, headers, &mut resources);
+        let writer = FileWriter::new(&api, object, headers, &mut resources);
         let (outcome, readable) = writer.take(field, &mut barriers).await;
         outcomes.push(outcome);
         if !readable {
@@ -106,7 +101,7 @@ pub(super) async fn post(
         }
     }
     let response = answer(outcomes, &barriers)?;
-    Ok(ResponseContext::about(path, response))
+    Ok(ResponseContext::default().about(path).attach(response))
 }
 
 /// The most bytes of the buffer: a part, less for a small form, more for one that would not fit into S3's number of parts.
@@ -182,21 +177,11 @@ fn answer(outcomes: Vec<FileOutcome>, barriers: &Barriers) -> Result<Response, F
     Ok((status, body).into_response())
 }
 
-impl FileOutcome {
-    fn json(self) -> Value {
-        match self {
-            Self::Stored(file) => file,
-            Self::Failed(failure) => json!({
-                "key": failure.key(), "bucket": failure.bucket(), "code": failure.code(), "message": failure.message(),
-            }),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Dialect;
+    use crate::api::dialect::Dialect;
+    use crate::api::error_document;
     use crate::invalidate::{NodeReport, Report};
 
     fn stored() -> FileOutcome {
@@ -245,7 +230,8 @@ mod tests {
         assert_eq!(status(vec![stored(), failed()]).unwrap(), 207);
         let none = status(vec![failed(), failed()]).unwrap_err();
         assert_eq!(none.status().as_u16(), 503);
-        let json: Value = serde_json::from_slice(&none.render(Dialect::Blob, "r").1).unwrap();
+        let (_, body) = error_document::render(&none, Dialect::Blob, "r");
+        let json: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(json["files"][1]["code"], "SlowDown");
     }
 

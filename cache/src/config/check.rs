@@ -11,6 +11,7 @@ use super::network::{network, s3_domain};
 use super::resolved::{Config, Discovery, LogConfig, RingConfig};
 use super::ring::ring;
 use crate::api::ApiSettings;
+use crate::api::{ServedBuckets, WebSettings};
 use crate::discovery;
 use crate::gateway::GatewaySettings;
 use crate::node::NodeSettings;
@@ -63,13 +64,15 @@ pub(super) fn config(args: ServeArgs, env: &Environment) -> Result<Config, Error
         replica_share: memory.replica_share,
         proxy: proxy(&args.origin, &memory, &args.freshness),
         origin: origin(args.origin)?,
-        api: ApiSettings {
-            bucket,
+        web: WebSettings {
             buckets,
             read_only: args.writes.read_only,
+            upload_wait: UPLOAD_WAIT,
+        },
+        api: ApiSettings {
+            bucket,
             cache_on_write: args.writes.cache_on_write,
             uploads: UPLOADS,
-            upload_wait: UPLOAD_WAIT,
         },
         gateway: GatewaySettings { s3_domain },
         access_file,
@@ -93,8 +96,8 @@ fn is_alone(ring: &RingConfig, sidecar: bool) -> bool {
     !sidecar && matches!(&ring.discovery, Discovery::Fixed { peers } if peers.len() < 2)
 }
 
-/// The bucket that is meant where none is named, and all that may be named; `None` is any.
-type Named = (Option<String>, Option<Vec<String>>);
+/// The bucket that is meant where none is named, and all that may be named.
+type Named = (Option<String>, ServedBuckets);
 
 fn buckets(raw: &OriginArgs) -> Result<Named, Error> {
     let bucket = given::text(raw.bucket.clone());
@@ -125,7 +128,7 @@ fn buckets(raw: &OriginArgs) -> Result<Named, Error> {
         ));
     }
     let only = (!any && names.len() == 1).then(|| names[0].clone());
-    Ok((bucket.or(only), (!any).then_some(names)))
+    Ok((bucket.or(only), ServedBuckets::new((!any).then_some(names))))
 }
 
 fn check_bucket(flag: &str, name: &str) -> Result<(), Error> {

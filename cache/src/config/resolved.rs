@@ -95,13 +95,12 @@ impl fmt::Display for Config {
     /// One line for the log. It holds no secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let NodeSettings {
-            api, proxy, origin, ..
+            web, proxy, origin, ..
         } = &self.node;
-        let buckets = api.buckets.as_ref();
         write!(
             f,
             "buckets={} endpoint={} ",
-            buckets.map_or_else(|| "*".to_owned(), |names| names.join(",")),
+            web.buckets,
             origin.s3_endpoint.as_ref().map_or("AWS", Endpoint::as_str),
         )?;
         if self.node.sidecar {
@@ -146,7 +145,7 @@ impl fmt::Display for Config {
                 |ttl| format!("{}m", ttl.as_secs() / 60)
             ),
             proxy.timeout,
-            api.read_only,
+            web.read_only,
         )
     }
 }

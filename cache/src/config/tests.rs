@@ -123,8 +123,8 @@ fn help_and_version_are_not_mistakes() {
 
 #[test]
 fn switches_take_a_value_where_one_is_wanted() {
-    assert!(config("--bucket b --read-only").node.api.read_only);
-    assert!(!config("--bucket b --read-only=false").node.api.read_only);
+    assert!(config("--bucket b --read-only").node.web.read_only);
+    assert!(!config("--bucket b --read-only=false").node.web.read_only);
     assert_eq!(config("--bucket b -verbose=false"), config("--bucket b"));
     assert!(
         !config("--bucket b --s3-endpoint http://s --s3-force-path-style=false")
@@ -153,19 +153,17 @@ fn a_flag_that_is_given_empty_is_not_given() {
 
 #[test]
 fn the_buckets_that_may_be_named_are_those_of_the_flags() {
-    let one = config("--buckets b").node.api;
-    assert_eq!(one.bucket.as_deref(), Some("b"));
-    assert!(one.allows("b") && !one.allows("c"));
-    let two = config("--buckets b,c").node.api;
-    assert_eq!(two.bucket, None);
-    assert!(two.allows("b") && two.allows("c") && !two.allows("d"));
-    let default = config("--bucket d --buckets b,d").node.api;
-    assert_eq!(default.bucket.as_deref(), Some("d"));
-    assert_eq!(default.buckets.unwrap(), ["b", "d"]);
-    let any = config("--bucket b --buckets *").node.api;
-    assert_eq!(any.bucket.as_deref(), Some("b"));
-    assert!(any.allows("whatever"));
-    assert_eq!(config("--buckets *").node.api.bucket, None);
+    for (flags, default, served) in [
+        ("--buckets b", Some("b"), "b"),
+        ("--buckets b,c", None, "b,c"),
+        ("--bucket d --buckets b,d", Some("d"), "b,d"),
+        ("--bucket b --buckets *", Some("b"), "*"),
+        ("--buckets *", None, "*"),
+    ] {
+        let node = config(flags).node;
+        assert_eq!(node.api.bucket.as_deref(), default, "{flags}");
+        assert_eq!(node.web.buckets.to_string(), served, "{flags}");
+    }
 }
 
 #[test]

@@ -3,10 +3,11 @@
 use axum::response::{IntoResponse, Response};
 use http::header;
 
-use super::Gateway;
 use super::address::Parameters;
 use crate::access::{Caller, Target, Verb};
-use crate::api::error::{Failure, element};
+use crate::api::failure::Failure;
+use crate::api::services::Services;
+use crate::api::xml::push_element;
 
 const BEGIN: &str = r#"<?xml version="1.0" encoding="UTF-8"?><ListAllMyBucketsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">"#;
 
@@ -47,48 +48,47 @@ impl<'a> BucketPage<'a> {
     }
 }
 
-impl Gateway {
-    pub(super) async fn buckets(
-        &self,
-        who: &Caller,
-        parameters: &Parameters,
-    ) -> Result<Response, Failure> {
-        let page = BucketPage::parse(parameters)?;
-        let mut listed = self.parts().origin.buckets().await?;
-        let mut xml = BEGIN.to_owned();
-        xml.push_str("<Owner>");
-        for (tag, value) in [
-            ("ID", &listed.owner_id),
-            ("DisplayName", &listed.owner_name),
-        ] {
-            if let Some(value) = value {
-                element(&mut xml, tag, value);
-            }
+/// The answer to ListBuckets.
+pub(super) async fn list(
+    services: &Services,
+    who: &Caller,
+    parameters: &Parameters,
+) -> Result<Response, Failure> {
+    let page = BucketPage::parse(parameters)?;
+    let mut listed = services.origin.buckets().await?;
+    let mut xml = BEGIN.to_owned();
+    xml.push_str("<Owner>");
+    for (tag, value) in [
+        ("ID", &listed.owner_id),
+        ("DisplayName", &listed.owner_name),
+    ] {
+        if let Some(value) = value {
+            push_element(&mut xml, tag, value);
         }
-        xml.push_str("</Owner><Buckets>");
-        let may = |name: &str| {
-            self.parts().settings.allows(name) && who.may(Verb::Read, name, Target::Bucket)
-        };
-        listed.buckets.sort();
-        listed.buckets.retain(|(name, _)| {
-            name.starts_with(page.prefix) && name.as_str() > page.after && may(name)
-        });
-        for (name, created) in listed.buckets.iter().take(page.most) {
-            xml.push_str("<Bucket>");
-            element(&mut xml, "Name", name);
-            element(&mut xml, "CreationDate", created);
-            xml.push_str("</Bucket>");
-        }
-        xml.push_str("</Buckets>");
-        if let Some((last, _)) = listed.buckets.get(page.most - 1)
-            && listed.buckets.len() > page.most
-        {
-            element(&mut xml, "ContinuationToken", last);
-        }
-        if !page.prefix.is_empty() {
-            element(&mut xml, "Prefix", page.prefix);
-        }
-        xml.push_str("</ListAllMyBucketsResult>");
-        Ok(([(header::CONTENT_TYPE, "application/xml")], xml).into_response())
     }
+    xml.push_str("</Owner><Buckets>");
+    let may = |name: &str| {
+        services.settings.buckets.contains(name) && who.may(Verb::Read, name, Target::Bucket)
+    };
+    listed.buckets.sort();
+    listed.buckets.retain(|(name, _)| {
+        name.starts_with(page.prefix) && name.as_str() > page.after && may(name)
+    });
+    for (name, created) in listed.buckets.iter().take(page.most) {
+        xml.push_str("<Bucket>");
+        push_element(&mut xml, "Name", name);
+        push_element(&mut xml, "CreationDate", created);
+        xml.push_str("</Bucket>");
+    }
+    xml.push_str("</Buckets>");
+    if let Some((last, _)) = listed.buckets.get(page.most - 1)
+        && listed.buckets.len() > page.most
+    {
+        push_element(&mut xml, "ContinuationToken", last);
+    }
+    if !page.prefix.is_empty() {
+        push_element(&mut xml, "Prefix", page.prefix);
+    }
+    xml.push_str("</ListAllMyBucketsResult>");
+    Ok(([(header::CONTENT_TYPE, "application/xml")], xml).into_response())
 }

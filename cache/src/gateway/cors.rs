@@ -6,16 +6,12 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::request::Parts as Head;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use moka::sync::Cache;
 
-use super::Gateway;
-use super::address::Address;
 use super::send::handed_on;
-use crate::api::denied;
-use crate::api::error::Failure;
-use crate::origin::{self, Forward, ForwardedBody, Payload};
+use crate::api::failure::Failure;
+use crate::origin::{self, Forward, ForwardedBody, Origin, Payload};
 
 /// A changed rule is noticed after so long.
 const REMEMBERED: Duration = Duration::from_secs(30);
@@ -35,27 +31,32 @@ const PREFLIGHT: [HeaderName; 3] = [
 
 const RULE: &str = "access-control-";
 
-/// What S3 says of reads, by bucket, page and method.
-pub(super) struct CorsRules(Cache<(String, HeaderValue, Method), HeaderMap>);
-
-impl Default for CorsRules {
-    fn default() -> Self {
-        let cache = Cache::builder().max_capacity(MOST_REMEMBERED);
-        Self(cache.time_to_live(REMEMBERED).build())
-    }
+/// The rules of S3's buckets: asked of S3, and remembered for reads.
+pub(super) struct CorsRules {
+    origin: Origin,
+    /// What S3 says of reads, by bucket, page and method.
+    known: Cache<(String, HeaderValue, Method), HeaderMap>,
 }
 
-impl Gateway {
-    /// S3's answer to what a browser asks before a request. Nobody signs that; it names no object, and tells nothing but the rule.
-    pub(super) async fn preflight(&self, head: &Head) -> Result<Response, Failure> {
-        let host = Address::host(&head.uri, &head.headers);
-        let address = Address::parse(&head.uri, host, &self.settings.s3_domain)?;
-        let bucket = address.bucket.unwrap_or_default();
-        if !self.parts().settings.allows(&bucket) {
-            return Err(denied(&bucket));
+impl CorsRules {
+    /// Nothing is remembered yet.
+    pub(super) fn new(origin: Origin) -> Self {
+        let cache = Cache::builder().max_capacity(MOST_REMEMBERED);
+        Self {
+            origin,
+            known: cache.time_to_live(REMEMBERED).build(),
         }
+    }
+
+    /// S3's answer to what a browser asks before a request.
+    pub(super) async fn preflight(
+        &self,
+        bucket: String,
+        key: Option<String>,
+        headers: &HeaderMap,
+    ) -> Result<Response, Failure> {
         for name in [header::ORIGIN, header::ACCESS_CONTROL_REQUEST_METHOD] {
-            if !head.headers.contains_key(&name) {
+            if !headers.contains_key(&name) {
                 return Err(Failure::bad(
                     "BadRequest",
                     format_args!("Insufficient information. {name} request header needed."),
@@ -64,11 +65,11 @@ impl Gateway {
         }
         let mut asked = HeaderMap::new();
         for name in PREFLIGHT {
-            if let Some(value) = head.headers.get(&name) {
+            if let Some(value) = headers.get(&name) {
                 asked.insert(name, value.clone());
             }
         }
-        let answer = self.ask_rule(bucket, address.key, asked).await?;
+        let answer = self.ask(bucket, key, asked).await?;
         let (told, body) = answer.into_parts();
         let mut response = Response::new(Body::from_stream(body));
         *response.status_mut() = told.status;
@@ -84,7 +85,7 @@ impl Gateway {
         method: &Method,
     ) -> HeaderMap {
         let question = (bucket.to_owned(), origin.clone(), method.clone());
-        if let Some(known) = self.rules.0.get(&question) {
+        if let Some(known) = self.known.get(&question) {
             return known;
         }
         let named = HeaderValue::try_from(method.as_str());
@@ -94,7 +95,7 @@ impl Gateway {
         let mut asked = HeaderMap::new();
         asked.insert(header::ORIGIN, origin.clone());
         asked.insert(header::ACCESS_CONTROL_REQUEST_METHOD, named);
-        let Ok(answer) = self.ask_rule(bucket.to_owned(), None, asked).await else {
+        let Ok(answer) = self.ask(bucket.to_owned(), None, asked).await else {
             return HeaderMap::new();
         };
         let rule = match answer.status() {
@@ -102,11 +103,11 @@ impl Gateway {
             status if status.is_server_error() => return HeaderMap::new(),
             _ => HeaderMap::new(),
         };
-        self.rules.0.insert(question, rule.clone());
+        self.known.insert(question, rule.clone());
         rule
     }
 
-    async fn ask_rule(
+    async fn ask(
         &self,
         bucket: String,
         key: Option<String>,
@@ -121,8 +122,7 @@ impl Gateway {
             headers,
             payload: Payload::Held(Bytes::new()),
         };
-        let wait = self.parts().origin.read_wait();
-        self.parts().origin.forward(forward, wait).await
+        self.origin.forward(forward, self.origin.read_wait()).await
     }
 }
 

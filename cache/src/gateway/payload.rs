@@ -7,7 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full};
 
 use super::chunked;
-use crate::api::error::Failure;
+use crate::api::failure::Failure;
+use crate::api::status;
 use crate::origin::{Incoming, Payload};
 
 /// Bodies of up to so many bytes are held: they are signed, and sent again where that may help.
@@ -82,7 +83,7 @@ pub(super) async fn held(body: Incoming, length: u64) -> Result<Bytes, Failure> 
 async fn collected(mut body: Incoming, length: u64) -> Result<(Bytes, HeaderMap), Failure> {
     let (mut whole, mut trailers) = (Vec::new(), HeaderMap::new());
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Failure::body(&*error, StatusCode::BAD_REQUEST))?;
+        let frame = frame.map_err(|error| status::of_body(&*error, StatusCode::BAD_REQUEST))?;
         match frame.into_data() {
             Ok(data) => whole.extend_from_slice(&data),
             Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),

@@ -8,9 +8,12 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt;
 
-use super::{Gateway, GatewayRequest};
-use crate::api::error::Failure;
-use crate::api::{answer, read};
+use super::request::GatewayRequest;
+use super::send;
+use crate::api::failure::Failure;
+use crate::api::read::ObjectRequest;
+use crate::api::response_headers;
+use crate::api::services::Services;
 use crate::object::{ByteRange, ObjectId};
 use crate::origin::part_of;
 
@@ -27,111 +30,113 @@ const OVERRIDES: [(&str, HeaderName); 6] = [
 const PARTS_COUNT: &str = "x-amz-mp-parts-count";
 const CHECKSUM_MODE: &str = "x-amz-checksum-mode";
 
-impl Gateway {
-    pub(super) async fn read(&self, request: GatewayRequest) -> Result<Response, Failure> {
-        if only_s3_knows(&request) {
-            return self.past_the_cache(request).await;
-        }
-        if request.parameters.has("partNumber") {
-            return self.read_part(request).await;
-        }
-        let object = ObjectId::new(&request.bucket, &request.key)?;
-        let with_body = request.head.method != Method::HEAD;
-        let wanted = read::ObjectRequest::parse(object, &request.head.headers, with_body)
-            .with_checksums(request.head.headers.contains_key(CHECKSUM_MODE));
-        let answered = wanted.answer(&self.parts().proxy).await;
-        // S3 names no version that a condition has refused.
-        let response = answered.map_err(|failure| failure.without(&header::ETAG))?;
-        overridden(response, &request)
+/// The answer to GetObject or HeadObject.
+pub(super) async fn read(
+    services: &Services,
+    request: GatewayRequest,
+) -> Result<Response, Failure> {
+    if only_s3_knows(&request) {
+        return read_past_the_cache(services, request).await;
     }
+    if request.parameters.has("partNumber") {
+        return read_part(services, request).await;
+    }
+    let object = ObjectId::new(&request.bucket, &request.key)?;
+    let with_body = request.head.method != Method::HEAD;
+    let wanted = ObjectRequest::parse(object, &request.head.headers, with_body)
+        .with_checksums(request.head.headers.contains_key(CHECKSUM_MODE));
+    let answered = wanted.answer(&services.proxy).await;
+    // S3 names no version that a condition has refused.
+    let response = answered.map_err(|failure| failure.without(&header::ETAG))?;
+    overridden(response, &request)
+}
 
-    /// Asked of S3, since nobody else knows.
-    pub(super) async fn past_the_cache(
-        &self,
-        request: GatewayRequest,
-    ) -> Result<Response, Failure> {
-        let response = self.forwarded(request).await?;
-        if !response.status().is_success() {
-            return Ok(response);
-        }
-        let metrics = Arc::clone(&self.parts().metrics);
-        Ok(response.map(|body| {
-            Body::new(body.map_frame(move |frame| {
-                let bytes = frame.data_ref().map_or(0, Bytes::len);
-                metrics.bypassed("origin-only", bytes as u64);
-                frame
-            }))
+/// Asked of S3, since nobody else knows.
+pub(super) async fn read_past_the_cache(
+    services: &Services,
+    request: GatewayRequest,
+) -> Result<Response, Failure> {
+    let response = send::forward(services, request).await?;
+    if !response.status().is_success() {
+        return Ok(response);
+    }
+    let metrics = Arc::clone(&services.metrics);
+    Ok(response.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            metrics.bypassed("origin-only", bytes as u64);
+            frame
         }))
-    }
+    }))
+}
 
-    /// A part of an object as it was uploaded: S3 says which bytes they are, once for each version.
-    async fn read_part(&self, request: GatewayRequest) -> Result<Response, Failure> {
-        let object = ObjectId::new(&request.bucket, &request.key)?;
-        let number = request.parameters.get("partNumber").map(str::parse::<u32>);
-        let Some(Ok(number)) = number else {
-            return self.past_the_cache(request).await;
-        };
-        let proxy = &self.parts().proxy;
-        let known = proxy.part(&object, number);
-        let with_body = request.head.method != Method::HEAD;
-        if known.is_none() && !with_body {
-            return self.head_of_unknown(request, &object, number).await;
-        }
-        let lookup = known.is_none().then(|| proxy.begin_part_lookup(&object));
-        let told = if known.is_some() {
-            known
-        } else {
-            let query = request.parameters.query();
-            let told = self.head_of_part(&object, &query).await?;
-            told.and_then(|told| part_of(number, &told))
-        };
-        let Some((etag, part)) = told else {
-            return self.past_the_cache(request).await;
-        };
-        let headers = &request.head.headers;
-        let checksums = headers.contains_key(CHECKSUM_MODE);
-        let range = ByteRange::FromTo(part.bytes.start, part.bytes.end - 1);
-        let wanted = read::ObjectRequest::parse(object, headers, with_body).within(range);
-        let mut response = wanted.answer(proxy).await?;
-        if let Some(lookup) = lookup {
-            // Its version is known here by now.
-            lookup.record(&etag, &part);
-        }
-        if response.status() == StatusCode::PARTIAL_CONTENT {
-            let headers = response.headers_mut();
-            let version = headers.get(header::ETAG).map(HeaderValue::as_bytes);
-            if version != Some(etag.as_str().as_bytes()) {
-                // Overwritten in between, or another version is still held here.
-                return self.past_the_cache(request).await;
-            }
-            if let Some(count) = part.count {
-                headers.insert(PARTS_COUNT, count.into());
-            }
-            if checksums {
-                answer::append(part.checksums.iter(), headers);
-            }
-        }
-        overridden(response, &request)
+/// A part of an object as it was uploaded: S3 says which bytes they are, once for each version.
+async fn read_part(services: &Services, request: GatewayRequest) -> Result<Response, Failure> {
+    let object = ObjectId::new(&request.bucket, &request.key)?;
+    let number = request.parameters.get("partNumber").map(str::parse::<u32>);
+    let Some(Ok(number)) = number else {
+        return read_past_the_cache(services, request).await;
+    };
+    let proxy = &services.proxy;
+    let known = proxy.part(&object, number);
+    let with_body = request.head.method != Method::HEAD;
+    if known.is_none() && !with_body {
+        return head_of_unknown(services, request, &object, number).await;
     }
+    let lookup = known.is_none().then(|| proxy.begin_part_lookup(&object));
+    let told = if known.is_some() {
+        known
+    } else {
+        let query = request.parameters.query();
+        let told = send::head_of_part(services, &object, &query).await?;
+        told.and_then(|told| part_of(number, &told))
+    };
+    let Some((etag, part)) = told else {
+        return read_past_the_cache(services, request).await;
+    };
+    let headers = &request.head.headers;
+    let checksums = headers.contains_key(CHECKSUM_MODE);
+    let range = ByteRange::FromTo(part.bytes.start, part.bytes.end - 1);
+    let wanted = ObjectRequest::parse(object, headers, with_body).within(range);
+    let mut response = wanted.answer(proxy).await?;
+    if let Some(lookup) = lookup {
+        // Its version is known here by now.
+        lookup.record(&etag, &part);
+    }
+    if response.status() == StatusCode::PARTIAL_CONTENT {
+        let headers = response.headers_mut();
+        let version = headers.get(header::ETAG).map(HeaderValue::as_bytes);
+        if version != Some(etag.as_str().as_bytes()) {
+            // Overwritten in between, or another version is still held here.
+            return read_past_the_cache(services, request).await;
+        }
+        if let Some(count) = part.count {
+            headers.insert(PARTS_COUNT, count.into());
+        }
+        if checksums {
+            response_headers::append(part.checksums.iter(), headers);
+        }
+    }
+    overridden(response, &request)
+}
 
-    /// S3's own head of a part, in its own words. What it says of the part is known from then on, if it was asked for all of it.
-    async fn head_of_unknown(
-        &self,
-        request: GatewayRequest,
-        object: &ObjectId,
-        number: u32,
-    ) -> Result<Response, Failure> {
-        let whole = request.head.headers.contains_key(CHECKSUM_MODE);
-        let lookup = self.parts().proxy.begin_part_lookup(object);
-        let response = self.forwarded(request).await?;
-        if whole
-            && response.status() == StatusCode::PARTIAL_CONTENT
-            && let Some((etag, part)) = part_of(number, response.headers())
-        {
-            lookup.record(&etag, &part);
-        }
-        Ok(response)
+/// S3's own head of a part, in its own words. What it says of the part is known from then on, if it was asked for all of it.
+async fn head_of_unknown(
+    services: &Services,
+    request: GatewayRequest,
+    object: &ObjectId,
+    number: u32,
+) -> Result<Response, Failure> {
+    let whole = request.head.headers.contains_key(CHECKSUM_MODE);
+    let lookup = services.proxy.begin_part_lookup(object);
+    let response = send::forward(services, request).await?;
+    if whole
+        && response.status() == StatusCode::PARTIAL_CONTENT
+        && let Some((etag, part)) = part_of(number, response.headers())
+    {
+        lookup.record(&etag, &part);
     }
+    Ok(response)
 }
 
 /// What a read may say to S3 with the answer staying the one that is cached: of the signature, or looked at here.

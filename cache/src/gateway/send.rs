@@ -10,14 +10,17 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use super::deletion::Deletion;
 use super::headers::sent_on;
 use super::operation::Operation;
+use super::request::GatewayRequest;
 use super::written::{self, Barrier};
-use super::{Gateway, GatewayRequest, digest, payload};
+use super::{digest, payload};
 use crate::access::{Target, Verb};
-use crate::api::answer::X_FALCON_CACHE;
 use crate::api::barrier::to_the_end;
 use crate::api::body_buffer::buffer_body;
-use crate::api::error::Failure;
-use crate::api::{ResponseContext, permit};
+use crate::api::failure::Failure;
+use crate::api::response_context::ResponseContext;
+use crate::api::response_headers::X_FALCON_CACHE;
+use crate::api::rights::permit;
+use crate::api::services::Services;
 use crate::object::{ObjectId, Scope, Source};
 use crate::origin::{Forward, Origin, Payload};
 use crate::store::Kind;
@@ -37,142 +40,148 @@ const X_FALCON_UNANSWERED: HeaderName = HeaderName::from_static("x-falcon-unansw
 /// Of the origin's connection: not handed on.
 const NOT_ANSWERED: &[&str] = &["connection", "keep-alive", "server", "transfer-encoding"];
 
-impl Gateway {
-    /// Sent on, and the answer as it comes.
-    pub(super) async fn forwarded(&self, request: GatewayRequest) -> Result<Response, Failure> {
-        let about = request.key.clone();
-        let (forward, wait) = outgoing(&self.parts().origin, request).await?;
-        let answer = self.parts().origin.forward(forward, wait).await?;
-        let (head, body) = answer.into_parts();
-        let mut response = Response::new(Body::from_stream(body));
-        *response.status_mut() = head.status;
-        *response.headers_mut() = handed_on(head.headers);
-        Ok(noted(response, about))
-    }
+/// Sent on, and the answer as it comes.
+pub(super) async fn forward(
+    services: &Services,
+    request: GatewayRequest,
+) -> Result<Response, Failure> {
+    let about = request.key.clone();
+    let (forward, wait) = prepare(&services.origin, request).await?;
+    let answer = services.origin.forward(forward, wait).await?;
+    let (head, body) = answer.into_parts();
+    let mut response = Response::new(Body::from_stream(body));
+    *response.status_mut() = head.status;
+    *response.headers_mut() = handed_on(head.headers);
+    Ok(bypassed(about).attach(response))
+}
 
-    /// Sent on; then the object is forgotten everywhere, whether or not the client still waits.
-    pub(super) async fn written(&self, request: GatewayRequest) -> Result<Response, Failure> {
-        let scope = Scope::Key {
-            bucket: request.bucket.clone(),
-            key: request.key.clone(),
-        };
-        let about = request.key.clone();
-        let (forward, wait) = outgoing(&self.parts().origin, request).await?;
-        self.write(forward, wait, scope)
-            .await
-            .map(|response| noted(response, about))
-    }
+/// Sent on; then the object is forgotten everywhere, whether or not the client still waits.
+pub(super) async fn write(
+    services: &Services,
+    request: GatewayRequest,
+) -> Result<Response, Failure> {
+    let scope = Scope::Key {
+        bucket: request.bucket.clone(),
+        key: request.key.clone(),
+    };
+    let about = request.key.clone();
+    let (forward, wait) = prepare(&services.origin, request).await?;
+    send_write(services, forward, wait, scope)
+        .await
+        .map(|response| bypassed(about).attach(response))
+}
 
-    /// DeleteObjects: the keys are in the body.
-    pub(super) async fn deleted_many(
-        &self,
-        mut request: GatewayRequest,
-    ) -> Result<Response, Failure> {
-        let length = payload::length(&request.head.headers).unwrap_or_default();
-        if length > DELETE_BYTES {
-            return Err(Failure::bad("MalformedXML", "the list of keys is too long"));
-        }
-        let wait = self.parts().settings.upload_wait;
-        let store = self.parts().proxy.store();
-        let body = std::mem::replace(&mut request.body, payload::none());
-        // Charged as it comes: what is announced takes no memory yet.
-        let (body, _charge) = buffer_body(store, body, DELETE_BYTES).await?;
-        if body.len() as u64 != length {
-            return Err(Failure::bad(
-                "IncompleteBody",
-                format_args!("the body does not hold the {length} bytes that its head names"),
-            ));
-        }
-        let copies = length * (DELETE_COPIES - 1);
-        let Some(_copies) = store.reserve(Kind::Uploads, copies, wait).await else {
-            return Err(Failure::later(
-                "SlowDown",
-                "there is no memory for the list now",
-            ));
-        };
-        digest::check(&request.head.headers, &body)?;
-        let list = Deletion::parse(&body)?;
-        let keys = list.keys();
-        for key in &keys {
-            permit(&request.who, Verb::Write, &request.bucket, Target::Key(key))?;
-        }
-        let scope = Scope::Keys {
-            bucket: request.bucket.clone(),
-            keys,
-        };
-        let body = list.to_xml();
-        let headers = &mut request.head.headers;
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/xml"),
-        );
-        digest::renew(headers, &body);
-        let (forward, wait) = addressed(&self.parts().origin, request, Payload::Held(body))?;
-        self.write(forward, wait, scope).await
+/// DeleteObjects: the keys are in the body.
+pub(super) async fn delete_many(
+    services: &Services,
+    mut request: GatewayRequest,
+) -> Result<Response, Failure> {
+    let length = payload::length(&request.head.headers).unwrap_or_default();
+    if length > DELETE_BYTES {
+        return Err(Failure::bad("MalformedXML", "the list of keys is too long"));
     }
+    let wait = services.settings.upload_wait;
+    let store = services.proxy.store();
+    let body = std::mem::replace(&mut request.body, payload::none());
+    // Charged as it comes: what is announced takes no memory yet.
+    let (body, _charge) = buffer_body(store, body, DELETE_BYTES).await?;
+    if body.len() as u64 != length {
+        return Err(Failure::bad(
+            "IncompleteBody",
+            format_args!("the body does not hold the {length} bytes that its head names"),
+        ));
+    }
+    let copies = length * (DELETE_COPIES - 1);
+    let Some(_copies) = store.reserve(Kind::Uploads, copies, wait).await else {
+        return Err(Failure::later(
+            "SlowDown",
+            "there is no memory for the list now",
+        ));
+    };
+    digest::check(&request.head.headers, &body)?;
+    let list = Deletion::parse(&body)?;
+    let keys = list.keys();
+    for key in &keys {
+        permit(&request.who, Verb::Write, &request.bucket, Target::Key(key))?;
+    }
+    let scope = Scope::Keys {
+        bucket: request.bucket.clone(),
+        keys,
+    };
+    let body = list.to_xml();
+    let headers = &mut request.head.headers;
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/xml"),
+    );
+    digest::renew(headers, &body);
+    let (forward, wait) = prepare_with(&services.origin, request, Payload::Held(body))?;
+    send_write(services, forward, wait, scope).await
+}
 
-    async fn write(
-        &self,
-        forward: Forward,
-        wait: Duration,
-        scope: Scope,
-    ) -> Result<Response, Failure> {
-        let origin = self.parts().origin.clone();
-        let in_body = works_long(forward.op, &forward.headers);
-        let barrier = Barrier {
-            aftermath: self.parts().aftermath.clone(),
-            scope,
-        };
-        let answered =
-            to_the_end(written::answered(origin, forward, wait, in_body, barrier)).await??;
-        let mut response = Response::new(answered.body);
-        *response.status_mut() = answered.head.status;
-        *response.headers_mut() = handed_on(answered.head.headers);
-        if let Some(names) = answered.barriers.unanswered()
-            && let Ok(names) = HeaderValue::try_from(names)
-        {
-            response.headers_mut().insert(X_FALCON_UNANSWERED, names);
-        }
-        Ok(response)
+async fn send_write(
+    services: &Services,
+    forward: Forward,
+    wait: Duration,
+    scope: Scope,
+) -> Result<Response, Failure> {
+    let origin = services.origin.clone();
+    let in_body = works_long(forward.op, &forward.headers);
+    let barrier = Barrier {
+        aftermath: services.aftermath.clone(),
+        scope,
+    };
+    let answered = to_the_end(written::send_and_invalidate(
+        origin, forward, wait, in_body, barrier,
+    ))
+    .await??;
+    let mut response = Response::new(answered.body);
+    *response.status_mut() = answered.head.status;
+    *response.headers_mut() = handed_on(answered.head.headers);
+    if let Some(names) = answered.barriers.unanswered()
+        && let Ok(names) = HeaderValue::try_from(names)
+    {
+        response.headers_mut().insert(X_FALCON_UNANSWERED, names);
     }
+    Ok(response)
+}
 
-    /// The head that S3 gives of a part; `None` where it gives none.
-    pub(super) async fn head_of_part(
-        &self,
-        object: &ObjectId,
-        query: &str,
-    ) -> Result<Option<HeaderMap>, Failure> {
-        let mut headers = HeaderMap::new();
-        if self.parts().origin.tells_checksums() {
-            let enabled = HeaderValue::from_static("ENABLED");
-            headers.insert("x-amz-checksum-mode", enabled);
-        }
-        let forward = Forward {
-            op: "HeadObject",
-            method: Method::HEAD,
-            bucket: object.bucket().to_owned(),
-            key: Some(object.key().to_owned()),
-            query: query.to_owned(),
-            headers,
-            payload: Payload::Held(Bytes::new()),
-        };
-        let wait = self.parts().origin.read_wait();
-        let answer = self.parts().origin.forward(forward, wait).await?;
-        Ok((answer.status() == StatusCode::PARTIAL_CONTENT).then(|| answer.headers().clone()))
+/// The head that S3 gives of a part; `None` where it gives none.
+pub(super) async fn head_of_part(
+    services: &Services,
+    object: &ObjectId,
+    query: &str,
+) -> Result<Option<HeaderMap>, Failure> {
+    let mut headers = HeaderMap::new();
+    if services.origin.tells_checksums() {
+        let enabled = HeaderValue::from_static("ENABLED");
+        headers.insert("x-amz-checksum-mode", enabled);
     }
+    let forward = Forward {
+        op: "HeadObject",
+        method: Method::HEAD,
+        bucket: object.bucket().to_owned(),
+        key: Some(object.key().to_owned()),
+        query: query.to_owned(),
+        headers,
+        payload: Payload::Held(Bytes::new()),
+    };
+    let wait = services.origin.read_wait();
+    let answer = services.origin.forward(forward, wait).await?;
+    Ok((answer.status() == StatusCode::PARTIAL_CONTENT).then(|| answer.headers().clone()))
 }
 
 /// What goes to S3, and how long it may take there.
-async fn outgoing(
+async fn prepare(
     origin: &Origin,
     mut request: GatewayRequest,
 ) -> Result<(Forward, Duration), Failure> {
     let body = std::mem::replace(&mut request.body, payload::none());
     let payload = payload::from_request(&request.head.headers, body).await?;
-    addressed(origin, request, payload)
+    prepare_with(origin, request, payload)
 }
 
-fn addressed(
+fn prepare_with(
     origin: &Origin,
     request: GatewayRequest,
     payload: Payload,
@@ -219,10 +228,6 @@ pub(super) fn handed_on(mut headers: HeaderMap) -> HeaderMap {
     headers
 }
 
-fn noted(mut response: Response, key: String) -> Response {
-    response.extensions_mut().insert(ResponseContext {
-        key: Some(key),
-        source: Source::Bypass.as_str(),
-    });
-    response
+fn bypassed(key: String) -> ResponseContext {
+    ResponseContext::read_from(Source::Bypass).about(key)
 }

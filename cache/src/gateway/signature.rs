@@ -20,10 +20,11 @@ use s3s::validation::NameValidation;
 use s3s::{S3, S3Request, S3Response, S3Result, TrailingHeaders, s3_error};
 
 use super::address::Parameters;
-use super::{Gateway, chunked, presigned_v2, refusal};
+use super::dispatch::Gateway;
+use super::{chunked, presigned_v2, refusal};
 use crate::access::{Access, Caller};
-use crate::api::denied;
-use crate::api::error::Failure;
+use crate::api::failure::Failure;
+use crate::api::rights::denied;
 use crate::origin::Incoming;
 use crate::proxy::Proxy;
 use crate::store::Kind;
@@ -46,9 +47,9 @@ pub(super) struct Signatures {
 
 impl Signatures {
     pub(super) fn new(gateway: Arc<Gateway>) -> Self {
-        let proxy = gateway.parts().proxy.clone();
+        let proxy = gateway.services.proxy.clone();
         let mut service = S3ServiceBuilder::new(Nothing);
-        service.set_auth(Keys(gateway.parts().access.clone()));
+        service.set_auth(Keys(gateway.services.access.clone()));
         service.set_validation(AnyName);
         service.set_route(Within(gateway));
         Self {
@@ -197,7 +198,7 @@ impl S3Route for Within {
 impl Within {
     async fn answer(&self, request: S3Request<s3s::Body>) -> Result<Response, Failure> {
         let credentials = request.credentials.as_ref();
-        let known = credentials.and_then(|shown| self.0.parts().access.by_key(&shown.access_key));
+        let known = credentials.and_then(|shown| self.0.services.access.by_key(&shown.access_key));
         let Some(principal) = known else {
             return Err(denied(""));
         };

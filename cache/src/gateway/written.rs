@@ -12,7 +12,7 @@ use http::response::Parts as Head;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
-use crate::api::Aftermath;
+use crate::api::aftermath::Aftermath;
 use crate::api::barrier::Barriers;
 use crate::object::Scope;
 use crate::origin::{self, Forward, ForwardedBody, Origin};
@@ -39,7 +39,7 @@ pub(super) struct WriteResponse {
 
 /// Sends a write, and raises its barrier unless it is proved that S3 did nothing. `in_body`: the head of a success says nothing
 /// yet, and clients know it.
-pub(super) async fn answered(
+pub(super) async fn send_and_invalidate(
     origin: Origin,
     forward: Forward,
     wait: Duration,

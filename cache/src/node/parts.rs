@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 use super::{NodeSettings, observe};
 use crate::access::Access;
 use crate::api::peer_routes::PeerApi;
-use crate::api::{Aftermath, Api, ApiParts, ApiSettings, Ready};
+use crate::api::{Aftermath, ServedBuckets, Services, WebSettings};
+use crate::api::{Api, ApiParts, ApiSettings, Ready};
 use crate::invalidate::Invalidator;
 use crate::members::Members;
 use crate::metrics::Metrics;
@@ -81,34 +82,43 @@ impl Parts {
         }
     }
 
-    /// What the routes for clients work with.
+    /// What both APIs for clients work with.
+    pub(super) fn services(&self, settings: WebSettings, access: Access) -> Arc<Services> {
+        Arc::new(Services {
+            node: self.members.name().to_owned(),
+            proxy: self.proxy.clone(),
+            origin: self.origin.clone(),
+            aftermath: Aftermath::new(self.invalidator.clone()),
+            metrics: self.metrics.clone(),
+            access,
+            settings,
+        })
+    }
+
+    /// What the routes of the blob API work with.
     pub(super) fn api(
         &self,
+        services: Arc<Services>,
         settings: ApiSettings,
-        access: Access,
         ready: watch::Receiver<Ready>,
     ) -> Arc<Api> {
         Api::new(ApiParts {
-            proxy: self.proxy.clone(),
-            origin: self.origin.clone(),
+            services,
             invalidator: self.invalidator.clone(),
-            aftermath: Aftermath::new(self.invalidator.clone()),
             members: self.members.clone(),
-            metrics: self.metrics.clone(),
-            access,
             ready,
             settings,
         })
     }
 
     /// What the routes for peers work with.
-    pub(super) fn peer_api(&self, settings: ApiSettings, token: Token) -> PeerApi {
+    pub(super) fn peer_api(&self, buckets: ServedBuckets, token: Token) -> PeerApi {
         PeerApi {
             proxy: self.proxy.clone(),
             members: self.members.clone(),
             invalidator: self.invalidator.clone(),
             token,
-            settings: Arc::new(settings),
+            buckets,
         }
     }
 }

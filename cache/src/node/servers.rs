@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::parts::Stop;
 use crate::api::peer_routes::PeerApi;
-use crate::api::{self, Api, Hits};
+use crate::api::{self, Api};
+use crate::api::{Hits, Services};
 use crate::gateway::{self, GatewaySettings};
 use crate::server::{self, FastPath, Limits, Listener, WriteScheduler};
 
@@ -23,6 +24,14 @@ pub struct Listeners {
     pub s3: Option<TcpListener>,
 }
 
+/// What is served.
+pub(super) struct Served {
+    pub(super) services: Arc<Services>,
+    pub(super) api: Arc<Api>,
+    pub(super) peers: PeerApi,
+    pub(super) gateway: GatewaySettings,
+}
+
 /// The listeners, being served. Each gives the connections that it had to cut.
 pub(super) struct Servers {
     main: JoinHandle<usize>,
@@ -32,30 +41,33 @@ pub(super) struct Servers {
 
 impl Servers {
     /// Answers at each of them from now on, until it is stopped.
-    pub(super) fn open(
-        listeners: Listeners,
-        api: &Arc<Api>,
-        peer_api: PeerApi,
-        settings: GatewaySettings,
-        limits: &Limits,
-        stop: &Stop,
-    ) -> Self {
+    pub(super) fn open(listeners: Listeners, served: Served, limits: &Limits, stop: &Stop) -> Self {
+        let Served {
+            services,
+            api,
+            peers,
+            gateway,
+        } = served;
         let scheduler = Arc::<WriteScheduler>::default();
         let listener = |name, hits: Option<Hits>, stop: &CancellationToken| Listener {
             name,
             limits: limits.clone(),
             fast: hits.map(|hits| Arc::new(hits) as Arc<dyn FastPath>),
             scheduler: Arc::clone(&scheduler),
-            metrics: Arc::clone(&api.parts().metrics),
+            metrics: Arc::clone(&services.metrics),
             stop: stop.clone(),
         };
-        let peers = api::peer_routes::router(peer_api, api.parts().access.is_guarded());
-        let routes = api::router(api, peers);
-        let main = listener("blob", Some(Hits::of_blobs(api)), &stop.clients);
+        let peers = api::peer_routes::router(peers, services.access.is_guarded());
+        let routes = api::router(&api, peers);
+        let main = listener("blob", Some(api::hits(&api)), &stop.clients);
         let s3 = listeners.s3.map(|socket| {
-            let hits = gateway::hits(api, settings.clone());
+            let hits = gateway::hits(&services, gateway.clone());
             let s3 = listener("s3", hits, &stop.clients);
-            tokio::spawn(server::serve(socket, gateway::router(api, settings), s3))
+            tokio::spawn(server::serve(
+                socket,
+                gateway::router(&services, gateway),
+                s3,
+            ))
         });
         let admin = listener("admin", None, &stop.all);
         Self {
@@ -63,7 +75,7 @@ impl Servers {
             s3,
             admin: tokio::spawn(server::serve(
                 listeners.admin,
-                api::admin_router(api),
+                api::admin_router(&api),
                 admin,
             )),
         }

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::*;
-use crate::api::error::Failure;
+use crate::api::status;
 
 /// No test waits longer for anything.
 const LONG: Duration = Duration::from_secs(20);
@@ -87,7 +87,7 @@ fn router() -> Router {
 async fn take(request: AxumRequest) -> Result<String, AxumResponse> {
     match request.into_body().collect().await {
         Ok(body) => Ok(format!("{} bytes", body.to_bytes().len())),
-        Err(error) => Err(Failure::body(&error, StatusCode::BAD_REQUEST).into_response()),
+        Err(error) => Err(status::of_body(&error, StatusCode::BAD_REQUEST).into_response()),
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Caller;
-use crate::api::error::Failure;
+use crate::api::failure::Failure;
 use crate::object::ObjectId;
 use crate::origin::{Origin, Pages};
 use crate::proxy::Proxy;

@@ -5,23 +5,43 @@ use std::sync::Arc;
 use axum::extract::multipart::Field;
 use bytes::Bytes;
 use http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{FileOutcome, UploadResources};
-use crate::api::ApiParts;
+use super::resources::UploadResources;
 use crate::api::aftermath::Aftermath;
 use crate::api::barrier::{Barriers, to_the_end};
-use crate::api::error::Failure;
+use crate::api::failure::Failure;
+use crate::api::services::Services;
+use crate::api::state::Api;
+use crate::api::status;
 use crate::invalidate::Report;
 use crate::object::{ETag, ObjectId, Scope};
 use crate::origin::{self, Headers, Origin, Upload};
 use crate::proxy::WriteThrough;
 use crate::store::Charge;
 
+/// What became of one file.
+pub(super) enum FileOutcome {
+    Stored(Value),
+    Failed(Failure),
+}
+
+impl FileOutcome {
+    /// What the answer says of it.
+    pub(super) fn json(self) -> Value {
+        match self {
+            Self::Stored(file) => file,
+            Self::Failed(failure) => json!({
+                "key": failure.key(), "bucket": failure.bucket(), "code": failure.code(), "message": failure.message(),
+            }),
+        }
+    }
+}
+
 /// Writes one file.
-pub(super) struct Writer<'a> {
-    parts: &'a ApiParts,
+pub(super) struct FileWriter<'a> {
+    services: &'a Services,
     object: ObjectId,
     headers: Headers,
     resources: &'a mut UploadResources,
@@ -42,18 +62,18 @@ enum Trouble {
 /// What a write that ran to its end came to.
 type Written = (Result<ETag, origin::Error>, Option<Report>);
 
-impl<'a> Writer<'a> {
+impl<'a> FileWriter<'a> {
     /// Nothing is sent yet.
     pub(super) fn new(
-        parts: &'a ApiParts,
+        api: &'a Api,
         object: ObjectId,
         headers: Headers,
         resources: &'a mut UploadResources,
     ) -> Self {
-        let keeps = parts.settings.cache_on_write;
+        let (services, keeps) = (&*api.services, api.settings.cache_on_write);
         Self {
-            write_through: keeps.then(|| parts.proxy.write_through(&object)),
-            parts,
+            write_through: keeps.then(|| services.proxy.write_through(&object)),
+            services,
             object,
             headers,
             resources,
@@ -99,7 +119,7 @@ impl<'a> Writer<'a> {
             let since = Instant::now();
             let chunk = field.chunk().await;
             let chunk = chunk
-                .map_err(|error| Trouble::Form(Failure::body(&error, StatusCode::BAD_REQUEST)))?;
+                .map_err(|error| Trouble::Form(status::of_body(&error, StatusCode::BAD_REQUEST)))?;
             let Some(mut chunk) = chunk else {
                 return Ok(());
             };
@@ -126,7 +146,7 @@ impl<'a> Writer<'a> {
         let upload = match self.upload.take() {
             Some(upload) => upload,
             None => {
-                self.parts
+                self.services
                     .origin
                     .start_upload(&self.object, &self.headers)
                     .await?
@@ -159,7 +179,7 @@ impl<'a> Writer<'a> {
         }
         let mut after = After {
             object: self.object,
-            aftermath: self.parts.aftermath.clone(),
+            aftermath: self.services.aftermath.clone(),
             write_through: self.write_through,
         };
         let (result, report) = if let Some(upload) = self.upload.take() {
@@ -171,7 +191,7 @@ impl<'a> Writer<'a> {
                 write_through.push(&shared);
             }
             let whole = Whole {
-                origin: self.parts.origin.clone(),
+                origin: self.services.origin.clone(),
                 headers: self.headers,
                 body: shared,
                 _charge: self.resources.charge(),

@@ -103,7 +103,7 @@ mod tests {
     use http::StatusCode;
 
     use super::*;
-    use crate::api::error::Failure;
+    use crate::api::status;
 
     fn form(pieces: Vec<Bytes>, allowance: &Allowance) -> Request {
         let body = Body::from_stream(stream::iter(pieces.into_iter().map(Ok::<_, Infallible>)));
@@ -125,7 +125,7 @@ mod tests {
             .await
             .unwrap();
         let error = form.next_field().await.err().unwrap();
-        let failure = Failure::body(&error, StatusCode::BAD_REQUEST);
+        let failure = status::of_body(&error, StatusCode::BAD_REQUEST);
         assert_eq!(failure.status().as_u16(), 400);
         assert!(
             failure.message().contains("64 KiB"),

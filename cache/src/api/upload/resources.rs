@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::slots::{SendRate, UploadSlot};
 use crate::access::Caller;
-use crate::api::Api;
-use crate::api::error::Failure;
+use crate::api::failure::Failure;
+use crate::api::state::Api;
 use crate::store::{Charge, Kind};
 
 /// Bytes that an upload may hold without a slot.
@@ -79,9 +79,9 @@ impl UploadResources {
         if room > FEW_BYTES {
             self.acquire_slot().await?;
         }
-        let parts = self.api.parts();
-        let store = parts.proxy.store();
-        let charge = store.reserve(Kind::Uploads, room, parts.settings.upload_wait);
+        let services = &self.api.services;
+        let store = services.proxy.store();
+        let charge = store.reserve(Kind::Uploads, room, services.settings.upload_wait);
         let Some(charge) = charge.await else {
             return Err(Failure::later(
                 "NoMemory",
@@ -98,7 +98,7 @@ impl UploadResources {
     /// Waits for a slot, if this upload has none.
     pub(super) async fn acquire_slot(&mut self) -> Result<(), Failure> {
         if self.slot.is_none() {
-            let wait = self.api.parts().settings.upload_wait;
+            let wait = self.api.services.settings.upload_wait;
             self.slot = Some(self.api.uploads.take(&self.who, wait).await?);
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! A version's head as the headers of an answer: what S3 gave, unchanged, and where Falcon had it from.
+//! The headers of an answer: a version's head as S3 gave it, and where Falcon had it from.
 
 use std::fmt::Arguments;
 use std::ops::Range;
@@ -12,6 +12,10 @@ use crate::proxy::ReadResult;
 
 /// Where an answer came from.
 pub(crate) const X_FALCON_CACHE: HeaderName = HeaderName::from_static("x-falcon-cache");
+/// The node that answered.
+pub(super) const X_FALCON_NODE: HeaderName = HeaderName::from_static("x-falcon-node");
+/// The request's id, as S3 calls it.
+pub(super) const X_AMZ_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 
 /// Stored fields that a client brings its own answer up to date with.
 const UPDATING: [&str; 3] = ["cache-control", "expires", "x-amz-version-id"];

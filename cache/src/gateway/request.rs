@@ -1,0 +1,19 @@
+//! A request that was let in: whose it is, which operation, on what.
+
+use http::request::Parts as Head;
+
+use super::address::Parameters;
+use super::operation::Operation;
+use crate::access::Caller;
+use crate::origin::Incoming;
+
+/// A request that was let in, and what it is.
+pub(super) struct GatewayRequest {
+    pub(super) who: Caller,
+    pub(super) operation: &'static Operation,
+    pub(super) bucket: String,
+    pub(super) key: String,
+    pub(super) parameters: Parameters,
+    pub(super) head: Head,
+    pub(super) body: Incoming,
+}
