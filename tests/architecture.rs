@@ -22,10 +22,11 @@ const CACHE: &str = "
     invalidate: object store peer members metrics
     discovery:  members peer
     server:     metrics
-    api:        metrics access object ring store origin peer members proxy invalidate server
-    gateway:    metrics access object store origin proxy server api
-    node:       metrics access object ring store origin peer members proxy invalidate server api gateway
-    config:     object origin proxy discovery server api gateway node
+    web:        metrics access object store origin proxy invalidate server
+    api:        metrics access object ring store origin peer members proxy invalidate server web
+    gateway:    metrics access object store origin proxy server web
+    node:       metrics access object ring store origin peer members proxy invalidate server web api gateway
+    config:     object origin proxy discovery server web api gateway node
     dev:        *
     main:       *
     lib:        *
@@ -37,7 +38,7 @@ const CACHE_OWNERS: &str = "
     aws_config         = origin*
     aws_sdk_s3         = origin*
     aws_runtime        = origin*
-    axum               = api* gateway* server*
+    axum               = api* gateway* server* web*
     clap               = config*
     httparse           = server*
     hyper_util::client = peer* origin*

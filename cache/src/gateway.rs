@@ -39,11 +39,11 @@ use http::Method;
 pub use dispatch::GatewaySettings;
 
 use crate::access::Caller;
-use crate::api::dialect::Dialect;
-use crate::api::hits::Hits;
-use crate::api::middleware::{Middleware, handle};
-use crate::api::services::Services;
 use crate::server::PlainRequest;
+use crate::web::dialect::Dialect;
+use crate::web::hits::Hits;
+use crate::web::middleware::{Middleware, handle};
+use crate::web::services::Services;
 use dispatch::Gateway;
 use signature::Signatures;
 

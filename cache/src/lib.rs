@@ -13,6 +13,7 @@ pub mod access;
 pub mod api;
 pub mod gateway;
 pub mod server;
+pub mod web;
 
 // The decision, and the barrier.
 pub mod fill;

@@ -15,7 +15,6 @@ use tokio::sync::watch;
 use tokio_util::sync::DropGuard;
 
 use crate::access::{self, Access};
-use crate::api::WebSettings;
 use crate::api::{Api, ApiSettings, Ready};
 use crate::gateway::GatewaySettings;
 use crate::members::heartbeat::{self, HeartbeatClient};
@@ -24,6 +23,7 @@ use crate::origin::OriginSettings;
 use crate::peer::{Contact, Token};
 use crate::proxy::{Proxy, ProxySettings};
 use crate::server::Limits;
+use crate::web::WebSettings;
 use observe::observe;
 use parts::{Parts, Stop};
 use readiness::leaving;

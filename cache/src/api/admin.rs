@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 use super::query::Query;
 use super::state::Api;
 use crate::access::{Caller, Target, Verb};
-use crate::api::barrier;
-use crate::api::failure::Failure;
-use crate::api::response_context::ResponseContext;
-use crate::api::rights::{denied, permit};
 use crate::object::{EXTENT_BLOCKS, ObjectId, Scope};
 use crate::ring::Ring;
+use crate::web::barrier;
+use crate::web::failure::Failure;
+use crate::web::response_context::ResponseContext;
+use crate::web::rights::{denied, permit};
 
 /// Extents of an object whose owners `/ring` tells.
 const EXTENTS: u32 = 4;

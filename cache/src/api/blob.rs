@@ -9,10 +9,10 @@ use http::Method;
 use super::query::Query;
 use super::state::{Api, caller_of};
 use crate::access::Verb;
-use crate::api::failure::Failure;
-use crate::api::read::ObjectRequest;
 use crate::object::ObjectId;
 use crate::server::PlainRequest;
+use crate::web::failure::Failure;
+use crate::web::read::ObjectRequest;
 
 const PARAMETERS: &[&str] = &["key", "bucket"];
 

@@ -12,12 +12,12 @@ use tokio_util::sync::CancellationToken;
 use super::query::Query;
 use super::state::Api;
 use crate::access::{Target, Verb};
-use crate::api::barrier::{Barriers, to_the_end};
-use crate::api::failure::Failure;
-use crate::api::response_context::ResponseContext;
-use crate::api::rights::permit;
 use crate::object::{ObjectId, Scope};
 use crate::origin::{self, Pages};
+use crate::web::barrier::{Barriers, to_the_end};
+use crate::web::failure::Failure;
+use crate::web::response_context::ResponseContext;
+use crate::web::rights::permit;
 
 /// S3 lists and deletes at most so many in one request.
 const PAGE: u32 = 1000;

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::ready::Ready;
 use super::state::Api;
-use crate::api::failure::Failure;
+use crate::web::failure::Failure;
 
 /// `GET /healthz`
 pub(super) async fn healthz() -> Response {

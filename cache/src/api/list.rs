@@ -16,10 +16,10 @@ use serde::Serialize;
 use super::query::Query;
 use super::state::Api;
 use crate::access::{Target, Verb};
-use crate::api::failure::Failure;
-use crate::api::rights::permit;
 use crate::object::ETag;
 use crate::origin::{self, ListPage, ListedObject, Origin, Pages};
+use crate::web::failure::Failure;
+use crate::web::rights::permit;
 
 /// S3's own limit of a page.
 const PAGE: u32 = 1000;

@@ -16,10 +16,6 @@ use http::{HeaderMap, StatusCode};
 use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
 
-use crate::api::body_buffer::buffer_body;
-use crate::api::failure::Failure;
-use crate::api::middleware::Labels;
-use crate::api::rights::ServedBuckets;
 use crate::invalidate::Invalidator;
 use crate::members::Members;
 use crate::metrics::READ;
@@ -29,6 +25,10 @@ use crate::peer::{
     ReadResponse, Refusal, RefusalKind, TOKEN, Token,
 };
 use crate::proxy::{self, Freshness, Proxy, ReadOptions, Requester};
+use crate::web::body_buffer::buffer_body;
+use crate::web::failure::Failure;
+use crate::web::middleware::Labels;
+use crate::web::rights::ServedBuckets;
 
 /// A request that names a thousand keys of 1,024 bytes, each of which JSON may have to escape.
 const INVALIDATE_BYTES: usize = 8 << 20;

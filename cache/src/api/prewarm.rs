@@ -14,9 +14,9 @@ use http::{HeaderMap, StatusCode};
 use super::query::Query;
 use super::state::Api;
 use crate::access::{Target, Verb};
-use crate::api::body_buffer::buffer_body;
-use crate::api::failure::Failure;
-use crate::api::rights::permit;
+use crate::web::body_buffer::buffer_body;
+use crate::web::failure::Failure;
+use crate::web::rights::permit;
 use job::{Job, Work};
 
 /// Bytes of a list of keys.

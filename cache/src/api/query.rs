@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode;
 
-use crate::api::failure::Failure;
+use crate::web::failure::Failure;
 
 /// The parameters of one request, all of them known to its route.
 pub(super) struct Query {

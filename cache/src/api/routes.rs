@@ -10,12 +10,12 @@ use http::StatusCode;
 
 use super::state::Api;
 use super::{admin, blob, delete, health, list, peer_routes, prewarm, upload};
-use crate::api::dialect::Dialect;
-use crate::api::failure::Failure;
-use crate::api::hits::Hits;
-use crate::api::middleware::{Labels, Middleware, handle};
 use crate::metrics::READ;
 use crate::server::PlainRequest;
+use crate::web::dialect::Dialect;
+use crate::web::failure::Failure;
+use crate::web::hits::Hits;
+use crate::web::middleware::{Labels, Middleware, handle};
 
 /// One line of [`ROUTES`].
 struct Route {

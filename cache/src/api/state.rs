@@ -10,12 +10,12 @@ use super::query::Query;
 use super::ready::Ready;
 use super::upload::slots::UploadSlots;
 use crate::access::{Access, Caller, Target, Verb};
-use crate::api::failure::Failure;
-use crate::api::rights::{ServedBuckets, permit};
-use crate::api::services::Services;
 use crate::invalidate::Invalidator;
 use crate::members::Members;
 use crate::object::ObjectId;
+use crate::web::failure::Failure;
+use crate::web::rights::{ServedBuckets, permit};
+use crate::web::services::Services;
 
 /// How a token is shown.
 const BEARER: &[u8] = b"Bearer ";

@@ -17,13 +17,13 @@ use serde_json::{Value, json};
 use super::query::Query;
 use super::state::Api;
 use crate::access::{Target, Verb};
-use crate::api::barrier::Barriers;
-use crate::api::failure::Failure;
-use crate::api::response_context::ResponseContext;
-use crate::api::rights::permit;
-use crate::api::status;
 use crate::object::ObjectId;
 use crate::origin::Headers;
+use crate::web::barrier::Barriers;
+use crate::web::failure::Failure;
+use crate::web::response_context::ResponseContext;
+use crate::web::rights::permit;
+use crate::web::status;
 use file::{FileOutcome, FileWriter};
 use form_limit::Allowance;
 use resources::UploadResources;
@@ -180,9 +180,9 @@ fn answer(outcomes: Vec<FileOutcome>, barriers: &Barriers) -> Result<Response, F
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::dialect::Dialect;
-    use crate::api::error_document;
     use crate::invalidate::{NodeReport, Report};
+    use crate::web::dialect::Dialect;
+    use crate::web::error_document;
 
     fn stored() -> FileOutcome {
         FileOutcome::Stored(json!({"key": "a", "bucket": "b", "size": 1, "etag": "\"e\""}))

@@ -11,7 +11,6 @@ use super::network::{network, s3_domain};
 use super::resolved::{Config, Discovery, LogConfig, RingConfig};
 use super::ring::ring;
 use crate::api::ApiSettings;
-use crate::api::{ServedBuckets, WebSettings};
 use crate::discovery;
 use crate::gateway::GatewaySettings;
 use crate::node::NodeSettings;
@@ -19,6 +18,7 @@ use crate::object::Blocks;
 use crate::origin::OriginSettings;
 use crate::proxy::ProxySettings;
 use crate::server::Limits;
+use crate::web::{ServedBuckets, WebSettings};
 
 /// The largest single read from S3. AWS advises 8 to 16 MiB; 8 leaves more of them to run at once.
 const PART_BYTES: u64 = 8 << 20;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use http::{HeaderMap, StatusCode, Uri, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::api::failure::Failure;
+use crate::web::failure::Failure;
 
 /// All but what RFC 3986 leaves unreserved.
 pub(super) const QUERY: &AsciiSet = &NON_ALPHANUMERIC

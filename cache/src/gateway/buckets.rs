@@ -5,9 +5,9 @@ use http::header;
 
 use super::address::Parameters;
 use crate::access::{Caller, Target, Verb};
-use crate::api::failure::Failure;
-use crate::api::services::Services;
-use crate::api::xml::push_element;
+use crate::web::failure::Failure;
+use crate::web::services::Services;
+use crate::web::xml::push_element;
 
 const BEGIN: &str = r#"<?xml version="1.0" encoding="UTF-8"?><ListAllMyBucketsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">"#;
 

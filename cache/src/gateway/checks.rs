@@ -5,7 +5,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 use super::address::Parameters;
 use super::operation::Operation;
-use crate::api::failure::Failure;
+use crate::web::failure::Failure;
 
 /// What the headers of S3's own begin with.
 const OWN: &str = "x-amz-";

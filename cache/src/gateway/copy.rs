@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderValue};
 use percent_encoding::{AsciiSet, utf8_percent_encode};
 
 use super::address::{QUERY, decoded};
-use crate::api::failure::Failure;
+use crate::web::failure::Failure;
 
 pub(super) const COPY_SOURCE: &str = "x-amz-copy-source";
 

@@ -10,8 +10,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use moka::sync::Cache;
 
 use super::send::handed_on;
-use crate::api::failure::Failure;
 use crate::origin::{self, Forward, ForwardedBody, Origin, Payload};
+use crate::web::failure::Failure;
 
 /// A changed rule is noticed after so long.
 const REMEMBERED: Duration = Duration::from_secs(30);

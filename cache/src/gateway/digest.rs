@@ -4,7 +4,7 @@ use aws_smithy_types::base64;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use s3s::crypto::{Checksum, Crc32, Crc32c, Crc64Nvme, Md5, Sha1, Sha256};
 
-use crate::api::failure::Failure;
+use crate::web::failure::Failure;
 
 const CONTENT_MD5: &str = "content-md5";
 const ALGORITHM: &str = "x-amz-sdk-checksum-algorithm";

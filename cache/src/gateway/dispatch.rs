@@ -14,14 +14,14 @@ use super::operation::{Handling, Level, Operation};
 use super::request::GatewayRequest;
 use super::{buckets, read, send};
 use crate::access::{Caller, Target, Verb};
-use crate::api::failure::Failure;
-use crate::api::response_context::Op;
-use crate::api::rights::{denied, permit};
-use crate::api::services::Services;
 use crate::metrics::READ;
 use crate::object::ObjectId;
 use crate::origin::Incoming;
 use crate::server::PlainRequest;
+use crate::web::failure::Failure;
+use crate::web::response_context::Op;
+use crate::web::rights::{denied, permit};
+use crate::web::services::Services;
 
 /// What the gateway is told at start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

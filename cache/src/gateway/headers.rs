@@ -5,7 +5,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::api::failure::Failure;
+use crate::web::failure::Failure;
 
 /// The prefix of S3's own headers.
 const OF_S3: &str = "x-amz-";

@@ -7,9 +7,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full};
 
 use super::chunked;
-use crate::api::failure::Failure;
-use crate::api::status;
 use crate::origin::{Incoming, Payload};
+use crate::web::failure::Failure;
+use crate::web::status;
 
 /// Bodies of up to so many bytes are held: they are signed, and sent again where that may help.
 const HELD_BYTES: u64 = 32 * 1024;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::{HeaderMap, Method, StatusCode, header};
 
 use super::address::Parameters;
-use crate::api::failure::Failure;
+use crate::web::failure::Failure;
 
 /// As long as a URL of version 4.
 const LONGEST: Duration = Duration::from_hours(7 * 24);

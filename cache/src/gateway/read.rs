@@ -10,12 +10,12 @@ use http_body_util::BodyExt;
 
 use super::request::GatewayRequest;
 use super::send;
-use crate::api::failure::Failure;
-use crate::api::read::ObjectRequest;
-use crate::api::response_headers;
-use crate::api::services::Services;
 use crate::object::{ByteRange, ObjectId};
 use crate::origin::part_of;
+use crate::web::failure::Failure;
+use crate::web::read::ObjectRequest;
+use crate::web::response_headers;
+use crate::web::services::Services;
 
 /// `response-*` parameters, and the header that each sets.
 const OVERRIDES: [(&str, HeaderName); 6] = [

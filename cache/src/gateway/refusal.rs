@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use quick_xml::escape::unescape;
 
-use crate::api::failure::{BodyRefused, Failure};
+use crate::web::failure::{BodyRefused, Failure};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 

@@ -14,16 +14,16 @@ use super::request::GatewayRequest;
 use super::written::{self, Barrier};
 use super::{digest, payload};
 use crate::access::{Target, Verb};
-use crate::api::barrier::to_the_end;
-use crate::api::body_buffer::buffer_body;
-use crate::api::failure::Failure;
-use crate::api::response_context::ResponseContext;
-use crate::api::response_headers::X_FALCON_CACHE;
-use crate::api::rights::permit;
-use crate::api::services::Services;
 use crate::object::{ObjectId, Scope, Source};
 use crate::origin::{Forward, Origin, Payload};
 use crate::store::Kind;
+use crate::web::barrier::to_the_end;
+use crate::web::body_buffer::buffer_body;
+use crate::web::failure::Failure;
+use crate::web::response_context::ResponseContext;
+use crate::web::response_headers::X_FALCON_CACHE;
+use crate::web::rights::permit;
+use crate::web::services::Services;
 
 /// How long S3 may take to put an object together from parts or from another one, or to delete a thousand.
 const ASSEMBLY: Duration = Duration::from_mins(5);

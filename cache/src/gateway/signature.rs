@@ -23,11 +23,11 @@ use super::address::Parameters;
 use super::dispatch::Gateway;
 use super::{chunked, presigned_v2, refusal};
 use crate::access::{Access, Caller};
-use crate::api::failure::Failure;
-use crate::api::rights::denied;
 use crate::origin::Incoming;
 use crate::proxy::Proxy;
 use crate::store::Kind;
+use crate::web::failure::Failure;
+use crate::web::rights::denied;
 
 /// Headers of S3's that need not be signed.
 const UNSIGNED: &[&str] = &["x-amz-content-sha256", "x-amz-user-agent"];

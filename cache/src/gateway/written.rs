@@ -12,10 +12,10 @@ use http::response::Parts as Head;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
-use crate::api::aftermath::Aftermath;
-use crate::api::barrier::Barriers;
 use crate::object::Scope;
 use crate::origin::{self, Forward, ForwardedBody, Origin};
+use crate::web::aftermath::Aftermath;
+use crate::web::barrier::Barriers;
 
 /// The answer to a write is a few lines of XML; the parts of 10,000 fit.
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;

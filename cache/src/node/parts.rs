@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 use super::{NodeSettings, observe};
 use crate::access::Access;
 use crate::api::peer_routes::PeerApi;
-use crate::api::{Aftermath, ServedBuckets, Services, WebSettings};
 use crate::api::{Api, ApiParts, ApiSettings, Ready};
 use crate::invalidate::Invalidator;
 use crate::members::Members;
@@ -17,6 +16,7 @@ use crate::origin::Origin;
 use crate::peer::{Contact, Peers, Token};
 use crate::proxy::Proxy;
 use crate::store::Store;
+use crate::web::{Aftermath, ServedBuckets, Services, WebSettings};
 
 /// What ends with the node.
 #[derive(Clone, Default)]

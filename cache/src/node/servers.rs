@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 use super::parts::Stop;
 use crate::api::peer_routes::PeerApi;
 use crate::api::{self, Api};
-use crate::api::{Hits, Services};
 use crate::gateway::{self, GatewaySettings};
 use crate::server::{self, FastPath, Limits, Listener, WriteScheduler};
+use crate::web::{Hits, Services};
 
 /// The ports, bound before the node starts.
 #[derive(Debug)]

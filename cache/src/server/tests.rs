@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::*;
-use crate::api::status;
+use crate::web::status;
 
 /// No test waits longer for anything.
 const LONG: Duration = Duration::from_secs(20);

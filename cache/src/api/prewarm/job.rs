@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Caller;
-use crate::api::failure::Failure;
 use crate::object::ObjectId;
 use crate::origin::{Origin, Pages};
 use crate::proxy::Proxy;
+use crate::web::failure::Failure;
 
 /// Objects warmed at one time: enough to hide S3's latency, few enough to leave the line to readers.
 const AT_ONCE: usize = 4;

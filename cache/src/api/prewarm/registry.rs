@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use super::job::Job;
 use crate::access::Caller;
-use crate::api::failure::Failure;
+use crate::web::failure::Failure;
 
 /// Jobs that run at one time.
 const RUNNING: usize = 16;

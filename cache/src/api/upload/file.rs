@@ -9,17 +9,17 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::resources::UploadResources;
-use crate::api::aftermath::Aftermath;
-use crate::api::barrier::{Barriers, to_the_end};
-use crate::api::failure::Failure;
-use crate::api::services::Services;
 use crate::api::state::Api;
-use crate::api::status;
 use crate::invalidate::Report;
 use crate::object::{ETag, ObjectId, Scope};
 use crate::origin::{self, Headers, Origin, Upload};
 use crate::proxy::WriteThrough;
 use crate::store::Charge;
+use crate::web::aftermath::Aftermath;
+use crate::web::barrier::{Barriers, to_the_end};
+use crate::web::failure::Failure;
+use crate::web::services::Services;
+use crate::web::status;
 
 /// What became of one file.
 pub(super) enum FileOutcome {

@@ -103,7 +103,7 @@ mod tests {
     use http::StatusCode;
 
     use super::*;
-    use crate::api::status;
+    use crate::web::status;
 
     fn form(pieces: Vec<Bytes>, allowance: &Allowance) -> Request {
         let body = Body::from_stream(stream::iter(pieces.into_iter().map(Ok::<_, Infallible>)));

@@ -7,9 +7,9 @@ use bytes::{Bytes, BytesMut};
 
 use super::slots::{SendRate, UploadSlot};
 use crate::access::Caller;
-use crate::api::failure::Failure;
 use crate::api::state::Api;
 use crate::store::{Charge, Kind};
+use crate::web::failure::Failure;
 
 /// Bytes that an upload may hold without a slot.
 const FEW_BYTES: u64 = 64 * 1024;

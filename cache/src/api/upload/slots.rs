@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::access::Caller;
-use crate::api::failure::Failure;
+use crate::web::failure::Failure;
 
 /// Who holds a slot is judged by what comes in this time of waiting for it.
 const WINDOW: Duration = Duration::from_secs(10);
