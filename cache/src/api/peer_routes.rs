@@ -1,19 +1,22 @@
 //! The routes under `/_falcon/`: what other nodes of this cache ask. Strangers are refused when the cache has a token; a cache
 //! that has rights and no token has no such routes. A bucket that the cache does not serve is not served to peers.
 
+mod refusal;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, RawQuery, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, RawQuery, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
+use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, HeaderValue};
-use http::{HeaderMap, StatusCode};
 use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
 use subtle::ConstantTimeEq;
 
 use crate::invalidate::Invalidator;
@@ -22,11 +25,10 @@ use crate::metrics::READ;
 use crate::object::{ByteRange, ETag, ObjectId, extent_of};
 use crate::peer::{
     Heartbeat, HeartbeatAck, InvalidateAck, InvalidateRequest, READ_RESPONSE, ReadRequest,
-    ReadResponse, Refusal, RefusalKind, TOKEN, Token,
+    ReadResponse, TOKEN, Token,
 };
 use crate::proxy::{self, Freshness, Proxy, ReadOptions, Requester};
 use crate::web::body_buffer::buffer_body;
-use crate::web::failure::Failure;
 use crate::web::middleware::Labels;
 use crate::web::rights::ServedBuckets;
 
@@ -108,6 +110,20 @@ pub(super) fn labels(path: &str) -> Option<Labels> {
     Some(Labels { api: "peer", op })
 }
 
+/// A message of another node, as JSON.
+struct Message<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Message<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        match Json::from_request(request, state).await {
+            Ok(Json(message)) => Ok(Self(message)),
+            Err(rejection) => Err(refusal::bad_request(&rejection.body_text())),
+        }
+    }
+}
+
 async fn refuse_strangers(
     State(token): State<Token>,
     headers: HeaderMap,
@@ -121,13 +137,7 @@ async fn refuse_strangers(
     {
         return next.run(request).await;
     }
-    let message = "this route is for nodes of the same cache: the peer token is missing or wrong";
-    refusal(
-        RefusalKind::Busy,
-        StatusCode::FORBIDDEN,
-        "PeerTokenMismatch",
-        message,
-    )
+    refusal::unauthorized()
 }
 
 /// A body that is read as a whole is charged as it comes.
@@ -138,37 +148,32 @@ async fn hold_body(State(proxy): State<Proxy>, request: Request, next: Next) -> 
             let request = Request::from_parts(head, Body::from(bytes));
             next.run(request).await
         }
-        Err(failure) => refusal(
-            RefusalKind::Busy,
-            failure.status(),
-            failure.code(),
-            failure.message(),
-        ),
+        Err(failure) => refusal::of_body(&failure),
     }
 }
 
 async fn heartbeat(
     State(peers): State<PeerApi>,
-    Json(heartbeat): Json<Heartbeat>,
+    Message(heartbeat): Message<Heartbeat>,
 ) -> Json<HeartbeatAck> {
     Json(peers.members.record_heartbeat(&heartbeat))
 }
 
 async fn invalidate(
     State(peers): State<PeerApi>,
-    Json(request): Json<InvalidateRequest>,
+    Message(request): Message<InvalidateRequest>,
 ) -> Json<InvalidateAck> {
     Json(peers.invalidator.apply_request(&request))
 }
 
-async fn warm(State(peers): State<PeerApi>, Json(request): Json<ReadRequest>) -> Response {
+async fn warm(State(peers): State<PeerApi>, Message(request): Message<ReadRequest>) -> Response {
     let Some((object, etag, size, bytes)) = peers.pinned(request) else {
-        return incomplete();
+        return refusal::incomplete();
     };
     let extent = extent_of(peers.proxy.blocks().index(bytes.start));
     match peers.proxy.warm_extent(&object, etag, size, extent).await {
         Ok(bytes) => Json(bytes).into_response(),
-        Err(error) => refused(&error),
+        Err(error) => refusal::from_error(&error),
     }
 }
 
@@ -182,7 +187,7 @@ async fn write_through(
     let Some((object, etag, size, bytes)) =
         (serde_json::from_slice(&json).ok()).and_then(|request| peers.pinned(request))
     else {
-        return incomplete();
+        return refusal::incomplete();
     };
     let index = peers.proxy.blocks().index(bytes.start);
     Json(
@@ -193,10 +198,10 @@ async fn write_through(
     .into_response()
 }
 
-async fn read(State(peers): State<PeerApi>, Json(request): Json<ReadRequest>) -> Response {
+async fn read(State(peers): State<PeerApi>, Message(request): Message<ReadRequest>) -> Response {
     let answer = if request.version.is_some() {
         let Some((object, etag, size, bytes)) = peers.pinned(request) else {
-            return incomplete();
+            return refusal::incomplete();
         };
         let bytes = bytes.start.min(size)..bytes.end.min(size);
         let read = peers
@@ -217,13 +222,13 @@ async fn read(State(peers): State<PeerApi>, Json(request): Json<ReadRequest>) ->
         })
     } else {
         let Some(object) = peers.object(&request.bucket, &request.key) else {
-            return incomplete();
+            return refusal::incomplete();
         };
         current(&peers.proxy, object, request).await
     };
     match answer {
         Ok((read_response, body)) => stream(&read_response, body),
-        Err(error) => refused(&error),
+        Err(error) => refusal::from_error(&error),
     }
 }
 
@@ -290,7 +295,7 @@ fn millis(duration: Duration) -> u64 {
 fn stream(read_response: &ReadResponse, body: proxy::ReadBody) -> Response {
     let json = serde_json::to_vec(read_response).expect("these types have string keys only");
     let Ok(header) = HeaderValue::from_bytes(&json) else {
-        return incomplete();
+        return refusal::incomplete();
     };
     let mut response = Response::new(Body::from_stream(body));
     response.headers_mut().insert(READ_RESPONSE, header);
@@ -299,50 +304,4 @@ fn stream(read_response: &ReadResponse, body: proxy::ReadBody) -> Response {
         HeaderValue::from(read_response.bytes.end - read_response.bytes.start),
     );
     response
-}
-
-fn refused(error: &proxy::Error) -> Response {
-    let kind = match error {
-        proxy::Error::Absent { .. } => RefusalKind::Absent,
-        proxy::Error::VersionChanged | proxy::Error::Unsatisfiable { .. } => RefusalKind::Version,
-        proxy::Error::Origin(_) | proxy::Error::Relayed { .. } => RefusalKind::Origin,
-        proxy::Error::NoMemory | proxy::Error::Timeout { .. } => RefusalKind::Busy,
-    };
-    let failure = Failure::from(error);
-    answered(
-        failure.status(),
-        Refusal {
-            kind,
-            status: failure.status().as_u16(),
-            code: failure.code().to_owned(),
-            message: failure.message().to_owned(),
-            said: error.said().map(|said| said.as_ref().clone()),
-        },
-    )
-}
-
-fn incomplete() -> Response {
-    let message =
-        "this must name an object of a bucket that this cache serves, as nodes of this version do";
-    refusal(
-        RefusalKind::Busy,
-        StatusCode::BAD_REQUEST,
-        "InvalidRequest",
-        message,
-    )
-}
-
-fn refusal(kind: RefusalKind, status: StatusCode, code: &str, message: &str) -> Response {
-    let refusal = Refusal {
-        kind,
-        status: status.as_u16(),
-        code: code.to_owned(),
-        message: message.to_owned(),
-        said: None,
-    };
-    answered(status, refusal)
-}
-
-fn answered(status: StatusCode, refusal: Refusal) -> Response {
-    (status, Json(refusal)).into_response()
 }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Members, jittered};
-use crate::peer::{Contact, Error, Heartbeat, HeartbeatAck, Peers, Token};
+use crate::peer::{Contact, Error, Heartbeat, HeartbeatAck, Peers, RefusalKind, Token};
 
 /// From one heartbeat to the next, at most.
 const PERIOD: Duration = Duration::from_millis(150);
@@ -195,7 +195,7 @@ impl ProbeState {
                 if !self.logged =>
             {
                 self.logged = true;
-                tracing::warn!(name, %error, "a node refuses this node's heartbeats: the two share nothing");
+                warn_of_refusal(name, error);
             }
             HeartbeatOutcome::Refused(_) | HeartbeatOutcome::Late => {}
         }
@@ -204,6 +204,17 @@ impl ProbeState {
 
     fn rests(&self, now: Instant, is_lost: bool) -> bool {
         is_lost && self.last.is_some_and(|last| now < last + SLOW_PERIOD)
+    }
+}
+
+fn warn_of_refusal(name: &str, error: &Error) {
+    if matches!(error, Error::Refused(refusal) if refusal.kind == RefusalKind::Unauthorized) {
+        tracing::warn!(
+            name,
+            "a node refuses this node's token: the two share nothing until --peer-token-file holds the same token at both"
+        );
+    } else {
+        tracing::warn!(name, %error, "a node refuses this node's heartbeats: the two share nothing");
     }
 }
 

@@ -167,7 +167,7 @@ pub struct Refusal {
 
 /// What the asker should make of a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum RefusalKind {
     /// S3 says that there is no such object.
     Absent,
@@ -175,6 +175,25 @@ pub enum RefusalKind {
     Version,
     /// S3 failed or refused; asking it again from here would not help.
     Origin,
-    /// The node can't help now: no memory, leaving, a wrong token.
+    /// The peer token is missing or wrong.
+    Unauthorized,
+    /// The request can't be understood, or names a bucket that the node does not serve.
+    BadRequest,
+    /// The node can't help now: no memory, or no time. So is read what only a newer version says.
+    #[serde(other)]
     Busy,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_of_refusal_that_is_not_known_reads_as_busy() {
+        let kind = |word: &str| serde_json::from_value::<RefusalKind>(word.into()).unwrap();
+        assert_eq!(kind("unauthorized"), RefusalKind::Unauthorized);
+        assert_eq!(kind("bad-request"), RefusalKind::BadRequest);
+        assert_eq!(kind("busy"), RefusalKind::Busy);
+        assert_eq!(kind("of-tomorrow"), RefusalKind::Busy);
+    }
 }

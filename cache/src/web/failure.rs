@@ -154,7 +154,7 @@ impl Failure {
     }
 
     /// What else S3 said.
-    pub(super) fn said(&self) -> Option<&Said> {
+    pub(crate) fn said(&self) -> Option<&Said> {
         self.0.said.as_deref()
     }
 

@@ -151,7 +151,9 @@ impl From<peer::Error> for StreamEnd {
             peer::Error::Refused(refusal) => match refusal.kind {
                 RefusalKind::Version | RefusalKind::Absent => Self::Final(Error::VersionChanged),
                 RefusalKind::Origin => Self::Final(relayed(refusal)),
-                RefusalKind::Busy => Self::Elsewhere(Error::NoMemory),
+                RefusalKind::Busy | RefusalKind::Unauthorized | RefusalKind::BadRequest => {
+                    Self::Elsewhere(Error::NoMemory)
+                }
             },
             _ => Self::Elsewhere(Error::NoMemory),
         }

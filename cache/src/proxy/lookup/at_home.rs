@@ -62,7 +62,9 @@ impl AtHome {
                     }
                     RefusalKind::Version => return Some(Err(Error::VersionChanged)),
                     RefusalKind::Origin => return Some(Err(relayed(refusal).into())),
-                    RefusalKind::Busy => {}
+                    RefusalKind::Busy | RefusalKind::Unauthorized | RefusalKind::BadRequest => {
+                        tracing::debug!(%object, home = home.name, %refusal, "failed to ask the home");
+                    }
                 },
                 Err(error) => {
                     tracing::debug!(%object, home = home.name, %error, "failed to ask the home");
