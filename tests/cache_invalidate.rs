@@ -217,7 +217,7 @@ async fn a_node_that_does_not_answer_is_named_and_told_when_it_is_back() {
         assert_eq!(told["error"].is_null(), answers, "{json}");
     }
     let words = json["message"].as_str().unwrap();
-    assert!(words.contains(ring.nodes[2].name()) && words.contains("keeps trying"));
+    assert!(words.contains(ring.nodes[2].name()) && words.contains("retries"));
     for node in &ring.nodes[..2] {
         assert_eq!(&node.get(&key).await.body[..], b"new");
     }

@@ -65,12 +65,8 @@ const REFUSAL_TIME: Duration = Duration::from_secs(1);
 /// After an accept that failed for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-    content-type: application/json\r\n\
-    content-length: 90\r\n\
-    retry-after: 1\r\n\
-    connection: close\r\n\r\n\
-    {\"code\":\"TooManyConnections\",\"message\":\"this node has as many connections as it may have\"}";
+const REFUSAL: &str =
+    r#"{"code":"TooManyConnections","message":"too many connections to this node: try again"}"#;
 
 /// One listening port: what it is called in metrics, its bounds, its end.
 #[derive(Clone)]
@@ -255,16 +251,16 @@ async fn read_away(state: &ConnState, expects: bool) -> bool {
 fn bad_head(fault: Fault) -> Response<Body> {
     let message = match fault {
         Fault::TwoLengths => {
-            r#"{"code":"BadRequest","message":"a request has Content-Length or Transfer-Encoding, not both"}"#
+            r#"{"code":"BadRequest","message":"a request must have Content-Length or Transfer-Encoding, not both"}"#
         }
         Fault::Fragment => {
-            r#"{"code":"BadRequest","message":"a # in the request's target must be written %23"}"#
+            r#"{"code":"BadRequest","message":"a # in the request's target must be written as %23"}"#
         }
         Fault::BehindBody => {
-            r#"{"code":"BadRequest","message":"a request that follows a body must wait for the answer before it"}"#
+            r#"{"code":"BadRequest","message":"a request after one with a body must wait for that one's answer"}"#
         }
         Fault::BareNewline => {
-            r#"{"code":"BadRequest","message":"each line of a request's head must end with CR LF"}"#
+            r#"{"code":"BadRequest","message":"each line of the request's head must end with CR LF"}"#
         }
         Fault::Host => {
             r#"{"code":"BadRequest","message":"a request must have exactly one Host header, with a host and optionally a port"}"#
@@ -284,10 +280,18 @@ fn bad_head(fault: Fault) -> Response<Body> {
     answer
 }
 
+fn refusal() -> String {
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         retry-after: 1\r\nconnection: close\r\n\r\n{REFUSAL}",
+        REFUSAL.len()
+    )
+}
+
 /// Says that there is no place, and reads what the client had sent: closing over unread bytes would take the answer back.
 async fn refuse(mut stream: TcpStream) {
     let talk = async {
-        stream.write_all(REFUSAL).await?;
+        stream.write_all(refusal().as_bytes()).await?;
         stream.shutdown().await?;
         let mut sink = [0; 1024];
         while stream.read(&mut sink).await? > 0 {}
@@ -306,7 +310,7 @@ async fn wait_after(error: &std_io::Error) {
     ) {
         return;
     }
-    tracing::warn!(%error, "can't accept a connection");
+    tracing::warn!(%error, "failed to accept a connection");
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 

@@ -94,14 +94,14 @@ impl Named {
             (Some(key), None, None) => Ok(Self::Key(key)),
             (None, Some(prefix), None) if prefix.is_empty() => Err(Failure::bad(
                 "EmptyPrefix",
-                "an empty prefix names everything: say all=true",
+                "prefix= must not be empty: use all=true for everything",
             )),
             (None, Some(prefix), None) => Ok(Self::Prefix(prefix)),
             (None, None, Some("true")) => Ok(Self::All),
-            (None, None, Some(_)) => Err(Failure::bad("InvalidParameter", "all= can only be true")),
+            (None, None, Some(_)) => Err(Failure::bad("InvalidParameter", "all= must be true")),
             _ => Err(Failure::bad(
                 "MissingParameter",
-                "exactly one of key=, prefix= and all=true is needed here",
+                "exactly one of key=, prefix= and all=true is required",
             )),
         }
     }

@@ -55,7 +55,7 @@ pub(super) async fn delete(
         (None, Some(prefix)) if prefix.is_empty() => {
             return Err(Failure::bad(
                 "EmptyPrefix",
-                "an empty prefix would delete the whole bucket",
+                "prefix= must not be empty: it would delete the whole bucket",
             ));
         }
         (None, Some(prefix)) => {
@@ -69,7 +69,7 @@ pub(super) async fn delete(
         _ => {
             return Err(Failure::bad(
                 "MissingParameter",
-                "exactly one of key= and prefix= is needed here",
+                "exactly one of key= and prefix= is required",
             ));
         }
     };

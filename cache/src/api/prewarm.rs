@@ -60,12 +60,12 @@ fn work(prefix: Option<String>, body: &[u8]) -> Result<Work, Failure> {
             .map_err(|error| {
                 Failure::bad(
                     "MalformedBody",
-                    format_args!("the body is no JSON list of keys: {error}"),
+                    format_args!("the body must be a JSON list of keys: {error}"),
                 )
             }),
         _ => Err(Failure::bad(
             "MissingParameter",
-            "either prefix= is needed here, or a JSON list of keys in the body",
+            "either prefix= or a JSON list of keys in the body is required",
         )),
     }
 }

@@ -22,14 +22,14 @@ impl Query {
             .filter(|pair| !pair.is_empty())
         {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let name = decode(name).map_err(|why| malformed("a parameter's name", why))?;
+            let name = decode(name).map_err(|why| malformed("the name of each parameter", why))?;
             let Some(name) = known.iter().find(|known| **known == name).copied() else {
                 return Err(unknown(&name, known));
             };
             if pairs.iter().any(|(earlier, _)| *earlier == name) {
                 return Err(Failure::bad(
                     "RepeatedParameter",
-                    format_args!("{name}= is given more than once"),
+                    format_args!("{name}= must be given once; got it twice"),
                 ));
             }
             let value = decode(value).map_err(|why| malformed(&format!("{name}="), why))?;
@@ -47,7 +47,7 @@ impl Query {
     /// The parameter's value; its absence is an error.
     pub(super) fn need(&mut self, name: &str) -> Result<String, Failure> {
         self.take(name)
-            .ok_or_else(|| Failure::bad("MissingParameter", format_args!("{name}= is needed here")))
+            .ok_or_else(|| Failure::bad("MissingParameter", format_args!("{name}= is required")))
     }
 }
 
@@ -63,7 +63,7 @@ fn unknown(name: &str, known: &[&str]) -> Failure {
     };
     Failure::bad(
         "UnknownParameter",
-        format_args!("{name}= is not a parameter of this route, which has: {known}"),
+        format_args!("unknown parameter {name}=; this route has: {known}"),
     )
 }
 
@@ -75,14 +75,14 @@ fn decode(raw: &str) -> Result<Cow<'_, str>, &'static str> {
     for (at, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == b'%') {
         let escape = bytes.get(at + 1..at + 3);
         if !escape.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
-            return Err("has a % without two hexadecimal digits after it (a % itself is %25)");
+            return Err("must have two hexadecimal digits after each % (a % itself is %25)");
         }
     }
     let blanks = raw.replace('+', " ");
     let decoded: Vec<u8> = percent_decode(blanks.as_bytes()).collect();
     String::from_utf8(decoded)
         .map(Cow::Owned)
-        .map_err(|_| "is not UTF-8, and keys of S3 are")
+        .map_err(|_| "must be UTF-8")
 }
 
 #[cfg(test)]
@@ -138,7 +138,7 @@ mod tests {
             .unwrap();
         assert_eq!(
             failure.message(),
-            "prefx= is not a parameter of this route, which has: key=, prefix="
+            "unknown parameter prefx=; this route has: key=, prefix="
         );
     }
 

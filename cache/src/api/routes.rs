@@ -185,7 +185,7 @@ fn unknown_route(table: &[Route]) -> Failure {
     Failure::new(
         StatusCode::NOT_FOUND,
         "NoSuchRoute",
-        format_args!("there is no such route; there are: {}", known.join("; ")),
+        format_args!("unknown route; the routes are: {}", known.join("; ")),
     )
 }
 

@@ -121,7 +121,7 @@ impl Api {
             return Err(Failure::new(
                 StatusCode::FORBIDDEN,
                 "ReadOnly",
-                "this cache is read-only: write to S3 itself, then invalidate here",
+                "this cache is read-only: write to S3 directly, then invalidate the object here",
             ));
         }
         Ok(())
@@ -138,7 +138,7 @@ pub(super) fn caller_of(access: &Access, shown: Option<&[u8]>) -> Result<Caller,
         Failure::new(
             StatusCode::UNAUTHORIZED,
             "Unauthorized",
-            "this cache wants a token of its access file: Authorization: Bearer TOKEN",
+            "a token of the cache's access file is required: send Authorization: Bearer TOKEN",
         )
         .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     })
@@ -146,12 +146,14 @@ pub(super) fn caller_of(access: &Access, shown: Option<&[u8]>) -> Result<Caller,
 
 fn named_bucket(named: Option<String>, default: Option<&str>) -> Result<String, Failure> {
     match named {
-        Some(named) if named.is_empty() => Err(Failure::bad("MissingBucket", "bucket= is empty")),
+        Some(named) if named.is_empty() => {
+            Err(Failure::bad("MissingBucket", "bucket= must not be empty"))
+        }
         Some(named) => Ok(named),
         None => default.map(str::to_owned).ok_or_else(|| {
             Failure::bad(
                 "MissingBucket",
-                "bucket= is needed: this cache has no default",
+                "bucket= is required: this cache has no default bucket",
             )
         }),
     }
@@ -164,7 +166,7 @@ fn check_served(served: &ServedBuckets, bucket: &str) -> Result<(), Failure> {
     let failure = Failure::new(
         StatusCode::FORBIDDEN,
         "BucketNotAllowed",
-        "this cache does not serve that bucket",
+        "this cache does not serve this bucket: add it to --buckets",
     );
     Err(failure.about(bucket, None))
 }

@@ -132,13 +132,15 @@ fn name(
         let given = field.unwrap_or_default();
         return Err(Failure::bad(
             "UnknownField",
-            format_args!("the form's field {given:?} is not known: files go in {FIELD:?}"),
+            format_args!("the form's field must be {FIELD:?}; got {given:?}"),
         ));
     }
     let Some(file) = file.filter(|file| !file.is_empty()) else {
         return Err(Failure::bad(
             "MissingFileName",
-            format_args!("a part of {FIELD:?} has no file name, which is the end of its key"),
+            format_args!(
+                "each file of {FIELD:?} must have a file name: it is the end of the object's key"
+            ),
         ));
     };
     let key = format!("{path}{file}");
@@ -160,7 +162,7 @@ fn answer(outcomes: Vec<FileOutcome>, barriers: &Barriers) -> Result<Response, F
         None if files.is_empty() => {
             return Err(Failure::bad(
                 "MissingFile",
-                format_args!("the form has no field {FIELD:?}"),
+                format_args!("the form must have the field {FIELD:?}"),
             ));
         }
         Some(first) if !stored => {

@@ -58,7 +58,7 @@ impl Address {
         if bucket.is_empty() && !path.is_empty() {
             return Err(Failure::bad(
                 "InvalidBucketName",
-                "the path must be /BUCKET/KEY, and its bucket has no name: does the endpoint end with a slash?",
+                "the path must be /BUCKET/KEY; got an empty bucket name. Does the endpoint end with a slash?",
             ));
         }
         Ok(Self {
@@ -95,7 +95,7 @@ pub(super) fn decoded(text: &str) -> Result<String, Failure> {
         Failure::new(
             StatusCode::BAD_REQUEST,
             "InvalidURI",
-            "the key is not UTF-8, and keys of S3 are",
+            "the bucket and the key must be UTF-8",
         )
     })?;
     Ok(decoded.into_owned())
@@ -131,7 +131,7 @@ impl Parameters {
             if !seen.insert(name.clone()) {
                 return Err(Failure::bad(
                     "InvalidArgument",
-                    format_args!("the parameter {name:?} must be given once, and is given twice"),
+                    format_args!("the parameter {name:?} must be given once; got it twice"),
                 ));
             }
             own.pairs.push((name, value.map(parameter).transpose()?));
@@ -181,7 +181,7 @@ fn parameter(text: &str) -> Result<String, Failure> {
     let decoded = percent_decode_str(&blanks).decode_utf8().map_err(|_| {
         Failure::bad(
             "InvalidURI",
-            format_args!("the query must be UTF-8, and {text:?} is not"),
+            format_args!("the query must be UTF-8; got {text:?}"),
         )
     })?;
     Ok(decoded.into_owned())

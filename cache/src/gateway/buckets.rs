@@ -35,7 +35,7 @@ impl<'a> BucketPage<'a> {
                     Failure::bad(
                         "InvalidArgument",
                         format_args!(
-                            "max-buckets must be a number from 1 to {MOST_BUCKETS}, and is {text:?}"
+                            "max-buckets must be a number from 1 to {MOST_BUCKETS}; got {text:?}"
                         ),
                     )
                 })?,

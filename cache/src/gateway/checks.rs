@@ -75,7 +75,7 @@ pub(super) fn request(method: &Method, headers: &HeaderMap) -> Result<(), Failur
         if single && headers.get_all(name).iter().nth(1).is_some() {
             return Err(Failure::bad(
                 "InvalidArgument",
-                format_args!("the header {name} must be given once, and is given several times"),
+                format_args!("the header {name} must be given once; got several"),
             ));
         }
     }
@@ -127,7 +127,7 @@ pub(super) fn parameters<'a>(
                 };
                 return Err(Failure::bad(
                     "InvalidArgument",
-                    format_args!("the parameter {name} must {must}, and is {value:?}"),
+                    format_args!("the parameter {name} must {must}; got {value:?}"),
                 ));
             }
         } else if let Some(header) = as_header(name) {
@@ -149,7 +149,7 @@ pub(super) fn parameters<'a>(
     if operation.name == "UploadPart" && !is_number {
         return Err(Failure::bad(
             "InvalidArgument",
-            format_args!("partNumber must be a number from 1 to 10000, and is {number:?}"),
+            format_args!("partNumber must be a number from 1 to 10000; got {number:?}"),
         ));
     }
     Ok(fit)

@@ -30,7 +30,7 @@ impl CopySource {
             Failure::bad(
                 "InvalidArgument",
                 format_args!(
-                    "{COPY_SOURCE} must be BUCKET/KEY or BUCKET/KEY?versionId=ID, encoded as in a URL, and is {said:?}"
+                    "{COPY_SOURCE} must be BUCKET/KEY or BUCKET/KEY?versionId=ID, encoded as in a URL; got {said:?}"
                 ),
             )
         };

@@ -144,13 +144,13 @@ impl<'a> XmlTokens<'a> {
                         ResolveResult::Bound(namespace) => namespace.as_ref().to_vec(),
                         ResolveResult::Unknown(prefix) => {
                             let prefix = String::from_utf8_lossy(&prefix);
-                            return Err(Unfit(format!("no namespace is declared for {prefix:?}")));
+                            return Err(Unfit(format!("the prefix {prefix:?} is not declared")));
                         }
                     };
                     let name = String::from_utf8_lossy(tag.local_name().as_ref()).into_owned();
                     if *self.namespace.get_or_insert_with(|| namespace.clone()) != namespace {
                         return Err(Unfit(format!(
-                            "<{name}> is of another namespace than <Delete>"
+                            "<{name}> must be in the namespace of <Delete>"
                         )));
                     }
                     return Ok(XmlToken::Open(name));
@@ -162,8 +162,12 @@ impl<'a> XmlTokens<'a> {
                     check(&declared)?;
                     continue;
                 }
-                Event::Decl(_) => return Err(Unfit::because("its declaration comes too late")),
-                Event::DocType(_) => return Err(Unfit::because("a document type is not read")),
+                Event::Decl(_) => {
+                    return Err(Unfit::because("the XML declaration must come first"));
+                }
+                Event::DocType(_) => {
+                    return Err(Unfit::because("document types are not supported"));
+                }
                 Event::Text(text) => text
                     .xml10_content()
                     .map_err(quick_xml::Error::from)?
@@ -176,7 +180,7 @@ impl<'a> XmlTokens<'a> {
                 Event::Empty(_) => return Err(Unfit::because("an empty element was not expanded")),
             };
             if let Some(c) = text.chars().find(|c| !is_of_xml(*c)) {
-                return Err(Unfit(format!("it holds {c:?}, which XML can't")));
+                return Err(Unfit(format!("{c:?} is not allowed in XML")));
             }
             return Ok(XmlToken::Text(text));
         }
@@ -189,8 +193,10 @@ impl<'a> XmlTokens<'a> {
             match self.next()? {
                 XmlToken::Text(text) => whole.push_str(&text),
                 XmlToken::Close => return Ok(whole),
-                XmlToken::Open(name) => return Err(Unfit(format!("<{name}> stands in <{of}>"))),
-                XmlToken::End => return Err(Unfit(format!("<{of}> does not end"))),
+                XmlToken::Open(name) => {
+                    return Err(Unfit(format!("<{of}> must not contain <{name}>")));
+                }
+                XmlToken::End => return Err(Unfit(format!("<{of}> is not closed"))),
             }
         }
     }
@@ -202,8 +208,8 @@ impl<'a> XmlTokens<'a> {
                 XmlToken::Open(name) => return Ok(Some(name)),
                 XmlToken::Close => return Ok(None),
                 XmlToken::Text(text) if is_blank(&text) => {}
-                XmlToken::Text(_) => return Err(Unfit(format!("text stands in <{of}>"))),
-                XmlToken::End => return Err(Unfit(format!("<{of}> does not end"))),
+                XmlToken::Text(_) => return Err(Unfit(format!("<{of}> must not contain text"))),
+                XmlToken::End => return Err(Unfit(format!("<{of}> is not closed"))),
             }
         }
     }
@@ -215,7 +221,7 @@ fn read(body: &[u8]) -> Result<Deletion, Unfit> {
         match pieces.next()? {
             XmlToken::Open(name) if name == "Delete" => break,
             XmlToken::Text(text) if is_blank(&text) => {}
-            _ => return Err(Unfit::because("it does not begin with <Delete>")),
+            _ => return Err(Unfit::because("the root must be <Delete>")),
         }
     }
     let mut list = Deletion::default();
@@ -226,7 +232,7 @@ fn read(body: &[u8]) -> Result<Deletion, Unfit> {
                 list.quiet = match pieces.text("Quiet")?.trim() {
                     "true" | "1" => Some(true),
                     "false" | "0" => Some(false),
-                    _ => return Err(Unfit::because("<Quiet> is true or false")),
+                    _ => return Err(Unfit::because("<Quiet> must be true or false")),
                 };
             }
             _ => return Err(unexpected(&name, "Delete")),
@@ -236,13 +242,13 @@ fn read(body: &[u8]) -> Result<Deletion, Unfit> {
         match pieces.next()? {
             XmlToken::End => break,
             XmlToken::Text(text) if is_blank(&text) => {}
-            _ => return Err(Unfit::because("something follows </Delete>")),
+            _ => return Err(Unfit::because("nothing may follow </Delete>")),
         }
     }
     match list.objects.len() {
-        0 => Err(Unfit::because("it names no object")),
+        0 => Err(Unfit::because("it must name at least one object")),
         count if count > MOST_OBJECTS => Err(Unfit(format!(
-            "it names {count} objects, and {MOST_OBJECTS} is the most"
+            "it must name at most {MOST_OBJECTS} objects; got {count}"
         ))),
         _ => Ok(list),
     }
@@ -260,14 +266,12 @@ fn chosen(pieces: &mut XmlTokens<'_>) -> Result<Chosen, Unfit> {
     }
     match &object[0] {
         Some(key) if !key.is_empty() => Ok(object),
-        _ => Err(Unfit::because("an <Object> has no <Key>")),
+        _ => Err(Unfit::because("each <Object> must have a <Key>")),
     }
 }
 
 fn unexpected(name: &str, of: &str) -> Unfit {
-    Unfit(format!(
-        "<{name}> is unknown in <{of}>, or stands there twice"
-    ))
+    Unfit(format!("<{name}> is unknown in <{of}>, or repeated"))
 }
 
 fn check(declared: &BytesDecl<'_>) -> Result<(), Unfit> {

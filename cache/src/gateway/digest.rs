@@ -45,7 +45,7 @@ pub(super) fn check(headers: &HeaderMap, body: &[u8]) -> Result<(), Failure> {
                 return Err(Failure::bad(
                     "BadDigest",
                     format_args!(
-                        "{name} is not the digest of the body that came: {} is",
+                        "{name} must be the digest of the body, which is {}",
                         base64::encode(&own)
                     ),
                 ));

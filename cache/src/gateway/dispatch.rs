@@ -175,7 +175,7 @@ impl Gateway {
             return Err(Failure::new(
                 StatusCode::FORBIDDEN,
                 "AccessDenied",
-                "this cache is read-only: write to S3 itself, then invalidate here",
+                "this cache is read-only: write to S3 directly, then invalidate the object here",
             ));
         }
         Ok(())
@@ -195,7 +195,7 @@ impl Gateway {
             return Err(Failure::bad(
                 "InvalidArgument",
                 format_args!(
-                    "{COPY_SOURCE} goes with PutObject and UploadPart, and this is {}",
+                    "{COPY_SOURCE} must be part of PutObject or UploadPart; got {}",
                     operation.name
                 ),
             ));
@@ -239,7 +239,7 @@ fn handling(
             Ok(Handling::Forwarded)
         }
         Fit::Unknown(name) => Err(checks::not_done(format_args!(
-            "{} with the parameter {name:?} is not among what this gateway does: leave it out, or ask S3 itself",
+            "this gateway does not support {} with the parameter {name:?}: leave it out, or ask S3 directly",
             operation.name
         ))),
     }
@@ -247,7 +247,7 @@ fn handling(
 
 fn not_implemented(method: &Method, address: &Address) -> Failure {
     let failure = checks::not_done(format_args!(
-        "this gateway reads and writes objects; {method} of this is not among what it does: ask S3 itself"
+        "this gateway only reads and writes objects, and does not support this {method} request: ask S3 directly"
     ));
     match &address.bucket {
         Some(bucket) => failure.about(bucket, address.key.as_deref()),

@@ -60,7 +60,9 @@ pub(super) fn sent_on(headers: &HeaderMap) -> Result<HeaderMap, Failure> {
         {
             return Err(Failure::bad(
                 "InvalidRequest",
-                format_args!("the header {name} is another vendor's: only x-amz- headers go to S3"),
+                format_args!(
+                    "the header {name} must be an x-amz- header: those of other vendors are not sent to S3"
+                ),
             ));
         }
         let of_s3 = name.as_str().starts_with(OF_S3);
@@ -75,7 +77,7 @@ pub(super) fn sent_on(headers: &HeaderMap) -> Result<HeaderMap, Failure> {
             return Err(Failure::bad(
                 "InvalidArgument",
                 format_args!(
-                    "the value of {name} must be UTF-8: S3 wants it signed, and other bytes can't be"
+                    "the value of {name} must be UTF-8: S3 wants it signed, and other bytes can't be signed"
                 ),
             ));
         }

@@ -95,7 +95,7 @@ async fn collected(mut body: Incoming, length: u64) -> Result<(Bytes, HeaderMap)
     if whole.len() as u64 != length {
         return Err(Failure::bad(
             "IncompleteBody",
-            format_args!("the body does not hold the {length} bytes that its head names"),
+            format_args!("the body must have {length} bytes, as the request's headers say"),
         ));
     }
     Ok((whole.into(), trailers))
@@ -129,8 +129,8 @@ async fn measured(
         return Err(Failure::bad(
             "InvalidRequest",
             format_args!(
-                "x-amz-trailer names a checksum whose length is not known here. Known are {known}; \
-                 others go with objects of up to {HELD_BYTES} bytes"
+                "x-amz-trailer must name one of these checksums: {known}. Others are possible for objects of up \
+                 to {HELD_BYTES} bytes only"
             ),
         ));
     }
@@ -169,9 +169,7 @@ fn trailers(headers: &HeaderMap) -> Result<Vec<(HeaderName, Option<u64>)>, Failu
             parsed.ok_or_else(|| {
                 Failure::bad(
                     "InvalidRequest",
-                    format_args!(
-                        "{name:?} in x-amz-trailer is no checksum: S3 takes x-amz-checksum-ALGORITHM"
-                    ),
+                    format_args!("x-amz-trailer must be x-amz-checksum-ALGORITHM; got {name:?}"),
                 )
             })
         })

@@ -172,7 +172,7 @@ fn overridden(mut response: Response, request: &GatewayRequest) -> Result<Respon
             let value = HeaderValue::from_str(value).map_err(|_| {
                 Failure::bad(
                     "InvalidArgument",
-                    format_args!("{parameter} is no header's value"),
+                    format_args!("{parameter} must be a value that a header can have"),
                 )
             })?;
             response.headers_mut().insert(name, value);

@@ -47,7 +47,7 @@ fn message_of(code: &str) -> String {
         "RequestTimeTooSkewed" => {
             "The difference between the request time and the current time is too large.".to_owned()
         }
-        _ => format!("the signature of the request is refused: {code}"),
+        _ => format!("the request's signature was refused: {code}"),
     }
 }
 

@@ -78,7 +78,10 @@ pub(super) async fn delete_many(
 ) -> Result<Response, Failure> {
     let length = payload::length(&request.head.headers).unwrap_or_default();
     if length > DELETE_BYTES {
-        return Err(Failure::bad("MalformedXML", "the list of keys is too long"));
+        return Err(Failure::bad(
+            "MalformedXML",
+            "the list of keys must have at most {DELETE_BYTES} bytes; got {length}",
+        ));
     }
     let wait = services.settings.upload_wait;
     let store = services.proxy.store();
@@ -88,14 +91,14 @@ pub(super) async fn delete_many(
     if body.len() as u64 != length {
         return Err(Failure::bad(
             "IncompleteBody",
-            format_args!("the body does not hold the {length} bytes that its head names"),
+            format_args!("the body must have {length} bytes, as the request's headers say"),
         ));
     }
     let copies = length * (DELETE_COPIES - 1);
     let Some(_copies) = store.reserve(Kind::Uploads, copies, wait).await else {
         return Err(Failure::later(
             "SlowDown",
-            "there is no memory for the list now",
+            "not enough memory for the list of keys at the moment: try again",
         ));
     };
     digest::check(&request.head.headers, &body)?;

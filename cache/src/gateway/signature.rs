@@ -73,7 +73,7 @@ pub(super) async fn verified(
         Err(_) => Failure::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "InternalError",
-            "the request could not be read",
+            "failed to read the request",
         )
         .into_response(),
     }

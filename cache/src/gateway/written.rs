@@ -92,7 +92,7 @@ async fn read(body: &mut ForwardedBody, text: &mut BytesMut) -> Result<(), origi
 
 fn take(text: &mut BytesMut, bytes: &[u8]) -> Result<(), origin::Error> {
     if text.len() + bytes.len() > ANSWER_BYTES {
-        let long = "it is too long for an answer to a write".to_owned();
+        let long = "the answer to the write is too long".to_owned();
         return Err(origin::Error::Broken(long));
     }
     text.extend_from_slice(bytes);
@@ -126,7 +126,7 @@ async fn rest(
     if let Some(names) = barriers.unanswered() {
         tracing::warn!(
             names,
-            "a write's answer had begun before these nodes could be named in it"
+            "failed to name the nodes that did not acknowledge a write: its answer had already begun"
         );
     }
     client.send(ended.map(|()| text.freeze())).ok();

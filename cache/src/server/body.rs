@@ -27,7 +27,7 @@ const LEAST_BYTES: usize = 1024;
 
 /// The request's body stopped before its end.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("the request's body brought less than 1 KiB in {} s", .0.as_secs_f32())]
+#[error("the request's body must bring at least 1 KiB in {} s", .0.as_secs_f32())]
 pub struct BodyStalled(pub Duration);
 
 /// A request's body that ends in [`BodyStalled`] when next to nothing comes while somebody waits for it. Dropped before its end, it

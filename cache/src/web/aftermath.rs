@@ -75,8 +75,8 @@ impl Aftermath {
         if !watched.scopes.contains_key(&scope) {
             if watched.bytes + size > WATCHED_BYTES {
                 tracing::warn!(
-                    "the outcome of too many writes is unknown: if one that was given up lands at S3 later, \
-                     its old version is served until it expires"
+                    "failed to track another write whose outcome is unknown, since there are too many: if S3 carries it out later, \
+                     the old version is served until it expires"
                 );
                 return;
             }

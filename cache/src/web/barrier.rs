@@ -76,10 +76,10 @@ pub(crate) fn table(report: &Report) -> (StatusCode, Value) {
 fn message<'a>(unanswered: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<&str> = unanswered.collect();
     if names.is_empty() {
-        return "every node has dropped it".to_owned();
+        return "every node has acknowledged".to_owned();
     }
     format!(
-        "not answered by {}: these may still serve the old version; Falcon keeps trying until they answer or are gone",
+        "not acknowledged by {}: these nodes may still serve the old version. Falcon retries until they answer or are gone",
         names.join(", ")
     )
 }
@@ -92,7 +92,7 @@ pub(crate) async fn to_the_end<T: Send + 'static>(
         Failure::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "InternalError",
-            "the write ended in a fault of Falcon's: its outcome is not known",
+            "the write failed inside Falcon, and its outcome is unknown: read the object before you write it again",
         )
     })
 }
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(status.as_u16(), 207);
         assert_eq!(json["nodes"][1]["error"], "connection refused");
         let message = json["message"].as_str().unwrap();
-        assert!(message.contains("not answered by b:") && message.contains("keeps trying"));
+        assert!(message.contains("not acknowledged by b:") && message.contains("retries"));
     }
 
     #[test]

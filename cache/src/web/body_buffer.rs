@@ -66,8 +66,12 @@ where
 
 async fn more(store: &Store, bytes: u64) -> Result<Charge, Failure> {
     let charge = store.reserve(Kind::Uploads, bytes, WAIT).await;
-    charge
-        .ok_or_else(|| Failure::later("NoMemory", "there is no memory for the request's body now"))
+    charge.ok_or_else(|| {
+        Failure::later(
+            "NoMemory",
+            "not enough memory for the request's body at the moment: try again",
+        )
+    })
 }
 
 #[cfg(test)]

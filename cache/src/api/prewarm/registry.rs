@@ -39,7 +39,9 @@ impl JobRegistry {
         if jobs.iter().filter(|job| !job.ended()).count() >= RUNNING {
             return Err(Failure::later(
                 "TooManyPrewarms",
-                format_args!("{RUNNING} prewarms run already at this node"),
+                format_args!(
+                    "{RUNNING} prewarms are already running at this node: try again when one has ended"
+                ),
             ));
         }
         while jobs.len() >= KEPT {
@@ -55,7 +57,7 @@ fn unknown() -> Failure {
     Failure::new(
         StatusCode::NOT_FOUND,
         "NoSuchPrewarm",
-        "this node knows no such prewarm: ask the node that took it; a restart forgets them",
+        "this node does not know the prewarm: ask the node that started it. A restart forgets all prewarms",
     )
 }
 

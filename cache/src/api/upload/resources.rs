@@ -85,7 +85,7 @@ impl UploadResources {
         let Some(charge) = charge.await else {
             return Err(Failure::later(
                 "NoMemory",
-                "there is no memory for an upload's buffer now",
+                "not enough memory for the upload's buffer at the moment: try again",
             ));
         };
         let mut bytes = BytesMut::with_capacity(usize::try_from(room).unwrap_or(usize::MAX));

@@ -58,10 +58,7 @@ impl UploadSlots {
         };
         let slot = timeout(wait, slot).await.ok().flatten();
         slot.ok_or_else(|| {
-            Failure::later(
-                "TooManyUploads",
-                "as many uploads run as may run at one time",
-            )
+            Failure::later("TooManyUploads", "too many uploads are running: try again")
         })
     }
 
@@ -104,7 +101,7 @@ impl SendRate {
         Err(Failure::new(
             StatusCode::REQUEST_TIMEOUT,
             "RequestTimeout",
-            "an upload of more than 64 KiB must send at least 16 KiB a second: others wait for its slot",
+            "an upload of more than 64 KiB must send at least 16 KiB a second: others are waiting for its slot",
         ))
     }
 }
