@@ -1,5 +1,5 @@
-//! Accepts connections and serves HTTP/1.1 on them, with an end to everything a stranger can leave unfinished:
-//! silence, half a head, half a body, an answer that nobody takes. What is served is the caller's.
+//! Accepts connections and serves HTTP/1.1 on them. Everything that a client can leave unfinished has a time limit:
+//! silence, half a head, half a body, an answer that is not read. What is served is the caller's choice.
 
 mod body;
 mod conn_state;
@@ -46,7 +46,8 @@ use connection::Connection;
 use head_scanner::Fault;
 use write_scheduler::WriteTurn;
 
-/// The most bytes of a request's head. A key of 1,024 bytes takes 3 KiB percent-encoded; S3's user metadata is at most 2 KiB.
+/// The most bytes of a request's head. A key of 1,024 bytes takes 3 KiB percent-encoded; S3's user metadata is at most
+/// 2 KiB.
 const HEAD_BYTES: usize = 64 * 1024;
 
 /// The most fields of a request's head: user metadata of 2 KiB may be some hundred short entries.
@@ -56,13 +57,13 @@ const HEAD_FIELDS: usize = 1024;
 /// It has to hold a head.
 const BUFFER_BYTES: usize = 2 * HEAD_BYTES;
 
-/// Connections beyond the limit that are answered at one time; more are closed without a word.
+/// Connections beyond the limit that are answered at one time; more are closed without an answer.
 const REFUSALS: usize = 64;
 
 /// How long a refused client may take to read why.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
 
-/// After an accept that failed for want of file descriptors.
+/// Pause after an accept that failed because there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 const REFUSAL: &str =
@@ -75,9 +76,9 @@ pub struct Listener {
     pub name: &'static str,
     /// Its bounds.
     pub limits: Limits,
-    /// What answers before the service is asked.
+    /// The fast path, asked before the service.
     pub fast: Option<Arc<dyn FastPath>>,
-    /// What the connections of all listeners of the node share.
+    /// Shared by the connections of all listeners of the node.
     pub scheduler: Arc<WriteScheduler>,
     /// Where connections are counted.
     pub metrics: Arc<Metrics>,
@@ -85,8 +86,8 @@ pub struct Listener {
     pub stop: CancellationToken,
 }
 
-/// Serves until `listener.stop` is cancelled and what runs has ended, at most [`Limits::drain_timeout`] later.
-/// Returns the number of connections that were cut because they had not ended by then.
+/// Serves until `listener.stop` is cancelled and the running requests have ended, at most [`Limits::drain_timeout`]
+/// later. Returns the number of connections that were cut because they had not ended by then.
 pub async fn serve<S, B>(socket: TcpListener, service: S, listener: Listener) -> usize
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
@@ -121,7 +122,7 @@ where
             continue;
         };
         let (service, listener) = (service.clone(), listener.clone());
-        // Children: each has a lock of its own, so that connections don't meet at one.
+        // Child tokens: each has a lock of its own, so connections don't contend for one.
         let (stop, cut) = (listener.stop.child_token(), cut.child_token());
         let unfinished = Arc::clone(&unfinished);
         running.spawn(async move {
@@ -160,7 +161,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let limits = &listener.limits;
-    // Neither is worth refusing a client for.
+    // Neither failure is a reason to refuse a client.
     stream.set_nodelay(true).ok();
     SockRef::from(&stream)
         .set_send_buffer_size(limits.send_buffer)
@@ -178,35 +179,19 @@ where
         (limits.body, limits.quantum, Arc::clone(&listener.scheduler));
     let handler = service_fn(move |request: Request<Incoming>| {
         let has_body = !http_body::Body::is_end_stream(request.body());
-        let fault = state.begin(has_body);
+        let fault = state.begin(has_body).or_else(|| host_fault(&request));
         let guard = RequestGuard(Arc::clone(&state));
-        let fault = fault.or_else(|| {
-            (!host::is_acceptable(request.version(), request.headers())).then_some(Fault::Host)
-        });
-        let (service, scheduler, state) =
-            (service.clone(), Arc::clone(&scheduler), Arc::clone(&state));
+        let (service, scheduler) = (service.clone(), Arc::clone(&scheduler));
         async move {
-            let expects = request.headers().contains_key(header::EXPECT);
-            let mut answer = match fault {
-                Some(fault) => bad_head(fault),
-                None => service
-                    .oneshot(request.map(|body| request_body(body, &state, body_limit)))
-                    .await
-                    .map_or_else(|never| match never {}, |answer| answer.map(Body::new)),
-            };
-            if state.has_open_body() && !read_away(&state, expects).await {
-                // Where the next request would begin is not known before the body's end.
-                let close = header::HeaderValue::from_static("close");
-                answer.headers_mut().insert(header::CONNECTION, close);
-            }
-            let bytes = http_body::Body::size_hint(answer.body()).upper();
+            let response = answer(request, fault, service, guard, body_limit).await;
+            let bytes = http_body::Body::size_hint(response.body()).upper();
             scheduler.note_response(bytes.unwrap_or(u64::MAX), quantum, Instant::now());
-            Ok::<_, Infallible>(answer.map(|body| ResponseBody::new(body, guard)))
+            Ok::<_, Infallible>(response)
         }
     });
     let mut serving = pin!(
         http1::Builder::new()
-            // The wire knows when a connection is idle; the library does not see what the fast path answers.
+            // `Connection` knows when it is idle; the library does not see what the fast path answers.
             .header_read_timeout(None)
             .max_header_size(HEAD_BYTES)
             .max_headers(HEAD_FIELDS)
@@ -214,7 +199,8 @@ where
             .pipeline_flush(false)
             .serve_connection(TokioIo::new(connection), handler)
     );
-    // The errors are those of one client: it hung up, or sent what is not HTTP. hyper has answered what can be answered.
+    // An error here concerns one client: it hung up, or sent something that is not HTTP. hyper has answered what it
+    // could.
     tokio::select! {
         biased;
         _ = serving.as_mut() => return true,
@@ -227,6 +213,42 @@ where
     }
 }
 
+/// What is wrong with the request's `Host`, if anything is.
+fn host_fault(request: &Request<Incoming>) -> Option<Fault> {
+    let acceptable = host::is_acceptable(request.version(), request.headers());
+    (!acceptable).then_some(Fault::Host)
+}
+
+/// Answers one request, which has begun; `guard` ends it.
+async fn answer<S, B>(
+    request: Request<Incoming>,
+    fault: Option<Fault>,
+    service: S,
+    guard: RequestGuard,
+    body_limit: Duration,
+) -> Response<ResponseBody<Body>>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let state = Arc::clone(&guard.0);
+    let expects = request.headers().contains_key(header::EXPECT);
+    let mut response = match fault {
+        Some(fault) => bad_head(fault),
+        None => service
+            .oneshot(request.map(|body| request_body(body, &state, body_limit)))
+            .await
+            .map_or_else(|never| match never {}, |response| response.map(Body::new)),
+    };
+    if state.has_open_body() && !read_away(&state, expects).await {
+        // Where the next request begins is not known before this one's body has ended.
+        let close = header::HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response.map(|body| ResponseBody::new(body, guard))
+}
+
 fn request_body(body: Incoming, state: &Arc<ConnState>, limit: Duration) -> Body {
     if http_body::Body::is_end_stream(&body) {
         return Body::empty();
@@ -234,12 +256,12 @@ fn request_body(body: Incoming, state: &Arc<ConnState>, limit: Duration) -> Body
     Body::new(RequestBody::new(body, Arc::clone(state), limit))
 }
 
-/// Reads what is left of an answered request's body; false when that is not to be had.
+/// Reads the rest of an answered request's body; false when it does not come.
 async fn read_away(state: &ConnState, expects: bool) -> bool {
     let Some(body) = state.take_body() else {
         return false;
     };
-    // Who waits to be asked for the body is not asked for what nobody wants.
+    // A client that waits for `100 Continue` is not asked for a body that is not wanted.
     let ended = !expects && body::read_away(body).await;
     if ended {
         state.body_ended();
@@ -247,7 +269,7 @@ async fn read_away(state: &ConnState, expects: bool) -> bool {
     ended
 }
 
-/// The answer to a head that is refused before any route sees it; the connection ends with it.
+/// The answer to a head that is refused before any route sees it. The connection is closed after it.
 fn bad_head(fault: Fault) -> Response<Body> {
     let message = match fault {
         Fault::TwoLengths => {
@@ -288,7 +310,8 @@ fn refusal() -> String {
     )
 }
 
-/// Says that there is no place, and reads what the client had sent: closing over unread bytes would take the answer back.
+/// Says that there are too many connections, and reads what the client had sent: closing a socket with unread bytes
+/// would discard the answer.
 async fn refuse(mut stream: TcpStream) {
     let talk = async {
         stream.write_all(refusal().as_bytes()).await?;
@@ -301,7 +324,7 @@ async fn refuse(mut stream: TcpStream) {
     timeout(REFUSAL_TIME, talk).await.ok();
 }
 
-/// Errors of the connection that was to be accepted are over at once; others (no file descriptors) need time.
+/// Errors of the one connection that was to be accepted are over at once; others (no file descriptors) need time.
 async fn wait_after(error: &std_io::Error) {
     use std_io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if matches!(
