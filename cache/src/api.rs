@@ -1,5 +1,5 @@
-//! The blob API, the admin port and the routes of peers: one file for each family of routes, all of them in the tables of
-//! `routes`.
+//! The blob API, the admin port and the routes of peers: one file for each family of routes, all of them in the tables
+//! of `routes`.
 
 mod admin;
 mod blob;

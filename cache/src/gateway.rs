@@ -1,12 +1,12 @@
-//! The S3 gateway: stock SDKs, only the endpoint changed.
+//! The S3 gateway: any S3 SDK works, with nothing changed but its endpoint.
 //!
 //! ```text
-//! request ─► who ─► operation ─► read   (through the cache)
-//!                             └► send   (to S3 as it is; after a write, every node forgets) ─► answer
+//! request ─► caller ─► operation ─► read   (through the cache)
+//!                                └► send   (to S3 as it is; after a write, every node drops the object) ─► answer
 //! ```
 //!
-//! Signatures are s3s's to verify, and the streaming encoding with them. No operation's body or answer is read that does not
-//! have to be: what S3 says, in whatever words, is what the client gets.
+//! s3s verifies signatures, and the streaming encoding with them. No body and no answer is parsed that does not have to
+//! be: the client gets S3's answer as it is.
 
 mod address;
 mod buckets;
@@ -66,7 +66,7 @@ pub fn router(services: &Arc<Services>, settings: GatewaySettings) -> Router {
         .layer(from_fn_with_state(middleware, handle))
 }
 
-/// Hits of this gateway, where callers need no signature: the routes alone can verify one.
+/// The fast path of this gateway; `None` when requests are signed, since only the routes verify signatures.
 pub(crate) fn hits(services: &Arc<Services>, settings: GatewaySettings) -> Option<Hits> {
     if services.access.is_guarded() {
         return None;
@@ -81,8 +81,7 @@ fn middleware(services: &Services) -> Middleware {
     services.middleware("s3", Dialect::S3)
 }
 
-/// What is decided before anybody looks for a signature: no caller may say what two servers could read in two ways, and what a
-/// browser asks before a request is not signed.
+/// Checks that come before the signature: a request must not be ambiguous, and a browser's preflight is not signed.
 async fn ahead(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
     if let Err(failure) = checks::request(request.method(), request.headers()) {
         return failure.into_response();
@@ -94,7 +93,7 @@ async fn ahead(State(gateway): State<Arc<Gateway>>, request: Request, next: Next
     gateway.preflight(&head).await.into_response()
 }
 
-/// The way in where nobody has to say who he is: whatever signature there is, it is not looked at.
+/// Serves unsigned requests. A signature, if there is one, is not looked at.
 async fn unsigned(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = payload::plain(&head.headers, body);

@@ -1,5 +1,5 @@
-//! What a read or write means in HTTP, the same for the blob API and the S3 gateway: ranges and conditions, headers, failures
-//! and their statuses, rights, the access log, and the barrier after a write.
+//! What a read or write means in HTTP, the same for the blob API and the S3 gateway: ranges and conditions, headers,
+//! failures and their statuses, rights, the access log, and the barrier after a write.
 
 pub(crate) mod access_log;
 pub(crate) mod aftermath;

@@ -1,4 +1,4 @@
-//! What operators of a cache ask it: the barrier by hand, the ring, the counters.
+//! For the operators of a cache: invalidation by hand, the ring, the metrics.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::web::failure::Failure;
 use crate::web::response_context::ResponseContext;
 use crate::web::rights::{denied, permit};
 
-/// Extents of an object whose owners `/ring` tells.
+/// Extents of an object whose owners `/ring` shows.
 const EXTENTS: u32 = 4;
 
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -39,7 +39,7 @@ pub(super) async fn invalidate(
         Scope::Prefix { prefix, .. } => prefix.clone(),
         Scope::Keys { .. } | Scope::All => String::new(),
     };
-    // To its end even when the client hangs up: half a barrier helps nobody.
+    // Runs to its end even when the client hangs up: half a barrier is of no use.
     let report =
         barrier::to_the_end(async move { api.invalidator.invalidate(scope).await }).await?;
     let (status, body) = barrier::table(&report);
@@ -50,7 +50,7 @@ pub(super) async fn invalidate(
 fn scope(api: &Api, who: &Caller, query: &mut Query) -> Result<Scope, Failure> {
     let named = Named::parse(query)?;
     let Some(given) = query.take("bucket").map(Some).or_else(|| {
-        // Without a bucket, all is more than the default one.
+        // Without a bucket, `all` means every bucket, not only the default one.
         (named != Named::All).then_some(None)
     }) else {
         return if who.may_everywhere(Verb::Invalidate) {
@@ -76,7 +76,7 @@ fn scope(api: &Api, who: &Caller, query: &mut Query) -> Result<Scope, Failure> {
     })
 }
 
-/// What an invalidation is asked to name.
+/// What an invalidation names.
 #[derive(Debug, PartialEq, Eq)]
 enum Named {
     Key(String),

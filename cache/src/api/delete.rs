@@ -19,19 +19,19 @@ use crate::web::failure::Failure;
 use crate::web::response_context::ResponseContext;
 use crate::web::rights::permit;
 
-/// S3 lists and deletes at most so many in one request.
+/// The most keys that S3 lists or deletes in one request.
 const PAGE: u32 = 1000;
 
 /// Failed keys that an answer names; `failed_total` counts them all.
 const NAMED: usize = 1000;
 
-/// What a delete came to.
+/// The outcome of a delete.
 #[derive(Default)]
 struct Done {
     deleted: u64,
     failed: Vec<Value>,
     failed_total: u64,
-    /// What ended it before its end.
+    /// Why it stopped early.
     stopped: Option<Failure>,
     barriers: Barriers,
 }
@@ -60,7 +60,7 @@ pub(super) async fn delete(
         }
         (None, Some(prefix)) => {
             permit(&who, Verb::Write, &bucket, Target::Prefix(&prefix))?;
-            // A client that hangs up ends it after the page that runs; the barrier follows all the same.
+            // When the client hangs up, the delete ends after the current page; the barrier follows all the same.
             let gone = CancellationToken::new();
             let _guard = gone.clone().drop_guard();
             let done = to_the_end(all(api, bucket, prefix.clone(), gone)).await?;

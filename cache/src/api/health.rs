@@ -1,4 +1,4 @@
-//! Alive, and ready: two questions with two answers. A node that is not ready must not be restarted for it.
+//! Liveness and readiness. They differ: a node that is not ready must not be restarted for it.
 
 use std::sync::Arc;
 

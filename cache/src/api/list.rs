@@ -1,4 +1,4 @@
-//! `GET /list`: keys as S3 lists them, a page of JSON, or all pages as JSON lines. Nothing of it is cached.
+//! `GET /list`: keys as S3 lists them, one page as JSON, or all pages as JSON lines. Nothing of it is cached.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -21,7 +21,7 @@ use crate::origin::{self, ListPage, ListedObject, Origin, Pages};
 use crate::web::failure::Failure;
 use crate::web::rights::permit;
 
-/// S3's own limit of a page.
+/// The most keys that S3 returns in one page.
 const PAGE: u32 = 1000;
 
 const LINES: &str = "application/x-ndjson";
@@ -40,8 +40,8 @@ struct ListBody<'a> {
     cursor: Option<&'a str>,
 }
 
-/// `GET /list?prefix=P[&limit=N][&cursor=C][&bucket=B]`. With `Accept: application/x-ndjson` the answer is one object a line,
-/// over all pages from the cursor on; `limit` is then the size of the pages asked of S3.
+/// `GET /list?prefix=P[&limit=N][&cursor=C][&bucket=B]`. With `Accept: application/x-ndjson` the answer is one object a
+/// line, over all pages from the cursor on; `limit` is then the size of the pages asked of S3.
 pub(super) async fn get(
     State(api): State<Arc<Api>>,
     request: Request,
@@ -58,7 +58,7 @@ pub(super) async fn get(
     let cursor = query.take("cursor").filter(|cursor| !cursor.is_empty());
     let as_lines = wants_lines(request.headers());
     drop(request);
-    // The first page is read before anything is answered, so that S3's refusal still has a status.
+    // The first page is read before the answer begins, so that a refusal by S3 still gets a status.
     let first = api
         .services
         .origin

@@ -1,5 +1,6 @@
-//! The routes under `/_falcon/`: what other nodes of this cache ask. Strangers are refused when the cache has a token; a cache
-//! that has rights and no token has no such routes. A bucket that the cache does not serve is not served to peers.
+//! The routes under `/_falcon/`, for other nodes of this cache. With a peer token, only its holders are served; a cache
+//! that has an access file but no peer token has no such routes. A bucket that the cache does not serve is not served
+//! to peers either.
 
 mod refusal;
 
@@ -32,25 +33,25 @@ use crate::web::body_buffer::buffer_body;
 use crate::web::middleware::Labels;
 use crate::web::rights::ServedBuckets;
 
-/// A request that names a thousand keys of 1,024 bytes, each of which JSON may have to escape.
+/// Room for a thousand keys of 1,024 bytes, each of which JSON may have to escape.
 const INVALIDATE_BYTES: usize = 8 << 20;
 
 /// What the routes of peers work with.
 #[derive(Clone)]
 pub struct PeerApi {
-    /// Reads, and forgets.
+    /// Reads, and drops what is invalidated.
     pub proxy: Proxy,
-    /// Who is known.
+    /// Which nodes are known.
     pub members: Arc<Members>,
     /// Takes part in invalidations.
     pub invalidator: Invalidator,
-    /// What peers show.
+    /// The token that peers must show.
     pub token: Token,
     /// Which buckets are served.
     pub buckets: ServedBuckets,
 }
 
-/// What comes with a request to a peer, or its heartbeat: a thousand members fit.
+/// The size of a message: a thousand members fit.
 const MESSAGE_BYTES: usize = 1 << 20;
 
 /// What metrics call the routes.
@@ -78,8 +79,8 @@ impl PeerApi {
     }
 }
 
-/// The routes; every one of them asks for the token first. Where callers have rights (`guarded`) and nodes have no token, no
-/// peer can be told from a stranger: then there are none, and `config` lets no ring start so.
+/// The routes; each of them checks the token first. Where callers have rights (`guarded`) and nodes have no token,
+/// peers can't be told from strangers: then there are no routes, and `config` refuses to start a ring like that.
 pub fn router(peers: PeerApi, guarded: bool) -> Router {
     if guarded && peers.token.is_none() {
         return Router::new();
@@ -140,7 +141,7 @@ async fn refuse_strangers(
     refusal::unauthorized()
 }
 
-/// A body that is read as a whole is charged as it comes.
+/// Reads the body as a whole, charged to the budget as it comes.
 async fn hold_body(State(proxy): State<Proxy>, request: Request, next: Next) -> Response {
     let (head, body) = request.into_parts();
     match buffer_body(proxy.store(), body, INVALIDATE_BYTES as u64).await {
@@ -232,7 +233,7 @@ async fn read(State(peers): State<PeerApi>, Message(request): Message<ReadReques
     }
 }
 
-/// The current version, with the asked bytes of it unless the asker holds that version.
+/// The current version, with the wanted bytes of it unless the peer holds that version.
 async fn current(
     proxy: &Proxy,
     object: ObjectId,

@@ -1,5 +1,5 @@
-//! `POST /prewarm`: a job that reads objects into the ring before anybody asks for them. Jobs live in memory, at the node
-//! that took them; their reads come after those of clients.
+//! `POST /prewarm`: a job that reads objects into the ring before clients ask for them. Jobs live in memory, at the
+//! node that started them; their reads yield to those of clients.
 
 mod job;
 pub(super) mod registry;
@@ -19,7 +19,7 @@ use crate::web::failure::Failure;
 use crate::web::rights::permit;
 use job::{Job, Work};
 
-/// Bytes of a list of keys.
+/// The most bytes of a list of keys.
 const BODY: u64 = 1024 * 1024;
 
 /// `POST /prewarm?prefix=P[&bucket=B]`, or a JSON list of keys in the body.
@@ -81,7 +81,7 @@ pub(super) async fn get(
     Ok(Json(job.shown()).into_response())
 }
 
-/// `DELETE /prewarm/ID`: no further object is begun.
+/// `DELETE /prewarm/ID`: starts no further object.
 pub(super) async fn delete(
     State(api): State<Arc<Api>>,
     Path(id): Path<String>,

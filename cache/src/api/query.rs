@@ -1,5 +1,6 @@
-//! The parameters of a request, decoded exactly once, as HTML forms and Go's `net/url` do it: `+` is a blank, `%2B` a plus.
-//! What a route does not know, or is told twice, is refused by name: a typing error must not purge or warm something else.
+//! The parameters of a request, decoded exactly once, as HTML forms and Go's `net/url` do it: `+` is a blank, `%2B` a
+//! plus. A parameter that is unknown or repeated is refused by name: a typing error must not purge or warm something
+//! else.
 
 use std::borrow::Cow;
 
@@ -38,7 +39,7 @@ impl Query {
         Ok(Self { pairs })
     }
 
-    /// The parameter's value, where it was given.
+    /// The parameter's value, if it was given.
     pub(super) fn take(&mut self, name: &str) -> Option<String> {
         let at = self.pairs.iter().position(|(known, _)| *known == name)?;
         Some(self.pairs.swap_remove(at).1)

@@ -1,4 +1,4 @@
-//! All routes of the blob API and of the admin port, as tables. No route follows a URL that a client gave.
+//! All routes of the blob API and of the admin port, as tables. No route follows a URL that a client gives.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::web::failure::Failure;
 use crate::web::hits::Hits;
 use crate::web::middleware::{Labels, Middleware, handle};
 
-/// One line of [`ROUTES`].
+/// One row of [`ROUTES`].
 struct Route {
     path: &'static str,
     methods: &'static str,
@@ -27,7 +27,7 @@ struct Route {
     handler: fn() -> MethodRouter<Arc<Api>>,
 }
 
-/// The routes of the main port. Those of peers are merged by [`router`]; none of them is for clients.
+/// The routes of the main port. [`router`] merges those of peers, which are not for clients.
 const ROUTES: &[Route] = &[
     Route {
         path: "/get",
@@ -126,7 +126,7 @@ const ADMIN_ROUTES: &[Route] = &[
     },
 ];
 
-/// The main port: the blob API and the routes of `peers`, which check their callers themselves.
+/// The main port: the blob API and the routes of `peers`, which authenticate their callers themselves.
 pub fn router(api: &Arc<Api>, peers: Router) -> Router {
     let router = routes(ROUTES).with_state(Arc::clone(api)).merge(peers);
     with_middleware(router, ROUTES, blob_middleware(api))
@@ -140,7 +140,7 @@ pub fn admin_router(api: &Arc<Api>) -> Router {
     with_middleware(router, ADMIN_ROUTES, middleware)
 }
 
-/// Hits of `/get`.
+/// The fast path of `/get`.
 pub(crate) fn hits(api: &Arc<Api>) -> Hits {
     let own = Arc::clone(api);
     let locate = move |request: &PlainRequest<'_>| blob::locate(&own, request);
@@ -153,7 +153,7 @@ fn blob_middleware(api: &Api) -> Middleware {
         .with_labels(|path| peer_routes::labels(path).or_else(|| labels("blob", ROUTES, path)))
 }
 
-/// What metrics call a request of this path: the first word tells the route.
+/// What metrics call a request of this path: its first segment identifies the route.
 fn labels(api: &'static str, table: &[Route], path: &str) -> Option<Labels> {
     let word = path.split('/').nth(1);
     let route = table
@@ -170,7 +170,7 @@ fn routes(table: &'static [Route]) -> Router<Arc<Api>> {
     })
 }
 
-/// What all answers have in common: an id, the node's name, a body for each failure, a line in the log, their metrics.
+/// Adds what all answers have in common: an id, the node's name, a body for each failure, a log entry, metrics.
 fn with_middleware(router: Router, table: &'static [Route], middleware: Middleware) -> Router {
     router
         .fallback(move || async move { unknown_route(table) })

@@ -1,4 +1,4 @@
-//! What the routes of the blob API work with, and what each of them asks first: which caller, which bucket, which object.
+//! The state of the blob API, and what each route asks first: which caller, which bucket, which object.
 
 use std::sync::Arc;
 
@@ -17,22 +17,22 @@ use crate::web::failure::Failure;
 use crate::web::rights::{ServedBuckets, permit};
 use crate::web::services::Services;
 
-/// How a token is shown.
+/// The scheme of a token in `Authorization`.
 const BEARER: &[u8] = b"Bearer ";
 
-/// What only the blob API is told at start.
+/// The settings of the blob API alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiSettings {
     /// The bucket of requests that name none.
     pub bucket: Option<String>,
-    /// An upload is held as it streams through and given to its owners after its barrier: the first read costs S3 no bytes.
-    /// One that is too large to be stored, or finds no memory, is uploaded and read back at the first request.
+    /// An upload is kept as it streams through and given to its owners after its barrier, so the first read costs S3 no
+    /// bytes. If it is too large to be stored, or there is no memory, it is read back at the first request.
     pub cache_on_write: bool,
     /// Uploads that may run at one time.
     pub uploads: usize,
 }
 
-/// The parts of the node that the routes use.
+/// What the state is made of.
 pub struct ApiParts {
     /// What both APIs use.
     pub services: Arc<Services>,
@@ -42,7 +42,7 @@ pub struct ApiParts {
     pub members: Arc<Members>,
     /// Whether this node may be sent requests.
     pub ready: watch::Receiver<Ready>,
-    /// What only the blob API is told.
+    /// The settings of the blob API alone.
     pub settings: ApiSettings,
 }
 
@@ -58,7 +58,7 @@ pub struct Api {
 }
 
 impl Api {
-    /// No upload and no prewarm has begun.
+    /// The state of a node that has no uploads and no prewarms.
     pub fn new(parts: ApiParts) -> Arc<Self> {
         let ApiParts {
             services,

@@ -34,7 +34,7 @@ const FIELD: &str = "files";
 /// A part of a multipart upload, and the largest file that is put in one request.
 const PART: u64 = 8 * 1024 * 1024;
 
-/// S3 takes 10,000 parts; some are left for what a form's length does not tell.
+/// The most parts of a file. S3 takes 10,000; the rest is a reserve for forms whose length is unknown.
 const PARTS: u64 = 9_000;
 
 /// `POST /upload[?path=P/][&bucket=B]`
@@ -84,7 +84,7 @@ pub(super) async fn post(
         let object = match name(&bucket, &path, named.as_deref(), file.as_deref()) {
             Ok(object) => object,
             Err(failure) => {
-                // A form that was meant otherwise: nothing more of it is read.
+                // The form means something else: nothing more of it is read.
                 outcomes.push(FileOutcome::Failed(failure));
                 break;
             }
@@ -104,7 +104,7 @@ pub(super) async fn post(
     Ok(ResponseContext::default().about(path).attach(response))
 }
 
-/// The most bytes of the buffer: a part, less for a small form, more for one that would not fit into S3's number of parts.
+/// The size of the buffer: a part; less for a small form, more for one that would need too many parts.
 fn buffer_size(request: &Request) -> u64 {
     let length = request
         .headers()

@@ -1,5 +1,5 @@
-//! What a request names: bucket and key, in the path or with the bucket in the host, and the query's parameters. Keys are
-//! decoded once and kept exact.
+//! What a request names: bucket and key, in the path or with the bucket in the host, and the query's parameters. Keys
+//! are decoded once and kept exact.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ pub(super) const QUERY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// What belongs to a signature in the query, and to nothing else.
+/// Parameters that belong to a signature, and don't change the request.
 const SIGNATURE: &[&str] = &[
     "X-Amz-Algorithm",
     "X-Amz-Credential",
@@ -25,7 +25,7 @@ const SIGNATURE: &[&str] = &[
     "X-Amz-Signature",
     "X-Amz-Security-Token",
     "X-Amz-Content-Sha256",
-    // The older kind's.
+    // Of signature version 2.
     "AWSAccessKeyId",
     "Signature",
     "Expires",
@@ -41,7 +41,7 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// What `uri` names, said to `host`; under one of the `domains` the host's first part is the bucket.
+    /// The address that `uri` names at `host`; below one of the `domains`, the host's first part is the bucket.
     pub(super) fn parse(
         uri: &Uri,
         host: Option<&str>,
@@ -54,7 +54,7 @@ impl Address {
             let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
             (decoded(bucket)?, key)
         };
-        // Only a bare slash is the service: an endpoint with a slash at its end names a bucket without a name.
+        // Only a bare slash is the service: `//` names a bucket without a name.
         if bucket.is_empty() && !path.is_empty() {
             return Err(Failure::bad(
                 "InvalidBucketName",
@@ -67,7 +67,7 @@ impl Address {
         })
     }
 
-    /// The host that a request was said to.
+    /// The host that a request was sent to.
     pub(super) fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
         let said = headers.get(header::HOST);
         said.and_then(|host| host.to_str().ok())
@@ -75,7 +75,7 @@ impl Address {
     }
 }
 
-/// The bucket in a host name, if it is one below a domain.
+/// The bucket in a host name, if it is below one of the domains.
 fn bucket_of<'a>(host: &'a str, domains: &[String]) -> Option<&'a str> {
     let bare = |host: &'a str| match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
@@ -101,10 +101,10 @@ pub(super) fn decoded(text: &str) -> Result<String, Failure> {
     Ok(decoded.into_owned())
 }
 
-/// The parameters of a query, each of them once, without what belongs to its signature.
+/// The parameters of a query, each of them once, without those of its signature.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Parameters {
-    /// Names, and values where there is a `=`.
+    /// Names, and values if there is a `=`.
     pairs: Vec<(String, Option<String>)>,
 }
 
@@ -115,7 +115,7 @@ impl Parameters {
         })
     }
 
-    /// With those of the signature.
+    /// Including those of the signature.
     pub(super) fn all_of(query: &str) -> Result<Self, Failure> {
         Self::read(query, |_| true)
     }
@@ -140,7 +140,7 @@ impl Parameters {
         Ok(own)
     }
 
-    /// The query that is sent on: what was read, encoded in one way.
+    /// The query for S3: the parsed parameters, encoded in one form.
     pub(super) fn query(&self) -> String {
         let mut query = String::new();
         for (name, value) in &self.pairs {

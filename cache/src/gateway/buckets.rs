@@ -1,4 +1,4 @@
-//! ListBuckets: of the origin's buckets those that the cache serves and the caller may read.
+//! ListBuckets: those of S3's buckets that the cache serves and the caller may read.
 
 use axum::response::{IntoResponse, Response};
 use http::header;
@@ -11,14 +11,14 @@ use crate::web::xml::push_element;
 
 const BEGIN: &str = r#"<?xml version="1.0" encoding="UTF-8"?><ListAllMyBucketsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">"#;
 
-/// As S3 has it; all of them is what it gives who names no number.
+/// The most buckets in one answer, and the default, as at S3.
 const MOST_BUCKETS: usize = 10_000;
 
-/// Which of them are asked for.
+/// The page that is asked for.
 struct BucketPage<'a> {
     prefix: &'a str,
     most: usize,
-    /// The last name of the page before.
+    /// The last name of the previous page.
     after: &'a str,
 }
 

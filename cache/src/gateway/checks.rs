@@ -1,5 +1,5 @@
-//! What is refused since two servers in a row could understand it differently, or since it makes S3 do more than the request's
-//! operation says.
+//! Requests that are refused because two servers in a row could read them differently, or because they make S3 do more
+//! than the operation says.
 
 use http::{HeaderMap, Method, StatusCode, header};
 
@@ -7,21 +7,21 @@ use super::address::Parameters;
 use super::operation::Operation;
 use crate::web::failure::Failure;
 
-/// What the headers of S3's own begin with.
+/// The prefix of S3's own headers.
 const OWN: &str = "x-amz-";
 
-/// Metadata of the client's own, which may be called anything.
+/// The prefix of the client's metadata, which may have any name.
 const METADATA: &str = "x-amz-meta-";
 
-/// Headers of S3's that are lists.
+/// S3's headers that are lists.
 const LISTS: &[&str] = &[
     "x-amz-object-attributes",
     "x-amz-optional-object-attributes",
     "x-amz-trailer",
 ];
 
-/// Headers, by how their names begin, that make some S3 do more than what is judged here: take the uploaded archive apart, delete
-/// all keys that begin so, take the bytes from elsewhere, or take the request for another one.
+/// Prefixes of headers that make some S3 do more than what is checked here: unpack the uploaded archive, delete all
+/// keys with a prefix, take the bytes from elsewhere, or treat the request as another one.
 const BEYOND: &[&str] = &[
     "seaweed-",
     "x-amz-meta-minio-snowball-",
@@ -82,13 +82,13 @@ pub(super) fn request(method: &Method, headers: &HeaderMap) -> Result<(), Failur
     Ok(())
 }
 
-/// True for headers that ask for more than is judged here, and for parameters that stand for them.
+/// True for headers that ask for more than what is checked here, and for parameters that stand for them.
 fn beyond(name: &str) -> bool {
     BEYOND.iter().any(|start| name.starts_with(start))
 }
 
-/// A form of a browser, which signs in its fields: the verifier would read it into memory before it knows whose it is. Some S3
-/// look for the words anywhere in the header.
+/// True for a browser's form, whose signature is in its fields: the verifier would read it into memory before it knows
+/// the caller. Some S3 look for the media type anywhere in the header.
 fn is_form(headers: &HeaderMap) -> bool {
     let types = headers.get_all(header::CONTENT_TYPE);
     types.iter().any(|value| {
@@ -99,18 +99,18 @@ fn is_form(headers: &HeaderMap) -> bool {
     })
 }
 
-/// What is to become of a request for a parameter in its query.
+/// What the parameters in a request's query mean for its handling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fit<'a> {
-    /// Every one is known: what the operation says.
+    /// All are known: the operation is handled as usual.
     Usual,
-    /// One of S3's headers is said in the query: S3 has to be asked.
+    /// One of S3's headers is in the query: S3 has to be asked.
     AskS3,
-    /// One may change what is asked for.
+    /// This one is unknown, and may change what is asked for.
     Unknown(&'a str),
 }
 
-/// Judges the parameters of an operation.
+/// Checks the parameters of an operation.
 pub(super) fn parameters<'a>(
     operation: &Operation,
     parameters: &'a Parameters,
@@ -143,7 +143,7 @@ pub(super) fn parameters<'a>(
             fit = Fit::Unknown(name);
         }
     }
-    // Without its number some S3 take a part for the whole object.
+    // Without its number, some S3 take a part for the whole object.
     let number = parameters.get("partNumber").unwrap_or_default();
     let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
     if operation.name == "UploadPart" && !is_number {
@@ -155,7 +155,7 @@ pub(super) fn parameters<'a>(
     Ok(fit)
 }
 
-/// The header that a URL which was signed ahead says in its query.
+/// The header that a presigned URL has in its query.
 fn as_header(name: &str) -> Option<String> {
     let start = name.get(..OWN.len())?;
     start

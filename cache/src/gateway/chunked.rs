@@ -1,5 +1,5 @@
-//! `aws-chunked`: the encoding in which SDKs stream an upload, and its trailers. Taken off here where nobody verifies its
-//! signatures; where they are verified, s3s takes it off.
+//! `aws-chunked`: the encoding in which SDKs stream an upload, and its trailers. Decoded here when nobody verifies its
+//! signatures; otherwise s3s decodes it.
 
 use async_stream::try_stream;
 use axum::body::{Body, BodyDataStream};
@@ -16,16 +16,16 @@ use crate::store::Charge;
 /// The longest line between two chunks: a length and a signature, or a trailer.
 const LINE_BYTES: usize = 4096;
 
-/// A signed chunk of up to so many bytes is part of what a connection takes anyway. SDKs send 64 KiB.
+/// A signed chunk of at most this size is covered by the connection's own share. SDKs send 64 KiB.
 const SMALL_CHUNK: u64 = 128 * 1024;
 
-/// A signed chunk holds at most so many bytes.
+/// The most bytes of a signed chunk.
 const LARGEST_SIGNED_CHUNK: u64 = 8 * 1024 * 1024;
 
-/// Says nothing of the object.
+/// A trailer that is about the encoding and not about the object.
 const TRAILER_SIGNATURE: &str = "x-amz-trailer-signature";
 
-/// Why a body is none of that encoding.
+/// Why a body can't be decoded.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Malformed {
     #[error(transparent)]
@@ -51,16 +51,16 @@ pub(super) enum Malformed {
     Total { came: u64, said: u64 },
 }
 
-/// The `length` bytes that an encoded body holds, and its trailers.
+/// Decodes the `length` bytes of a body, and its trailers.
 pub(super) fn decoded(body: Body, length: u64) -> Incoming {
     let body = StreamBody::new(frames(body.into_data_stream(), length));
     body.map_err(Into::into).boxed_unsync()
 }
 
-/// The same body in pieces that its verifier can hold: it keeps each chunk until all of it has come.
+/// The same body in pieces that its verifier can hold, since it keeps each chunk until all of it has come.
 ///
-/// Chunks without a signature are made smaller. A signed one can't be; a large one takes memory of the budget, and one that
-/// is too large is refused.
+/// Unsigned chunks are made smaller. Signed ones can't be: a large one is charged to the budget, and one that is too
+/// large is refused.
 pub(super) fn bounded(
     body: Body,
     signed: bool,
@@ -108,7 +108,7 @@ pub(super) fn bounded(
             }
             drop(charge);
         }
-        // Trailers, which the verifier bounds.
+        // Trailers, which the verifier limits.
         if !reader.buffer.is_empty() {
             yield reader.buffer.split().freeze();
         }
@@ -147,7 +147,7 @@ fn frames(
             Err(Malformed::Total { came, said })?;
         }
         let mut trailers = HeaderMap::new();
-        // The last chunk was there: a body that ends without the empty line is whole all the same.
+        // The last chunk has come: a body that lacks only the final empty line is complete.
         while let Ok(line) = reader.line().await && !line.is_empty() {
             let (name, value) = trailer(&line).ok_or(Malformed::Trailer)?;
             if name != TRAILER_SIGNATURE {
@@ -160,11 +160,11 @@ fn frames(
     }
 }
 
-/// The length that begins a chunk; what follows it, its signature, is not looked at.
+/// The length at the beginning of a chunk; its signature, which follows, is not looked at.
 fn chunk_length(line: &[u8]) -> Result<u64, Malformed> {
     let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
     let digits = std::str::from_utf8(digits).map_err(|_| Malformed::Length)?;
-    // from_str_radix would take a sign.
+    // from_str_radix would accept a sign.
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(Malformed::Length);
     }
@@ -214,7 +214,7 @@ impl ChunkReader {
             let length = length.min(self.buffer.len());
             return Ok(self.buffer.split_to(length).freeze());
         }
-        // Straight through: a chunk's inside is not copied.
+        // A chunk's content is passed on without a copy.
         let mut bytes = self.body.next().await.ok_or(Malformed::Short)??;
         let length = usize::try_from(left).unwrap_or(usize::MAX);
         if bytes.len() > length {

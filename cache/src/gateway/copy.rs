@@ -1,4 +1,4 @@
-//! What CopyObject and UploadPartCopy copy from: read once from its header, and sent on as it was read.
+//! The source of CopyObject and UploadPartCopy: parsed once from its header, and written again from what was parsed.
 
 use http::{HeaderMap, HeaderValue};
 use percent_encoding::{AsciiSet, utf8_percent_encode};
@@ -19,7 +19,7 @@ pub(super) struct CopySource {
 }
 
 impl CopySource {
-    /// The one that the headers name, if they name one.
+    /// The source that the headers name, if they name one.
     pub(super) fn parse(headers: &HeaderMap) -> Result<Option<Self>, Failure> {
         let said = headers.get(COPY_SOURCE);
         said.map(Self::read).transpose()
@@ -43,7 +43,8 @@ impl CopySource {
                 (path, Some(decoded(id.ok_or_else(unfit)?)?))
             }
         };
-        // Either form is in use: the whole of it encoded, the slash between bucket and key too, or all but the slashes.
+        // Both forms are in use: everything is encoded, including the slash between bucket and key, or everything but
+        // the slashes.
         let path = decoded(path)?;
         let path = path.strip_prefix('/').unwrap_or(&path);
         let (bucket, key) = path.split_once('/').ok_or_else(unfit)?;
@@ -57,7 +58,7 @@ impl CopySource {
         })
     }
 
-    /// The header that S3 gets.
+    /// The header for S3.
     pub(super) fn header(&self) -> HeaderValue {
         let mut text = utf8_percent_encode(&self.bucket, PATH).to_string();
         text.push('/');

@@ -1,5 +1,5 @@
-//! CORS: which pages may read is a rule of S3's bucket. S3 is asked for it, as a browser asks before a request; what it says of
-//! reads is remembered for a moment, and told with what the cache answers. Nothing of it is part of an object's head.
+//! CORS: which pages may read is a rule of the bucket at S3. S3 is asked for it the way a browser asks; its rule for
+//! reads is remembered for a moment and added to cached answers. It is not part of an object's head.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use super::send::handed_on;
 use crate::origin::{self, Forward, ForwardedBody, Origin, Payload};
 use crate::web::failure::Failure;
 
-/// A changed rule is noticed after so long.
+/// How long a rule is remembered, and a change may go unnoticed.
 const REMEMBERED: Duration = Duration::from_secs(30);
 
-/// What is remembered is a few hundred bytes each.
+/// The most rules that are remembered, of a few hundred bytes each.
 const MOST_REMEMBERED: u64 = 1_000;
 
-/// No page's origin is longer: a host name has at most 253 letters.
+/// The most bytes of a page's origin: a host name has at most 253 letters.
 const ORIGIN_BYTES: usize = 300;
 
-/// What a browser says before a request.
+/// The headers of a preflight.
 const PREFLIGHT: [HeaderName; 3] = [
     header::ORIGIN,
     header::ACCESS_CONTROL_REQUEST_METHOD,
@@ -31,10 +31,10 @@ const PREFLIGHT: [HeaderName; 3] = [
 
 const RULE: &str = "access-control-";
 
-/// The rules of S3's buckets: asked of S3, and remembered for reads.
+/// The CORS rules of buckets: asked of S3, and remembered for reads.
 pub(super) struct CorsRules {
     origin: Origin,
-    /// What S3 says of reads, by bucket, page and method.
+    /// S3's rule for reads, by bucket, page and method.
     known: Cache<(String, HeaderValue, Method), HeaderMap>,
 }
 
@@ -48,7 +48,7 @@ impl CorsRules {
         }
     }
 
-    /// S3's answer to what a browser asks before a request.
+    /// Answers a preflight with S3's answer.
     pub(super) async fn preflight(
         &self,
         bucket: String,
@@ -77,7 +77,7 @@ impl CorsRules {
         Ok(response)
     }
 
-    /// The headers that let a page at `origin` see what is read; none where S3 has no rule for it, or can't be asked.
+    /// The headers that let a page at `origin` see what it reads; none when S3 has no rule for it, or can't be asked.
     pub(super) async fn rule(
         &self,
         bucket: &str,

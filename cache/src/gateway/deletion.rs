@@ -1,7 +1,7 @@
-//! The list of a DeleteObjects request: read once, and what S3 gets is written from what was read.
+//! The list of a DeleteObjects request: parsed once, and written again for S3 from what was parsed.
 //!
-//! Servers differ in what they make of prefixes, CDATA, doubled and unknown elements. So none of the client's text is sent on,
-//! and an element that might choose an object, or spare one, in a way that is not known here is refused.
+//! Servers read prefixes, CDATA, repeated and unknown elements differently. So none of the client's text is sent on,
+//! and an element is refused if it might choose or spare an object in a way that is not known here.
 
 use std::collections::BTreeSet;
 
@@ -15,21 +15,21 @@ use crate::web::failure::Failure;
 
 const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 
-/// As S3 has it.
+/// S3's own limit.
 const MOST_OBJECTS: usize = 1000;
 
-/// What may be said of an object, in the order of S3's schema. All but the key are conditions: to leave one out would delete
+/// The elements of an object, in the order of S3's schema. All but the key are conditions: leaving one out would delete
 /// more than was asked for.
 const FIELDS: [&str; 5] = ["Key", "VersionId", "ETag", "LastModifiedTime", "Size"];
 
-/// What a list says.
+/// A parsed list.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Deletion {
     objects: Vec<Chosen>,
     quiet: Option<bool>,
 }
 
-/// One object of it, by [`FIELDS`].
+/// One of its objects, by [`FIELDS`].
 type Chosen = [Option<String>; FIELDS.len()];
 
 impl Deletion {
@@ -46,7 +46,7 @@ impl Deletion {
         })
     }
 
-    /// The keys, whatever version of them is meant.
+    /// The keys, whichever version is named.
     pub(super) fn keys(&self) -> BTreeSet<String> {
         let keys = self.objects.iter().filter_map(|object| object[0].clone());
         keys.collect()
@@ -87,7 +87,7 @@ fn element(xml: &mut String, name: &str, text: &str) {
     xml.extend(["</", name, ">"]);
 }
 
-/// Why a body is no list.
+/// Why a body is not a valid list.
 #[derive(Debug)]
 struct Unfit(String);
 
@@ -103,7 +103,7 @@ impl From<quick_xml::Error> for Unfit {
     }
 }
 
-/// What matters of a piece of XML.
+/// A piece of XML, reduced to what matters.
 enum XmlToken {
     /// A start tag; its local name.
     Open(String),
@@ -114,7 +114,7 @@ enum XmlToken {
 
 struct XmlTokens<'a> {
     xml: NsReader<&'a [u8]>,
-    /// The root's, empty where it has none: all elements are of one namespace.
+    /// The root's namespace, empty when it has none: all elements must have the same.
     namespace: Option<Vec<u8>>,
     begun: bool,
 }

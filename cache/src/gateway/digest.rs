@@ -1,4 +1,4 @@
-//! The digests that a client sends with a body: checked here, and made again where another body is sent on.
+//! The digests that a client sends with a body: verified here, and computed again when another body is sent on.
 
 use aws_smithy_types::base64;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -10,7 +10,7 @@ const CONTENT_MD5: &str = "content-md5";
 const ALGORITHM: &str = "x-amz-sdk-checksum-algorithm";
 const FAMILY: &str = "x-amz-checksum-";
 
-/// What a header says of a body.
+/// A digest header.
 type Digest = fn(&[u8]) -> Vec<u8>;
 
 static DIGESTS: [(&str, Digest); 6] = [
@@ -26,7 +26,7 @@ fn digest_of<C: Checksum>(bytes: &[u8]) -> Vec<u8> {
     C::checksum(bytes).as_ref().to_vec()
 }
 
-/// Refuses a body that is not the one that its headers name.
+/// Refuses a body that does not have the digests in its headers.
 pub(super) fn check(headers: &HeaderMap, body: &[u8]) -> Result<(), Failure> {
     for (name, digest) in &DIGESTS {
         for said in headers.get_all(*name) {
@@ -55,8 +55,8 @@ pub(super) fn check(headers: &HeaderMap, body: &[u8]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Makes the headers say of `body` what they said of the client's. Where they said nothing that is known here, they say its
-/// MD5: S3 takes no list without a digest.
+/// Computes the headers' digests again, for `body`. If there are none that are known here, adds an MD5: S3 accepts no
+/// list without a digest.
 pub(super) fn renew(headers: &mut HeaderMap, body: &[u8]) {
     let said = |name: &str| headers.contains_key(name);
     let mut renewed: Vec<_> = DIGESTS.iter().filter(|(name, _)| said(name)).collect();

@@ -1,4 +1,5 @@
-//! One request, from its address to its answer: which operation it is, whether the caller may, and who answers it.
+//! One request, from its address to its answer: which operation it is, whether the caller may do it, and which handler
+//! answers it.
 
 use std::sync::Arc;
 
@@ -23,10 +24,10 @@ use crate::web::response_context::Op;
 use crate::web::rights::{denied, permit};
 use crate::web::services::Services;
 
-/// What the gateway is told at start.
+/// The settings of the gateway.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GatewaySettings {
-    /// Host names below which a name is a bucket's: `bucket.DOMAIN`.
+    /// Base domains of virtual-hosted-style requests: `BUCKET.DOMAIN`.
     pub s3_domain: Vec<String>,
 }
 
@@ -38,7 +39,7 @@ pub(super) struct Gateway {
 }
 
 impl Gateway {
-    /// Nothing is remembered yet.
+    /// A gateway that knows no CORS rules yet.
     pub(super) fn new(services: Arc<Services>, settings: GatewaySettings) -> Self {
         Self {
             cors: CorsRules::new(services.origin.clone()),
@@ -47,7 +48,8 @@ impl Gateway {
         }
     }
 
-    /// What a browser asks before a request, answered by S3. Nobody signs that; it names no object, and is told the rule alone.
+    /// Answers a browser's preflight with S3's own answer. It is not signed, so it is about the bucket's rule and
+    /// nothing else.
     pub(super) async fn preflight(&self, head: &Head) -> Result<Response, Failure> {
         let host = Address::host(&head.uri, &head.headers);
         let address = Address::parse(&head.uri, host, &self.domains)?;
@@ -60,7 +62,7 @@ impl Gateway {
             .await
     }
 
-    /// The answer to a request whose signature holds and whose encoding is off.
+    /// Answers a request whose signature is verified and whose body is decoded.
     pub(super) async fn answer(
         &self,
         who: Caller,
@@ -110,7 +112,7 @@ impl Gateway {
         Ok(response)
     }
 
-    /// Read through the cache; a page of another origin gets S3's rule with it.
+    /// Reads through the cache; for a page of another origin, adds the bucket's CORS rule.
     async fn read_for_page(&self, request: GatewayRequest) -> Result<Response, Failure> {
         let Some(page) = request.head.headers.get(header::ORIGIN).cloned() else {
             return read::read(&self.services, request).await;
@@ -124,17 +126,17 @@ impl Gateway {
         Ok(response)
     }
 
-    /// The object that anybody's plain request is for, if it is for one.
+    /// The object that a plain, unsigned request reads, if it reads one.
     pub(super) fn object_of(&self, request: &PlainRequest<'_>) -> Option<ObjectId> {
         let uri: Uri = request.target.parse().ok()?;
-        // Every parameter is for the routes to judge: what is left out here is none of S3's.
+        // All parameters are left to the routes, except those that are not S3's.
         let usual = match uri.query() {
             None => true,
             Some(query) => Parameters::parse(query).ok()?.is_empty(),
         };
         let hash = request.header("x-amz-content-sha256");
         let streamed = hash.is_some_and(|hash| hash.starts_with(b"STREAMING"));
-        // S3 itself is asked for checksums that are not known here.
+        // Checksums that are not known here are read from S3.
         let asks_s3 = request.head_only && request.header("x-amz-checksum-mode").is_some();
         if !usual || streamed || asks_s3 {
             return None;
@@ -181,7 +183,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// Refuses a copy of what the caller may not read; the source is written again from what was judged.
+    /// Refuses to copy what the caller may not read. The source is written again from what was checked.
     fn admit_copy(
         &self,
         who: &Caller,
@@ -205,7 +207,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// Refuses what is not the caller's to do, and what the cache does not serve, in the same words.
+    /// Refuses what the caller may not do, and what the cache does not serve, with the same answer.
     fn permit(
         &self,
         who: &Caller,
@@ -221,8 +223,8 @@ impl Gateway {
     }
 }
 
-/// What becomes of an operation with these parameters. One that is not known may be anything: it is no read from the cache, and
-/// goes to S3 as a read only for who may read all that it could tell.
+/// How an operation with these parameters is handled. A read with an unknown parameter is not answered from the cache;
+/// it is forwarded only for callers that may read the whole bucket.
 fn handling(
     who: &Caller,
     operation: &Operation,

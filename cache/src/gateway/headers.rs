@@ -1,7 +1,7 @@
 //! Which of a request's headers go to S3: those that S3 knows.
 //!
-//! What is sent on is signed, and what proxies, meshes and browsers add is nobody's business there: a balancer before S3 that
-//! adds to it would spoil the signature.
+//! What is sent on is signed. Headers that proxies, meshes and browsers add stay here: a load balancer before S3 that
+//! changes them would break the signature.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -21,7 +21,7 @@ const STANDARD: [HeaderName; 18] = [
     header::CONTENT_RANGE,
     header::CONTENT_TYPE,
     HeaderName::from_static("content-md5"),
-    // Not sent as it is: it makes S3 look at the head before it gets the body.
+    // Not forwarded as it is: it makes S3 check the head before it gets the body.
     header::EXPECT,
     header::EXPIRES,
     header::IF_MATCH,
@@ -33,7 +33,7 @@ const STANDARD: [HeaderName; 18] = [
     header::RANGE,
 ];
 
-/// S3's, but of the client's signature and encoding, of its SDK, or of a network before Falcon.
+/// Headers of S3 that belong to the client's signature and encoding, its SDK, or a network before Falcon.
 const OF_THE_CLIENT: &[&str] = &[
     "x-amz-cf-id",
     "x-amz-content-sha256",
@@ -44,13 +44,13 @@ const OF_THE_CLIENT: &[&str] = &[
     "x-amz-user-agent",
 ];
 
-/// Other vendors' words for conditions, copies and rights. They are neither judged here nor left out: a write without its
-/// condition would be another write.
+/// Other vendors' prefixes for conditions, copies and rights. Such headers are refused and not dropped: a write without
+/// its condition would be another write.
 const OF_OTHERS: &[&str] = &[
     "x-cos-", "x-goog-", "x-minio-", "x-obs-", "x-oss-", "x-rgw-",
 ];
 
-/// What S3 is to see of a request's headers.
+/// The headers of a request that are sent to S3.
 pub(super) fn sent_on(headers: &HeaderMap) -> Result<HeaderMap, Failure> {
     let mut sent = HeaderMap::new();
     for (name, value) in headers {
@@ -66,7 +66,7 @@ pub(super) fn sent_on(headers: &HeaderMap) -> Result<HeaderMap, Failure> {
             ));
         }
         let of_s3 = name.as_str().starts_with(OF_S3);
-        // A server that takes underscores for dashes must not find what was not judged here.
+        // A server that reads underscores as dashes must not find a header that was not checked here.
         if name.as_str().contains('_') && !name.as_str().starts_with("x-amz-meta-") {
             continue;
         }
@@ -94,7 +94,7 @@ pub(super) fn sent_on(headers: &HeaderMap) -> Result<HeaderMap, Failure> {
     Ok(sent)
 }
 
-/// The object's own encodings, where the streaming one is among those that are named.
+/// The object's own encodings, if the streaming one is among them.
 fn without_chunks(value: &HeaderValue) -> Option<HeaderValue> {
     let is_chunks = |it: &str| it.eq_ignore_ascii_case("aws-chunked");
     let named = || value.to_str().unwrap_or_default().split(',').map(str::trim);

@@ -1,4 +1,5 @@
-//! The operations of S3, and what becomes of each at the gateway: one table. What is not in it is `NotImplemented`.
+//! The operations of S3 that the gateway knows, and what it does with each: one table. Everything else is
+//! `NotImplemented`.
 
 use http::{HeaderMap, Method};
 
@@ -10,13 +11,13 @@ use crate::access::Verb;
 pub(super) enum Handling {
     /// Read through the cache.
     Cached,
-    /// Sent on as it is, and so is the answer.
+    /// Forwarded as it is, and so is the answer.
     Forwarded,
-    /// Sent on; then every node forgets the object; then the answer.
+    /// Forwarded; then every node drops the object; then the client gets the answer.
     Written,
-    /// As that, for the keys in its body.
+    /// The same, for the keys in its body.
     DeletedMany,
-    /// The buckets that the caller may name.
+    /// Answered here: the buckets that the caller may name.
     Buckets,
 }
 
@@ -28,13 +29,13 @@ pub(super) enum Level {
     Object,
 }
 
-/// One line of [`OPERATIONS`].
+/// One row of [`OPERATIONS`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Operation {
     pub(super) name: &'static str,
     method: Method,
     pub(super) level: Level,
-    /// The parameter that tells it from others of its method, `""` where there is none.
+    /// The parameter that identifies it among those of its method; `""` when there is none.
     mark: &'static str,
     pub(super) verb: Verb,
     pub(super) handling: Handling,
@@ -261,7 +262,7 @@ const MARKS: &[&str] = &[
     "website",
 ];
 
-/// What a read may say besides its version: the cache knows the answer, or knows that S3 has to be asked for it.
+/// The parameters of a read, besides its version: the cache knows the answer, or knows that S3 has to be asked.
 const READING: &[&str] = &[
     "partNumber",
     "response-cache-control",
@@ -300,7 +301,8 @@ impl Operation {
         self.mark
     }
 
-    /// True for a parameter that the operation has. Any other may make it another one at S3, now or some day.
+    /// True for a parameter that the operation has. S3 may take a request with any other one for another operation, now
+    /// or some day.
     pub(super) fn takes(&self, name: &str) -> bool {
         let taken: &[&str] = match (self.name, self.mark) {
             ("GetObject" | "HeadObject", _) => READING,

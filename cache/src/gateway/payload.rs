@@ -1,4 +1,4 @@
-//! A request's body, from either way in to what is sent on.
+//! A request's body, on its way to S3.
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -11,10 +11,10 @@ use crate::origin::{Incoming, Payload};
 use crate::web::failure::Failure;
 use crate::web::status;
 
-/// Bodies of up to so many bytes are held: they are signed, and sent again where that may help.
+/// Bodies of at most this size are held in memory: they are signed, and may be sent again.
 const HELD_BYTES: u64 = 32 * 1024;
 
-/// The trailers that S3 knows: checksums.
+/// The prefix of the trailers that S3 knows: checksums.
 const CHECKSUM: &str = "x-amz-checksum-";
 
 /// Algorithms, with the length of their values in base64. S3 wants the length of all before the first byte.
@@ -31,7 +31,7 @@ const ALGORITHMS: [(&str, u64); 10] = [
     ("xxhash64", 12),
 ];
 
-/// A body whose signatures nobody verifies, without its encoding.
+/// The body of an unsigned request, decoded.
 pub(super) fn plain(headers: &HeaderMap, body: Body) -> Result<Incoming, Failure> {
     if !is_chunked(headers) {
         return Ok(body.map_err(Into::into).boxed_unsync());
@@ -47,14 +47,14 @@ pub(super) fn none() -> Incoming {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
-/// What is sent on of a body.
+/// What S3 gets of a body.
 pub(super) async fn from_request(headers: &HeaderMap, body: Incoming) -> Result<Payload, Failure> {
     let named = trailers(headers)?;
     let Some(length) = length(headers) else {
         if headers.contains_key(header::TRANSFER_ENCODING) {
             return Err(no_length());
         }
-        // To its end: a hash that was signed is that of no bytes, or wrong.
+        // Read to its end: a signed hash must be that of no bytes.
         return Ok(Payload::Held(held(body, 0).await?));
     };
     if length <= HELD_BYTES && named.is_empty() {
@@ -101,7 +101,7 @@ async fn collected(mut body: Incoming, length: u64) -> Result<(Bytes, HeaderMap)
     Ok((whole.into(), trailers))
 }
 
-/// The bytes that the body holds without its encoding, where the request says so.
+/// The length of the decoded body, if the request names it.
 pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
     if is_chunked(headers) {
         return number(headers, "x-amz-decoded-content-length");
@@ -118,7 +118,7 @@ fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.parse().ok()
 }
 
-/// A small body whose trailers have to come before their lengths are known.
+/// Holds a small body until the lengths of its trailers are known.
 async fn measured(
     body: Incoming,
     length: u64,

@@ -1,6 +1,6 @@
-//! What is left of signature version 2: URLs that read an object, as boto3 and others still make them unless they are told
-//! otherwise. The verifier takes more: headers without a date or a body, URLs good for decades, parameters that the signature
-//! does not cover. All of that is refused here, before it looks.
+//! What is accepted of signature version 2: presigned URLs that read an object, which boto3 and others still create by
+//! default. The verifier accepts more: headers without a date or a body, URLs that are good for decades, parameters
+//! that the signature does not cover. All of that is refused here first.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,13 +9,13 @@ use http::{HeaderMap, Method, StatusCode, header};
 use super::address::Parameters;
 use crate::web::failure::Failure;
 
-/// As long as a URL of version 4.
+/// As long as for a URL of version 4.
 const LONGEST: Duration = Duration::from_hours(7 * 24);
 
 /// The signature's own parameters.
 const SIGNATURE: [&str; 3] = ["AWSAccessKeyId", "Expires", "Signature"];
 
-/// Those that a read of an object may have beside them: the signature covers each.
+/// The parameters that a read of an object may have besides: the signature covers each.
 const COVERED: [&str; 8] = [
     "partNumber",
     "response-cache-control",
@@ -27,7 +27,7 @@ const COVERED: [&str; 8] = [
     "versionId",
 ];
 
-/// Refuses what bears a signature of version 2, unless it is a URL that reads an object and is good for a week at most.
+/// Refuses requests with a signature of version 2, except URLs that read an object and are good for a week at most.
 pub(super) fn check(
     method: &Method,
     parameters: &Parameters,

@@ -46,12 +46,12 @@ pub(super) async fn read(
     let wanted = ObjectRequest::parse(object, &request.head.headers, with_body)
         .with_checksums(request.head.headers.contains_key(CHECKSUM_MODE));
     let answered = wanted.answer(&services.proxy).await;
-    // S3 names no version that a condition has refused.
+    // S3 sends no tag with a failed condition.
     let response = answered.map_err(|failure| failure.without(&header::ETAG))?;
     overridden(response, &request)
 }
 
-/// Asked of S3, since nobody else knows.
+/// Reads from S3, past the cache.
 pub(super) async fn read_past_the_cache(
     services: &Services,
     request: GatewayRequest,
@@ -70,7 +70,7 @@ pub(super) async fn read_past_the_cache(
     }))
 }
 
-/// A part of an object as it was uploaded: S3 says which bytes they are, once for each version.
+/// Reads a part of an object as it was uploaded: S3 says which bytes they are, once for each version.
 async fn read_part(services: &Services, request: GatewayRequest) -> Result<Response, Failure> {
     let object = ObjectId::new(&request.bucket, &request.key)?;
     let number = request.parameters.get("partNumber").map(str::parse::<u32>);
@@ -100,14 +100,14 @@ async fn read_part(services: &Services, request: GatewayRequest) -> Result<Respo
     let wanted = ObjectRequest::parse(object, headers, with_body).within(range);
     let mut response = wanted.answer(proxy).await?;
     if let Some(lookup) = lookup {
-        // Its version is known here by now.
+        // By now its version is known here.
         lookup.record(&etag, &part);
     }
     if response.status() == StatusCode::PARTIAL_CONTENT {
         let headers = response.headers_mut();
         let version = headers.get(header::ETAG).map(HeaderValue::as_bytes);
         if version != Some(etag.as_str().as_bytes()) {
-            // Overwritten in between, or another version is still held here.
+            // Overwritten in between, or this node still holds another version.
             return read_past_the_cache(services, request).await;
         }
         if let Some(count) = part.count {
@@ -120,7 +120,7 @@ async fn read_part(services: &Services, request: GatewayRequest) -> Result<Respo
     overridden(response, &request)
 }
 
-/// S3's own head of a part, in its own words. What it says of the part is known from then on, if it was asked for all of it.
+/// Asks S3 for the head of a part, and records what it says of the part if all of it was asked for.
 async fn head_of_unknown(
     services: &Services,
     request: GatewayRequest,
@@ -139,7 +139,7 @@ async fn head_of_unknown(
     Ok(response)
 }
 
-/// What a read may say to S3 with the answer staying the one that is cached: of the signature, or looked at here.
+/// Headers that leave the cached answer as it is: of the signature, or looked at here.
 const CACHED_READS_HAVE: &[&str] = &[
     "x-amz-checksum-mode",
     "x-amz-content-sha256",
@@ -149,8 +149,8 @@ const CACHED_READS_HAVE: &[&str] = &[
     "x-amz-user-agent",
 ];
 
-/// Versions by their id, and headers that may make it another read or forbid it (whose the bucket must be, who pays, keys that
-/// only the client has): what is cached can't answer that.
+/// True for reads that only S3 can answer: versions by their id, and headers that may change the read or forbid it (the
+/// bucket's expected owner, requester pays, the client's own keys).
 fn only_s3_knows(request: &GatewayRequest) -> bool {
     let headers = &request.head.headers;
     request.parameters.has("versionId")
@@ -162,7 +162,7 @@ fn is_beyond_the_cache(name: &HeaderName) -> bool {
     name.as_str().starts_with("x-amz-") && !CACHED_READS_HAVE.contains(&name.as_str())
 }
 
-/// The answer with the headers that its request demanded.
+/// The answer with the headers that the request overrides.
 fn overridden(mut response: Response, request: &GatewayRequest) -> Result<Response, Failure> {
     if !response.status().is_success() {
         return Ok(response);

@@ -1,5 +1,5 @@
-//! S3's words for what the verifier refuses: its own answers have neither message nor request id, and what it finds wrong in a
-//! body has no code.
+//! S3's messages for what the verifier refuses: its own answers have neither message nor request id, and its errors in
+//! a body have no code.
 
 use std::error::Error as StdError;
 
@@ -12,16 +12,16 @@ use crate::web::failure::{BodyRefused, Failure};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// More than any answer of the verifier's.
+/// The most bytes of the verifier's answer.
 const ANSWER_BYTES: usize = 64 * 1024;
 
 const SIGNATURE: &str = "The request signature we calculated does not match the signature you provided. Check your key and signing method.";
 
-/// Marks an answer that is the gateway's or S3's, and not the verifier's.
+/// Marks an answer of the gateway or S3, as opposed to the verifier's.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FromGateway;
 
-/// The verifier's answer, as S3 gives it.
+/// The verifier's answer, in S3's form.
 pub(super) async fn in_words(response: Response) -> Response {
     if response.extensions().get::<FromGateway>().is_some() {
         return response;
@@ -51,7 +51,7 @@ fn message_of(code: &str) -> String {
     }
 }
 
-/// What the verifier found wrong in a body. Its types are its own: the names of their variants are all that can be seen.
+/// The verifier's error in a body. Its types are private: only the names of their variants can be seen.
 pub(super) fn of_body(error: BoxError) -> BoxError {
     let text = error.to_string();
     let failure = if text.ends_with(": Sha256Mismatch") {

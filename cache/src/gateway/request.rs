@@ -1,4 +1,4 @@
-//! A request that was let in: whose it is, which operation, on what.
+//! An admitted request: its caller, its operation, and what it is about.
 
 use http::request::Parts as Head;
 
@@ -7,7 +7,7 @@ use super::operation::Operation;
 use crate::access::Caller;
 use crate::origin::Incoming;
 
-/// A request that was let in, and what it is.
+/// An admitted request.
 pub(super) struct GatewayRequest {
     pub(super) who: Caller,
     pub(super) operation: &'static Operation,

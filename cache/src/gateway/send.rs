@@ -1,4 +1,4 @@
-//! What is sent on to S3 as it is, and what follows a write: every node forgets, then the client hears of it.
+//! Forwarding to S3, and what follows a write: every node drops the object, then the client gets the answer.
 
 use std::time::Duration;
 
@@ -25,22 +25,22 @@ use crate::web::response_headers::X_FALCON_CACHE;
 use crate::web::rights::permit;
 use crate::web::services::Services;
 
-/// How long S3 may take to put an object together from parts or from another one, or to delete a thousand.
+/// How long S3 may take to assemble or copy an object, or to delete a thousand.
 const ASSEMBLY: Duration = Duration::from_mins(5);
 
-/// A thousand keys of 1,024 bytes, each of which may be escaped.
+/// The most bytes of a list: a thousand keys of 1,024 bytes, each of which may be escaped.
 const DELETE_BYTES: u64 = 8 * 1024 * 1024;
 
-/// The list as it came, what was read from it twice (by object, and in order), and what is written from that.
+/// How many times a list is in memory: as it came, parsed (by object, and in order), and as it is sent.
 const DELETE_COPIES: u64 = 4;
 
-/// Says that not every node has forgotten yet, and which have not.
+/// Names the nodes that have not acknowledged the write yet.
 const X_FALCON_UNANSWERED: HeaderName = HeaderName::from_static("x-falcon-unanswered");
 
-/// Of the origin's connection: not handed on.
+/// Headers of the connection to S3, which are not passed on.
 const NOT_ANSWERED: &[&str] = &["connection", "keep-alive", "server", "transfer-encoding"];
 
-/// Sent on, and the answer as it comes.
+/// Forwards a request, and its answer as it comes.
 pub(super) async fn forward(
     services: &Services,
     request: GatewayRequest,
@@ -55,7 +55,7 @@ pub(super) async fn forward(
     Ok(bypassed(about).attach(response))
 }
 
-/// Sent on; then the object is forgotten everywhere, whether or not the client still waits.
+/// Forwards a write, then drops the object at every node, whether or not the client still waits.
 pub(super) async fn write(
     services: &Services,
     request: GatewayRequest,
@@ -71,7 +71,7 @@ pub(super) async fn write(
         .map(|response| bypassed(about).attach(response))
 }
 
-/// DeleteObjects: the keys are in the body.
+/// Handles DeleteObjects, whose keys are in the body.
 pub(super) async fn delete_many(
     services: &Services,
     mut request: GatewayRequest,
@@ -86,7 +86,7 @@ pub(super) async fn delete_many(
     let wait = services.settings.upload_wait;
     let store = services.proxy.store();
     let body = std::mem::replace(&mut request.body, payload::none());
-    // Charged as it comes: what is announced takes no memory yet.
+    // Charged as it comes, not when it is announced.
     let (body, _charge) = buffer_body(store, body, DELETE_BYTES).await?;
     if body.len() as u64 != length {
         return Err(Failure::bad(
@@ -149,7 +149,7 @@ async fn send_write(
     Ok(response)
 }
 
-/// The head that S3 gives of a part; `None` where it gives none.
+/// S3's head of a part; `None` when it gives none.
 pub(super) async fn head_of_part(
     services: &Services,
     object: &ObjectId,
@@ -174,7 +174,7 @@ pub(super) async fn head_of_part(
     Ok((answer.status() == StatusCode::PARTIAL_CONTENT).then(|| answer.headers().clone()))
 }
 
-/// What goes to S3, and how long it may take there.
+/// The request to S3, and how long it may take.
 async fn prepare(
     origin: &Origin,
     mut request: GatewayRequest,
@@ -215,7 +215,7 @@ fn prepare_with(
     Ok((forward, wait))
 }
 
-/// What S3 may work on for minutes, while it keeps the client waiting with a head and blanks.
+/// Operations that may take S3 minutes, while it keeps the client waiting with a head and blanks.
 fn works_long(operation: &str, headers: &HeaderMap) -> bool {
     matches!(operation, "CompleteMultipartUpload" | "DeleteObjects") || Operation::copies(headers)
 }

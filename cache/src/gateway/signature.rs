@@ -1,5 +1,5 @@
-//! The way in where callers sign: s3s verifies the signature and the body as it streams, and knows the rules for clocks and
-//! for URLs that were signed ahead.
+//! The entrance for signed requests: s3s verifies the signature and the body as it streams, and knows the rules for
+//! clocks and for presigned URLs.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -29,13 +29,13 @@ use crate::store::Kind;
 use crate::web::failure::Failure;
 use crate::web::rights::denied;
 
-/// Headers of S3's that need not be signed.
+/// Headers of S3 that need not be signed.
 const UNSIGNED: &[&str] = &["x-amz-content-sha256", "x-amz-user-agent"];
 
-/// For the memory of a large signed chunk.
+/// How long a large signed chunk waits for memory.
 const CHARGE_WAIT: Duration = Duration::from_secs(5);
 
-/// A URL that is signed ahead is good for a week at most.
+/// A presigned URL is good for a week at most.
 const LONGEST_SECONDS: u64 = 7 * 24 * 3600;
 
 /// The verifier, before the gateway.
@@ -59,7 +59,7 @@ impl Signatures {
     }
 }
 
-/// Lets a request in if its signature holds.
+/// Admits a request whose signature holds.
 pub(super) async fn verified(
     State(Signatures { service, proxy }): State<Signatures>,
     request: Request,
@@ -79,7 +79,7 @@ pub(super) async fn verified(
     }
 }
 
-/// The verifier holds a chunk until all of it has come: none is larger than can be held.
+/// The verifier holds a chunk until all of it has come, so none may be larger than what can be held.
 fn bounded(request: Request, proxy: Proxy) -> Request {
     let hash = request.headers().get("x-amz-content-sha256");
     let hash = hash.map(HeaderValue::as_bytes).unwrap_or_default();
@@ -98,7 +98,7 @@ fn bounded(request: Request, proxy: Proxy) -> Request {
     request.map(|body| Body::from_stream(chunked::bounded(body, signed, reserve)))
 }
 
-/// What S3 demands of a signature before it looks at it: that it covers every `x-amz-` header, and is not for ever.
+/// What S3 demands of a signature before it verifies it: that it covers every `x-amz-` header, and expires.
 fn covers(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
     let parameters = Parameters::all_of(uri.query().unwrap_or_default())?;
     presigned_v2::check(method, &parameters, headers, SystemTime::now())?;
@@ -138,12 +138,12 @@ fn covers(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Failure
     Ok(())
 }
 
-/// No operation of its own: the route takes all.
+/// s3s's own operations, of which there are none: the route takes every request.
 struct Nothing;
 
 impl S3 for Nothing {}
 
-/// Names are the origin's to judge.
+/// Accepts every name: S3 judges them.
 struct AnyName;
 
 impl NameValidation for AnyName {
@@ -211,7 +211,7 @@ impl Within {
     }
 }
 
-/// A verified body; its trailers, known when it has ended, after it.
+/// A verified body, followed by its trailers, which are known at its end.
 fn body(mut body: s3s::Body, trailing: Option<TrailingHeaders>) -> Incoming {
     let Some(trailing) = trailing else {
         return body.map_err(refusal::of_body).boxed_unsync();

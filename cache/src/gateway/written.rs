@@ -1,7 +1,7 @@
-//! S3's answer to a write, and the barrier before its client hears of it.
+//! S3's answer to a write, and the barrier before the client gets it.
 //!
-//! Most answers are held until the barrier is raised. Where S3 works long and keeps the client waiting with blanks, these are
-//! passed on as they come, and what tells the outcome is held.
+//! Most answers are held back until the barrier is raised. When S3 takes long and keeps the client waiting with blanks,
+//! the blanks are passed on as they come, and only the rest is held back.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use crate::origin::{self, Forward, ForwardedBody, Origin};
 use crate::web::aftermath::Aftermath;
 use crate::web::barrier::Barriers;
 
-/// The answer to a write is a few lines of XML; the parts of 10,000 fit.
+/// The most bytes of an answer to a write: some lines of XML, or a list of 10,000 parts.
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
-/// An answer that has begun and does not end within this is one of those that S3 works on.
+/// An answer that has begun and takes longer than this to end is one that S3 is still working on.
 const PROMPT: Duration = Duration::from_secs(1);
 
-/// What is raised when S3 may have done what it was asked.
+/// The barrier to raise when S3 may have carried out the write.
 pub(super) struct Barrier {
     pub(super) aftermath: Aftermath,
     pub(super) scope: Scope,
@@ -37,8 +37,8 @@ pub(super) struct WriteResponse {
     pub(super) barriers: Barriers,
 }
 
-/// Sends a write, and raises its barrier unless it is proved that S3 did nothing. `in_body`: the head of a success says nothing
-/// yet, and clients know it.
+/// Sends a write, and raises its barrier unless S3 certainly did nothing. `in_body`: a success is only certain at the
+/// end of the body, and clients know it.
 pub(super) async fn send_and_invalidate(
     origin: Origin,
     forward: Forward,
@@ -68,7 +68,7 @@ pub(super) async fn send_and_invalidate(
         });
     };
     let barriers = match head.status.as_u16() {
-        // Somebody on the way says that S3 did not answer in time.
+        // A proxy on the way says that S3 did not answer in time.
         500 | 502 | 504 => barrier.raise(true).await,
         501 | 503.. => barrier.raise(false).await,
         300..=499 => Barriers::default(),
@@ -99,7 +99,7 @@ fn take(text: &mut BytesMut, bytes: &[u8]) -> Result<(), origin::Error> {
     Ok(())
 }
 
-/// Passes on what says nothing yet, as it comes; the rest after the barrier. It goes on where nobody listens any more.
+/// Passes on blanks as they come, and the rest after the barrier. It goes on even when the client has hung up.
 async fn rest(
     mut body: ForwardedBody,
     mut text: BytesMut,
@@ -121,7 +121,7 @@ async fn rest(
             Some(Err(error)) => break Err(error),
         }
     };
-    // An error may stand in an answer that began as a success; not even that proves that nothing happened.
+    // An answer that began as a success may end in an error, and even then S3 may have done something.
     let barriers = barrier.follow(ended.as_ref().err()).await;
     if let Some(names) = barriers.unanswered() {
         tracing::warn!(
@@ -132,7 +132,7 @@ async fn rest(
     client.send(ended.map(|()| text.freeze())).ok();
 }
 
-/// So many bytes at the beginning of an answer in XML say nothing: blanks, and the declaration.
+/// The length of the blanks and the XML declaration at the beginning of an answer, which don't tell the outcome.
 fn preface(text: &[u8]) -> usize {
     let blanks = |text: &[u8]| text.len() - text.trim_ascii_start().len();
     let before = blanks(text);

@@ -1,4 +1,4 @@
-//! Bodies with an end: a request's body must keep coming; an answer's body says when it is over.
+//! Bodies that end: a request's body must keep coming, and an answer's body says when it is over.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,24 +14,24 @@ use tokio::time::{Instant, timeout};
 use super::conn_state::ConnState;
 use super::deadline::Deadline;
 
-/// Of a body that nobody wanted, so much is read away to keep the connection: a form's fields, a list of keys.
+/// How much of an unwanted body is read to keep the connection: a form's fields, a list of keys.
 const LEFT_BYTES: usize = 64 * 1024;
 
-/// And it has to come at once: the answer waits for it.
+/// How long that may take: the answer waits for it.
 const LEFT_TIME: Duration = Duration::from_millis(50);
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A body that brings less than this in the time that it has is taken for one that has stopped.
+/// A body that brings less than this in its time counts as stalled.
 const LEAST_BYTES: usize = 1024;
 
-/// The request's body stopped before its end.
+/// The request's body stalled before its end.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the request's body must bring at least 1 KiB in {} s", .0.as_secs_f32())]
 pub struct BodyStalled(pub Duration);
 
-/// A request's body that ends in [`BodyStalled`] when next to nothing comes while somebody waits for it. Dropped before its end, it
-/// leaves the rest to its connection.
+/// A request's body that ends in [`BodyStalled`] when next to nothing comes while it is being read. Dropped before its
+/// end, it leaves the rest to its connection.
 pub(super) struct RequestBody {
     body: Option<Incoming>,
     state: Arc<ConnState>,
@@ -57,7 +57,7 @@ impl RequestBody {
         }
     }
 
-    /// So many bytes are here: the wait for them is over, and counts on unless they are enough.
+    /// Counts bytes that came. The wait for them is over; it counts on unless they are enough.
     fn came(&mut self, bytes: usize) {
         self.deadline.disarm();
         if let Some(since) = self.since.take() {
@@ -80,7 +80,7 @@ impl RequestBody {
         self.deadline.expired(cx)
     }
 
-    /// Has the connection know when the HTTP library has seen the body's end.
+    /// Lets the connection know when the HTTP library has read the body to its end.
     fn look(&mut self, over: bool) {
         if over || self.body.as_ref().is_some_and(Body::is_end_stream) {
             self.body = None;
@@ -138,8 +138,8 @@ impl Body for RequestBody {
     }
 }
 
-/// Reads away what is left of a request's body after its answer; true when it was little and has come, so that the next request
-/// may follow it.
+/// Reads the rest of a request's body after its answer. True when it was short and has come, so that another request
+/// may follow on the connection.
 pub(super) async fn read_away(mut body: Incoming) -> bool {
     let mut left = LEFT_BYTES;
     let rest = async {

@@ -1,4 +1,4 @@
-//! What a connection's socket and its service tell each other: which heads have come, and whether all that came is answered.
+//! What a connection's socket and its service share: which heads have come, and whether all of them are answered.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,16 +7,16 @@ use hyper::body::Incoming;
 
 use super::head_scanner::Fault;
 
-/// What a connection's socket and its service tell each other. Both run in one task; the atomics are for `Sync` only.
+/// The shared state of a connection's socket and its service. Both run in one task; the atomics are for `Sync` only.
 #[derive(Default)]
 pub(super) struct ConnState {
-    /// Heads that the socket has seen the end of.
+    /// Heads that the socket has seen to their end.
     heads: AtomicU64,
     begun: AtomicU64,
     done: AtomicU64,
     /// The body of the request that began last has not come to its end.
     body_open: AtomicBool,
-    /// What is left of it, when the service has let go of it.
+    /// The rest of it, when the service has dropped it.
     left: Mutex<Option<Incoming>>,
     /// The first head that is to be refused: its number times [`FAULTS`], and why.
     fault: AtomicU64,
@@ -26,7 +26,7 @@ pub(super) struct ConnState {
 const FAULTS: u64 = 4;
 
 impl ConnState {
-    /// A request has come; it runs until [`ConnState::end`]. The fault of its head, if it has one.
+    /// Begins a request; it runs until [`ConnState::end`]. Returns the fault of its head, if it has one.
     pub(super) fn begin(&self, has_body: bool) -> Option<Fault> {
         self.body_open.store(has_body, Ordering::Relaxed);
         let number = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
@@ -44,7 +44,7 @@ impl ConnState {
         })
     }
 
-    /// A request's answer has been handed over whole, or given up.
+    /// Ends a request: its answer has been handed over whole, or given up.
     pub(super) fn end(&self) {
         self.done.fetch_add(1, Ordering::Relaxed);
     }
@@ -54,12 +54,12 @@ impl ConnState {
         self.body_open.store(false, Ordering::Relaxed);
     }
 
-    /// Nobody wants the rest of the request's body.
+    /// Leaves the rest of the request's body to the connection.
     pub(super) fn leave_body(&self, body: Incoming) {
         *self.left() = Some(body);
     }
 
-    /// The rest of the request's body, if nobody wanted it.
+    /// Takes the rest of the request's body, if the service has dropped it.
     pub(super) fn take_body(&self) -> Option<Incoming> {
         self.left().take()
     }
@@ -73,7 +73,8 @@ impl ConnState {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Another head has come, and what is wrong with it. Only the first fault counts: the connection ends with its answer.
+    /// Notes that another head has come, and what is wrong with it. Only the first fault counts: the connection is
+    /// closed after its answer.
     pub(super) fn head_ended(&self, fault: Option<Fault>) {
         let number = self.heads.fetch_add(1, Ordering::Relaxed) + 1;
         let Some(fault) = fault else { return };
@@ -81,7 +82,7 @@ impl ConnState {
             Fault::TwoLengths => 0,
             Fault::Fragment => 1,
             Fault::BareNewline => 2,
-            // Never of a head's lines.
+            // Never found in a head's lines.
             Fault::BehindBody | Fault::Host => return,
         };
         if self.fault.load(Ordering::Relaxed) == 0 {
@@ -94,7 +95,7 @@ impl ConnState {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// True when all heads that were read have become requests, and all of these are answered and have come to their end.
+    /// True when every head that was read has become a request, and every request is answered and read to its end.
     pub(super) fn is_idle(&self) -> bool {
         let begun = self.begun.load(Ordering::Relaxed);
         begun == self.done() && begun == self.heads.load(Ordering::Relaxed) && !self.has_open_body()

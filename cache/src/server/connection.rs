@@ -1,5 +1,5 @@
-//! The socket as the HTTP library sees it: silence, half a head, a reader that has stopped and a writer that never rests end
-//! here, and what the fast path answers never gets there.
+//! The socket as the HTTP library sees it. The time limits on silence, half a head and stalled readers, and the fair
+//! share of writers, are applied here; what the fast path answers does not reach the library.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -19,10 +19,10 @@ use super::head_scanner::HeadScanner;
 use super::limits::Limits;
 use super::write_scheduler::WriteTurn;
 
-/// The most pieces that are handed to the kernel in one call when a write is shortened.
+/// The most pieces that are handed to the kernel in one call when a write is cut short.
 const PIECES: usize = 32;
 
-/// How long a client may take to see that it was answered before it had sent all.
+/// How long a client that was answered before it had sent everything may take to notice.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// A TCP stream with the limits of [`Limits`].
@@ -30,14 +30,15 @@ pub(super) struct Connection {
     stream: TcpStream,
     state: Arc<ConnState>,
     scanner: HeadScanner,
-    /// What comes is a body's, and where that ends only the HTTP library knows.
+    /// The bytes that come belong to a body; only the HTTP library knows where it ends.
     in_body: bool,
     fast: Option<Arc<dyn FastPath>>,
-    /// An answer of the fast path, until all of it is sent.
+    /// An answer of the fast path that is not completely sent.
     response: Option<FastResponse>,
     /// The HTTP library has nothing more to send.
     flushed: bool,
-    /// Requests that were done when it had nothing more to send: what is done later may still lie in its buffer.
+    /// Requests that were done when the library had nothing more to send: answers to later ones may still be in its
+    /// buffer.
     sent: u64,
     head: Deadline,
     idle: Deadline,
@@ -75,13 +76,13 @@ impl Connection {
         }
     }
 
-    /// Bytes that the HTTP library gets.
+    /// Follows the bytes that the HTTP library gets.
     fn saw(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
         if self.in_body || !self.state.is_idle() {
-            // A body, or the next head before its time: from here on no head is known to be the only one.
+            // A body, or a head that was sent ahead: from here on no head is known to be the only one.
             self.fast = None;
         }
         let mut rest = bytes;
@@ -98,11 +99,11 @@ impl Connection {
         }
     }
 
-    /// Hands as many bytes to the kernel as it takes and as this connection may before others have their turn.
+    /// Hands bytes to the kernel: as many as it takes, and no more than this connection's quantum.
     fn send(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let total: usize = pieces.iter().map(|piece| piece.len()).sum();
         let Some(most) = self.turn.grant(total) else {
-            // This task goes to the end of the line.
+            // Other tasks run before this one continues.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         };
@@ -119,9 +120,9 @@ impl Connection {
         self.write(cx, &short[..pieces.len().min(PIECES)])
     }
 
-    /// The fast path's answer to these bytes, if they are a request that it knows.
+    /// The fast path's answer to these bytes, if they are a request that it can answer.
     fn answered(&mut self, bytes: &[u8]) -> Option<FastResponse> {
-        // Nothing of a request is with the library, and nothing of an answer: this one overtakes none.
+        // The library holds no part of a request or of an answer, so this answer overtakes none.
         let is_clear = self.is_idle() && self.sent == self.state.done();
         if !is_clear {
             return None;
@@ -132,7 +133,8 @@ impl Connection {
         if let Some(answer) = &answer {
             self.turn.note_response(answer.len(), now);
         }
-        // The next request has its time from here on: as good as from the answer's end, and one look at the clock less.
+        // The time limit of the next request starts here instead of at the answer's end: that saves a look at the
+        // clock.
         self.idle.arm_at(now);
         answer
     }
@@ -160,7 +162,7 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    /// Looks for a new head when all that came is answered, and the library has read it to its end.
+    /// Looks for a new head when everything that came is answered and the library has read it to its end.
     fn settle(&mut self) {
         if self.in_body && self.state.is_idle() {
             self.in_body = false;
@@ -176,7 +178,7 @@ impl Connection {
     fn waits(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let late = |what| Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)));
         if !self.scanner.is_fresh() {
-            // One that was sent ahead has its time from when its turn comes.
+            // The time limit of a head that was sent ahead starts when its turn comes.
             if self.state.is_idle() {
                 self.head.arm();
             } else {
@@ -203,7 +205,7 @@ impl Connection {
         match SockRef::from(&self.stream).send_vectored(pieces) {
             Ok(sent) if sent > 0 => Ok(sent),
             _ => {
-                // What lies in the kernel goes with the connection.
+                // What the kernel still holds is dropped with the connection.
                 SockRef::from(&self.stream)
                     .set_linger(Some(Duration::ZERO))
                     .ok();
@@ -215,7 +217,8 @@ impl Connection {
         }
     }
 
-    /// Reads what a client still sends after its answer has left: to close over unread bytes would take the answer back.
+    /// Reads what a client still sends after its answer has left: closing a socket with unread bytes would discard the
+    /// answer.
     fn read_away(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut sink = [0; 4096];
         self.linger.arm();
@@ -308,7 +311,7 @@ impl AsyncWrite for Connection {
         this.sent = this.state.done();
         this.settle();
         if this.is_idle() && !this.idle.is_armed() {
-            // The library waits for bytes already and does not ask for them again: the wake has to be ordered here.
+            // The library is already waiting for bytes and does not ask again: the wake-up has to be registered here.
             this.idle.arm();
             this.idle.expired(cx);
         }

@@ -1,4 +1,4 @@
-//! A timer that costs next to nothing while things move: it is set once, and looks again when it fires.
+//! A timer that costs next to nothing while there is progress: it is set once, and checks again when it fires.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// One bound on one wait.
+/// The time limit of one wait.
 pub(super) struct Deadline {
     after: Duration,
     until: Option<Instant>,
@@ -23,19 +23,19 @@ impl Deadline {
         }
     }
 
-    /// Starts the wait; one that runs already goes on.
+    /// Starts the wait, unless it is already running.
     pub(super) fn arm(&mut self) {
         if self.until.is_none() {
             self.arm_at(Instant::now());
         }
     }
 
-    /// Starts the wait anew, at `now`.
+    /// Restarts the wait at `now`.
     pub(super) fn arm_at(&mut self, now: Instant) {
         self.until = Some(now + self.after);
     }
 
-    /// Ends the wait. The timer itself is left alone: setting it anew for each wait would cost more.
+    /// Ends the wait. The timer itself is left alone: resetting it for each wait would cost more.
     pub(super) fn disarm(&mut self) {
         self.until = None;
     }

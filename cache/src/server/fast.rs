@@ -1,8 +1,8 @@
-//! The fast path: a request that can be answered at once is answered under the HTTP library, which sees an idle connection
-//! meanwhile. For a small hit the library costs more than the hit.
+//! The fast path: a request that can be answered at once is answered below the HTTP library, which sees an idle
+//! connection meanwhile. For a small hit the library costs more than the hit.
 //!
-//! Only a head that came alone and whole is looked at, and only while nothing but such heads has come: so no byte of a body
-//! and no half of a head is ever taken for a request. Everything else goes on to the library.
+//! Only a head that came alone and whole is considered, and only while nothing but such heads has come, so neither part
+//! of a body nor half a head is ever taken for a request. Everything else goes to the library.
 
 use std::collections::VecDeque;
 use std::mem::MaybeUninit;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::host;
 
-/// Requests with more headers go the long way.
+/// Requests with more headers are left to the library.
 const HEADERS: usize = 32;
 
 /// Headers that change how a connection goes on, or announce a body.
@@ -26,9 +26,9 @@ const FRAMING: &[&str] = &[
     "upgrade",
 ];
 
-/// Who may know an answer at once.
+/// A source of immediate answers.
 pub trait FastPath: Send + Sync {
-    /// The answer, exactly as the routes would give it, to a request that has come `now`; `None`: ask them.
+    /// The answer that the routes would give to a request that came at `now`; `None` leaves it to them.
     fn answer(&self, request: &PlainRequest<'_>, now: Instant) -> Option<FastResponse>;
 }
 
@@ -52,15 +52,15 @@ impl<'a> PlainRequest<'a> {
     }
 }
 
-/// An answer on its way: the head, the body's pieces after it, and who counts them.
+/// An answer being sent: the head, then the pieces of the body, and the observer that counts them.
 pub struct FastResponse {
     pieces: VecDeque<Bytes>,
     observer: Box<dyn SentObserver>,
 }
 
-/// Told of the bytes that the kernel has taken; dropped with the last one, or with the connection.
+/// Observes the bytes that the kernel has taken. Dropped after the last one, or with the connection.
 pub trait SentObserver: Send + Sync {
-    /// So many more of them, the head's first.
+    /// The kernel has taken `bytes` more, those of the head first.
     fn sent(&mut self, bytes: usize);
 }
 
@@ -99,7 +99,7 @@ impl FastResponse {
     }
 }
 
-/// The answer to the request that `bytes` are, if they are one whole plain head and nothing else.
+/// The answer to the request in `bytes`, if they are one whole plain head and nothing else.
 pub(super) fn answer(path: &dyn FastPath, bytes: &[u8], now: Instant) -> Option<FastResponse> {
     let mut headers = [const { MaybeUninit::uninit() }; HEADERS];
     let mut request = httparse::Request::new(&mut []);
@@ -130,8 +130,8 @@ pub(super) fn answer(path: &dyn FastPath, bytes: &[u8], now: Instant) -> Option<
     path.answer(&plain, now)
 }
 
-/// True when every line of the head ends with CR LF. What httparse took for the end of a line may be LF alone, and blanks
-/// may stand before it: both go the long way, where the head is looked over byte by byte.
+/// True when every line of the head ends with CR LF. httparse also accepts LF alone, and blanks before it: such heads
+/// are left to the library, where the head scanner checks every byte.
 fn ends_with_cr(bytes: &[u8], target: &str, headers: &[Header<'_>]) -> bool {
     let after = |part: &[u8]| part.as_ptr().addr() - bytes.as_ptr().addr() + part.len();
     let has_cr = |at: usize| bytes.get(at) == Some(&b'\r');

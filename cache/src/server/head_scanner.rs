@@ -1,5 +1,5 @@
-//! Looks over the raw lines of a request's head for what the HTTP library mends in silence and a cache must refuse:
-//! both kinds of length, lines that end without CR, and a `#` in the target (what follows it would be cut off, and another
+//! Checks the raw lines of a request's head for what the HTTP library silently repairs and a cache must refuse: both
+//! kinds of length, lines that end without CR, and a `#` in the target (what follows it would be cut off, and another
 //! object answered).
 
 /// Why a head is refused.
@@ -9,9 +9,9 @@ pub(super) enum Fault {
     TwoLengths,
     /// A raw `#` in the request's target.
     Fragment,
-    /// Sent ahead behind a body, where only the HTTP library knows where it begins: its raw lines were not looked over.
+    /// Sent ahead after a body. Only the HTTP library knows where it begins, so its raw lines were not checked.
     BehindBody,
-    /// A line ends with LF alone: a server before this one may see fewer lines.
+    /// A line ends with LF alone: a server before this one may split the lines differently.
     BareNewline,
     /// No `Host` or several, or one that is not a host: found once the head has been parsed.
     Host,
@@ -30,7 +30,7 @@ const ANNOUNCING: [(&[u8], Framing); 2] = [
     (b"transfer-encoding:", Framing::Encoding),
 ];
 
-/// Bytes of a line that are kept: enough to know a header by its name, and a length of nought.
+/// Bytes of a line that are kept: enough to recognise a header by its name, and a length of zero.
 const KEPT: usize = 24;
 
 /// A head that has ended.
@@ -42,7 +42,7 @@ pub(super) struct ScannedHead {
     pub(super) has_body: bool,
 }
 
-/// The state of one head, fed as its bytes arrive; ready for the next one when it has ended.
+/// The state of one head, fed as its bytes arrive; ready for the next head when it has ended.
 #[derive(Default)]
 pub(super) struct HeadScanner {
     line: [u8; KEPT],
@@ -56,7 +56,7 @@ pub(super) struct HeadScanner {
 }
 
 impl HeadScanner {
-    /// Takes the next bytes. With the last of a head comes what it is, and the bytes after it, which were not looked at.
+    /// Takes the next bytes. At the end of a head, returns what it is and the bytes after it, which were not checked.
     pub(super) fn feed<'a>(&mut self, bytes: &'a [u8]) -> Option<(ScannedHead, &'a [u8])> {
         let mut rest = bytes;
         loop {

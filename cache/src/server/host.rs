@@ -1,5 +1,5 @@
-//! `Host`, without which RFC 9112 §3.2 lets no request of HTTP/1.1 pass: exactly one, and of a host's letters. Two servers in
-//! a row that pick another of two hosts would answer for different buckets.
+//! `Host`, which RFC 9112 §3.2 requires in every request of HTTP/1.1: exactly one, with the characters of a host. Given
+//! two, two servers in a row might pick different ones and answer for different buckets.
 
 use http::{HeaderMap, Version, header};
 use httparse::Header;
@@ -22,7 +22,7 @@ pub(super) fn is_one(headers: &[Header<'_>]) -> bool {
     hosts.next().is_some_and(|host| is_host(host.value)) && hosts.next().is_none()
 }
 
-/// The letters of RFC 3986's `host [ ":" port ]`. An empty one is allowed: the target's own authority may stand for it.
+/// The characters of RFC 3986's `host [ ":" port ]`. It may be empty: then the target's own authority counts.
 fn is_host(value: &[u8]) -> bool {
     value
         .iter()

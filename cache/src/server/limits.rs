@@ -1,28 +1,28 @@
-//! What a connection may cost. Every bound is a value here, so that tests can shorten it.
+//! What a connection may cost. Every limit is a value here, so that tests can shorten it.
 
 use std::time::Duration;
 
-/// The bounds of one listener.
+/// The limits of one listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Connections open at one time; a further one is answered `503` and closed.
     pub max_connections: usize,
     /// From the first byte of a head (or from the accept) to its end.
     pub head: Duration,
-    /// A kept-alive connection between two requests. Longer than the minute that load balancers keep theirs,
-    /// so that it is the client who closes and no request is lost in between.
+    /// A kept-alive connection between two requests. Longer than the minute that load balancers keep theirs, so that
+    /// the client closes first and no request is lost.
     pub idle: Duration,
     /// A request body that brings less than 1 KiB while it is waited for; the answer is `408`.
     pub body: Duration,
     /// A reader that takes no byte is cut.
     pub stall: Duration,
-    /// Bytes written before other connections get their turn, while answers are asked for that are no longer than this.
+    /// Bytes that a connection writes before others get their turn, while answers of at most this size are being sent.
     pub quantum: usize,
-    /// The same while none is.
+    /// The same while no such answer is being sent.
     pub long_quantum: usize,
     /// `SO_SNDBUF` in bytes: what a reader that has stopped can hold in the kernel.
     pub send_buffer: usize,
-    /// At the stop: how long running requests may take to end.
+    /// How long running requests may take to end once the listener is stopped.
     pub drain_timeout: Duration,
 }
 

@@ -1,5 +1,6 @@
-//! Write scheduling: a large answer leaves in quanta, so that a small one that is asked for meanwhile waits for few of its bytes.
-//! A quantum costs a call and a turn of its task; so where nothing small is asked for and few write, quanta are long.
+//! Fair write scheduling: a large answer is written in quanta, so that a small one waits for few of its bytes. Each
+//! quantum costs a system call and a turn of its task, so quanta are long while no small answer is due and few
+//! connections write.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -9,14 +10,15 @@ use tokio::time::Instant;
 
 use super::limits::Limits;
 
-/// How long a small answer keeps quanta short. Nodes send each other heartbeats some times a second, and probes come too: these don't count for much.
+/// How long a small answer keeps quanta short. Heartbeats and probes come several times a second, and should not count
+/// for much.
 const LATELY: Duration = Duration::from_millis(10);
 
-/// What all who wait for their turn write until it is the first one's again, unless quanta are short. A heartbeat that comes meanwhile waits
-/// for as much, a millisecond or two: a node that answers late is taken for a lost one.
+/// The bytes that all waiting connections write in one round while quanta are long. A heartbeat that comes meanwhile
+/// waits for as many, a millisecond or two: a node that answers late is taken for a lost one.
 const ROUND: usize = 8 << 20;
 
-/// What the connections of a node know of each other.
+/// What the connections of a node share.
 pub struct WriteScheduler {
     since: Instant,
     /// Connections that have more to write and wait for their turn.
@@ -45,7 +47,7 @@ impl WriteScheduler {
         self.micros(now) < self.short_quantum_until.load(Ordering::Relaxed)
     }
 
-    /// An answer of so many bytes begins; it is small if it fits into a `quantum`.
+    /// An answer of `bytes` begins; it is small if it fits into a `quantum`.
     pub(super) fn note_response(&self, bytes: u64, quantum: usize, now: Instant) {
         if bytes <= quantum as u64 {
             let until = self.micros(now + LATELY);
@@ -75,7 +77,7 @@ impl WriteTurn {
         }
     }
 
-    /// An answer of so many bytes begins on it.
+    /// An answer of `bytes` begins on this connection.
     pub(super) fn note_response(&self, bytes: u64, now: Instant) {
         self.scheduler.note_response(bytes, self.quantum, now);
     }
@@ -99,7 +101,7 @@ impl WriteTurn {
         Some(wanted.min(most))
     }
 
-    /// So many bytes were written.
+    /// Counts the bytes that were written.
     pub(super) fn note_written(&mut self, bytes: usize) {
         self.written += bytes;
     }

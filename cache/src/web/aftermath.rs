@@ -1,8 +1,8 @@
-//! What follows a write: its barrier, and where it may land at S3 later than it was given up, the barrier again and again.
+//! What follows a write: its barrier, and more barriers while S3 may still carry out a write that was given up.
 //!
-//! S3 may hold the bytes of a write whose answer never came, and carry it out when it is well again. A node that looked in
-//! between would believe the old version for as long as its time to live. So the barrier is repeated, with pauses that grow
-//! with the time that has passed: what landed is seen, at the latest, as long after it as it took to land.
+//! S3 may hold the bytes of a write whose answer never came, and carry it out when it has recovered. A node that looks
+//! in between would trust the old version for its whole time to live. So the barrier is repeated, with pauses that grow
+//! with the time that has passed: a late write is seen, at the latest, as long after it landed as it took to land.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,10 +14,10 @@ use crate::invalidate::{Invalidator, Report};
 use crate::object::Scope;
 use crate::origin;
 
-/// Seconds before each repetition: five minutes in all. No S3 sits on a request for longer, whose connection is gone.
+/// Seconds before each repetition: five minutes in all. No S3 holds on to a request longer once its connection is gone.
 const PAUSES: [u64; 15] = [1, 1, 2, 2, 4, 4, 8, 8, 15, 15, 30, 30, 60, 60, 60];
 
-/// Of the names of all that is watched. An S3 that loses so many answers is away, and what is read from it fails, too.
+/// The most bytes of names that are watched. An S3 that loses more answers is down, and reads from it fail, too.
 const WATCHED_BYTES: usize = 4 * 1024 * 1024;
 
 /// Raises the barriers of this node's writes. A clone is another handle to the same.
@@ -31,7 +31,7 @@ struct Inner {
 
 #[derive(Default)]
 struct Watched {
-    /// What may still land, and the last write that may.
+    /// What S3 may still carry out, and the last write that named it.
     scopes: HashMap<Scope, u64>,
     bytes: usize,
     writes: u64,
@@ -46,7 +46,7 @@ impl Aftermath {
         }))
     }
 
-    /// Raises the barrier that the end of a write demands, which `failed` or did not: `None` where it is proved that S3 did nothing.
+    /// Raises the barrier after a write that has ended, with `failed` or well. `None` when S3 certainly did nothing.
     pub(crate) async fn follow(
         &self,
         scope: Scope,
@@ -61,7 +61,7 @@ impl Aftermath {
         }
     }
 
-    /// Raises the barrier; `may_land`: S3 may do it after this.
+    /// Raises the barrier; `may_land`: S3 may still carry out the write later.
     pub(crate) async fn raise(&self, scope: Scope, may_land: bool) -> Report {
         if may_land {
             self.watch(scope.clone());

@@ -1,4 +1,5 @@
-//! What clients are told of the barrier: who dropped the old version, who did not answer, and that Falcon keeps trying.
+//! What clients hear of the barrier: which nodes have dropped the old version, which did not answer, and that Falcon
+//! retries.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use super::failure::Failure;
 use crate::invalidate::Report;
 
-/// The reports of one request's writes, taken together.
+/// The reports of all writes of one request, taken together.
 #[derive(Default)]
 pub(crate) struct Barriers {
     raised: bool,
@@ -17,7 +18,7 @@ pub(crate) struct Barriers {
 }
 
 impl Barriers {
-    /// One more write's report.
+    /// Adds one write's report.
     pub(crate) fn add(&mut self, report: Report) {
         self.raised = true;
         let missing = report.nodes.into_iter().filter(|node| !node.answered);
@@ -25,7 +26,7 @@ impl Barriers {
             .extend(missing.map(|node| (node.name, node.error)));
     }
 
-    /// True when every node has dropped what was written over.
+    /// True when every node has dropped the old versions.
     pub(crate) fn complete(&self) -> bool {
         self.unanswered.is_empty()
     }
@@ -48,7 +49,7 @@ impl Barriers {
     }
 }
 
-/// The whole table of one invalidation, and the status that goes with it.
+/// The full report of one invalidation, and its status.
 pub(crate) fn table(report: &Report) -> (StatusCode, Value) {
     let nodes: Vec<Value> = report
         .nodes
@@ -84,7 +85,8 @@ fn message<'a>(unanswered: impl Iterator<Item = &'a str>) -> String {
     )
 }
 
-/// Runs `write` to its end even when the client hangs up: what S3 has begun to take must be followed by its barrier.
+/// Runs `write` to its end even when the client hangs up: a write that S3 may have begun must be followed by its
+/// barrier.
 pub(crate) async fn to_the_end<T: Send + 'static>(
     write: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Failure> {

@@ -1,4 +1,4 @@
-//! A request's body that is read as a whole: charged as its bytes come, and not as they are announced.
+//! A request's body that is read as a whole: charged as its bytes come, not when they are announced.
 
 use axum::BoxError;
 use bytes::{Bytes, BytesMut};
@@ -10,13 +10,13 @@ use super::failure::Failure;
 use super::status;
 use crate::store::{Charge, Kind, Store};
 
-/// So many are among what a connection may take beside the budget: a heartbeat needs no memory that others may hold.
+/// These are covered by a connection's own share outside the budget, so a heartbeat never waits for memory.
 const FREE_BYTES: u64 = 16 * 1024;
 
 /// How long a body waits for memory.
 const WAIT: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// All bytes of `body`, at most `most`, and their charge, if they are more than a few.
+/// Reads `body`, of at most `most` bytes. The charge is for more than [`FREE_BYTES`].
 pub(crate) async fn buffer_body<B>(
     store: &Store,
     body: B,
@@ -50,7 +50,7 @@ where
             return Err(too_long());
         }
         while length > FREE_BYTES && charge.as_ref().map_or(0, Charge::bytes) < length {
-            // As many again as there are.
+            // Doubles the charge.
             charge = Some(match charge.take() {
                 None => more(store, FREE_BYTES).await?,
                 Some(mut charge) => {

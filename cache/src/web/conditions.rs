@@ -1,4 +1,4 @@
-//! Conditional requests as RFC 9110 (13.2.2) orders them. Pure: headers and a head in, a verdict out.
+//! Conditional requests (304 and 412), in the order of RFC 9110, 13.2.2. Pure: headers and a head in, a verdict out.
 
 use std::time::{Duration, SystemTime};
 
@@ -20,12 +20,12 @@ pub(super) struct Conditions {
     if_range: Option<String>,
 }
 
-/// What the conditions say of one version.
+/// The verdict on one version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Precondition {
     /// Send it; the `Range` header counts.
     Send,
-    /// Send it whole: the client's part belongs to another version.
+    /// Send it whole: the client's part is of another version.
     SendWhole,
     /// `304`
     NotModified,
@@ -34,14 +34,14 @@ pub(super) enum Precondition {
 }
 
 impl Conditions {
-    /// The conditions in these headers. A date that is none is ignored, as the RFC demands.
+    /// The conditions in these headers. Invalid dates are ignored, as the RFC demands.
     pub(super) fn parse(headers: &HeaderMap) -> Self {
         Self {
             if_match: list(headers, &header::IF_MATCH),
             if_none_match: list(headers, &header::IF_NONE_MATCH),
             if_modified_since: date(headers, &header::IF_MODIFIED_SINCE),
             if_unmodified_since: date(headers, &header::IF_UNMODIFIED_SINCE),
-            // Without a range there is nothing to decide.
+            // `If-Range` means nothing without a range.
             if_range: list(headers, &header::IF_RANGE)
                 .filter(|_| headers.contains_key(header::RANGE)),
         }
@@ -132,7 +132,7 @@ fn equal(asked: &str, etag: &str, comparison: Comparison) -> bool {
     }
 }
 
-/// S3 takes a tag without its quotes, too.
+/// S3 accepts tags without their quotes, too.
 fn bare(tag: &str) -> &str {
     let within = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
     within.unwrap_or(tag)

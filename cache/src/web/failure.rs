@@ -1,5 +1,5 @@
-//! A request that was not served: status, code and message, before they have the form of a port. Which error becomes which
-//! status is in `status`, the form in `error_document`.
+//! A request that was not served: status, code and message, before they have the form of a port. Which error becomes
+//! which status is in `status`, the form in `error_document`.
 
 use std::fmt::Display;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Hits on the fast path: an object that is in memory, asked for in the usual words. Anything else goes through the routes,
-//! which would give the same answer; a test compares them.
+//! Answers of the fast path: an object in memory, asked for with the usual headers. Everything else goes through the
+//! routes, which would give the same answer; a test compares them.
 
 use std::fmt::Arguments;
 use std::io::Write;
@@ -19,8 +19,8 @@ use crate::object::{ByteRange, ETag, FieldLines, ObjectId, Source};
 use crate::proxy::{Freshness, Proxy, ReadOptions, ReadResult, Requester};
 use crate::server::{FastPath, FastResponse, PlainRequest, SentObserver};
 
-/// What else a request may say. Each of these leaves the answer as it is, or is looked at here; a header that is not among
-/// them may mean anything.
+/// The headers that the fast path knows. Each of them leaves the answer as it is, or is looked at here; any other may
+/// change it.
 const USUAL: &[&str] = &[
     "accept",
     "accept-encoding",
@@ -44,13 +44,13 @@ const USUAL: &[&str] = &[
     "x-request-id",
 ];
 
-/// The usual length of an answer's head, in bytes; more of it grows the room.
+/// The usual length of an answer's head, in bytes.
 const HEAD_BYTES: usize = 512;
 
 /// The object that a request names, if its caller may read it.
 type Locate = Box<dyn Fn(&PlainRequest<'_>) -> Option<ObjectId> + Send + Sync>;
 
-/// The hits of one API.
+/// The fast path of one API.
 pub(crate) struct Hits {
     proxy: Proxy,
     middleware: Middleware,
@@ -60,7 +60,7 @@ pub(crate) struct Hits {
 }
 
 impl Hits {
-    /// Those of the API whose other requests go through `middleware`; `locate` finds the object that a request names.
+    /// The fast path of the API that is served through `middleware`; `locate` finds the object that a request names.
     pub(crate) fn new(
         proxy: Proxy,
         middleware: Middleware,
@@ -109,7 +109,7 @@ impl Hits {
 
 impl FastPath for Hits {
     fn answer(&self, request: &PlainRequest<'_>, now: Instant) -> Option<FastResponse> {
-        // Each request has a line there, and the routes write it.
+        // With the access log on, each request goes through the middleware, which writes it.
         if access_log::is_on() || !request.headers.iter().all(|header| is_usual(header.name)) {
             return None;
         }
@@ -144,7 +144,7 @@ impl FastPath for Hits {
     }
 }
 
-/// A range that is said in a way that the routes judge.
+/// A range that is left to the routes.
 struct Unusual;
 
 /// The range that is asked for; `None` is the whole object.
@@ -202,7 +202,7 @@ impl HeaderSink for ResponseHead {
     }
 }
 
-/// The time as a header, made once a second.
+/// The `Date` header, formatted once a second.
 #[derive(Default)]
 struct Date(Mutex<(u64, String)>);
 
@@ -218,7 +218,7 @@ impl Date {
     }
 }
 
-/// One answer's figures; they are settled when its last byte is out, or its connection ends.
+/// The metrics of one answer, settled when its last byte is sent or its connection ends.
 struct HitMetrics {
     counters: Arc<ResponseCounters>,
     partial: bool,
@@ -243,7 +243,7 @@ impl SentObserver for HitMetrics {
 
 impl Drop for HitMetrics {
     fn drop(&mut self) {
-        // Most answers leave in one go: then one look at the clock is enough.
+        // Most answers are sent in one go: then one look at the clock is enough.
         let took = match self.first {
             Some((took, bytes)) if bytes == self.sent => took,
             _ => self.started.elapsed(),

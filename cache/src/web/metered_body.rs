@@ -97,7 +97,7 @@ impl http_body::Body for MeteredBody {
             Poll::Ready(None) => this.progress.ended = true,
             Poll::Ready(Some(Ok(frame))) => {
                 this.progress.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
-                // After the last piece of a body of known length nobody asks again.
+                // After the last piece of a body of known length the library does not poll again.
                 this.progress.ended = this.body.is_end_stream();
             }
             Poll::Ready(Some(Err(error))) => {

@@ -19,7 +19,7 @@ use super::{error_document, request_id};
 use crate::metrics::Metrics;
 use crate::object::Source;
 
-/// The operation of a request of which neither path nor handler says what it is.
+/// The operation of a request when neither its path nor its handler identifies it.
 const OTHER: &str = "other";
 
 /// What metrics call a request.
@@ -60,7 +60,7 @@ impl Middleware {
         }
     }
 
-    /// The same, where the path tells what is asked for.
+    /// The same, with labels by path.
     #[must_use]
     pub(crate) fn with_labels(self, labels: fn(path: &str) -> Option<Labels>) -> Self {
         Self { labels, ..self }

@@ -29,7 +29,7 @@ pub(super) fn parse(value: &str) -> Option<ByteRange> {
     }
 }
 
-/// Digits only; what is larger than any object is as good as the largest number.
+/// Digits only. A number that is too large counts as the largest.
 fn number(digits: &str) -> Option<u64> {
     let all_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     all_digits.then(|| digits.parse().unwrap_or(u64::MAX))

@@ -1,4 +1,5 @@
-//! One read of an object with HTTP's meaning, the same for both APIs: range, conditions, freshness; headers and bytes.
+//! One read of an object in terms of HTTP, the same for both APIs: range, conditions and freshness in, headers and
+//! bytes out.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -12,10 +13,10 @@ use super::{access_log, range};
 use crate::object::{ByteRange, Head, ObjectId, Source};
 use crate::proxy::{self, Freshness, Proxy, ReadOptions, ReadResult, Requester};
 
-/// Room for the usual headers of an answer, with those of the frame and the server; more of them grow it.
+/// Room for the usual headers of an answer, with those of the middleware and the server.
 const HEADERS: usize = 12;
 
-/// How often a conditional read begins again because the object changes under it.
+/// How often a conditional read starts over because the object changes under it.
 const ATTEMPTS: usize = 4;
 
 /// What is asked for.
@@ -29,7 +30,7 @@ pub(crate) struct ObjectRequest {
 }
 
 impl ObjectRequest {
-    /// What these headers ask of an object; `body`: its bytes too.
+    /// Parses what these headers ask of an object; `body`: its bytes, too.
     pub(crate) fn parse(object: ObjectId, headers: &HeaderMap, body: bool) -> Self {
         Self {
             range: range::from_headers(headers),
@@ -83,7 +84,7 @@ impl ObjectRequest {
 
     /// Reads through the proxy.
     ///
-    /// S3 tells checksums with the whole object or its head. Where the head came with a part, it is asked for them, once.
+    /// S3 gives checksums with the whole object or its head. If the head came with a part, S3 is asked for them, once.
     async fn put(
         &self,
         proxy: &Proxy,
@@ -135,15 +136,15 @@ fn freshness(headers: &HeaderMap) -> Freshness {
     }
 }
 
-/// One read through the proxy, and its answer sent on.
+/// Reads without conditions.
 async fn plain(proxy: &Proxy, request: &ObjectRequest) -> Result<Response, Failure> {
     let answer = request.put(proxy, request.range, request.body).await?;
     let source = answer.source;
     Ok(found(answer, request.range.is_some(), source, request))
 }
 
-/// The head first: no byte of the object is read for a `304` or `412`. The verdict must hold for the version that is sent in
-/// the end, so when the object changes in between, it is judged anew.
+/// Reads the head first, so that no byte of the object is read for a `304` or `412`. The verdict must hold for the
+/// version that is sent in the end: when the object changes in between, it is judged again.
 async fn conditional(proxy: &Proxy, request: &ObjectRequest) -> Result<Response, Failure> {
     let first = request.put(proxy, None, false).await?;
     let (verified, mut judged) = (first.source, first);
@@ -159,7 +160,7 @@ async fn conditional(proxy: &Proxy, request: &ObjectRequest) -> Result<Response,
             let source = judged.source;
             return Ok(found(judged, false, source, request));
         }
-        // S3 was asked for the head already, if that was wanted.
+        // If revalidation was wanted, it has happened with the head.
         let opts = request.options(range, Freshness::Stored, request.body);
         match proxy.read(opts).await {
             Ok(answer) if request.conditions.judge(&answer.head) == precondition => {
@@ -167,7 +168,7 @@ async fn conditional(proxy: &Proxy, request: &ObjectRequest) -> Result<Response,
                 return Ok(found(answer, range.is_some(), source, request));
             }
             Ok(answer) => judged = answer,
-            // The range was meant for the version that was judged.
+            // The range is outside of the object, but that is another version than the one that was judged.
             Err(proxy::Error::Unsatisfiable { head }) if head.etag != judged.head.etag => {
                 judged = proxy
                     .read(request.options(None, Freshness::Stored, false))
@@ -204,7 +205,7 @@ fn found(answer: ReadResult, ranged: bool, source: Source, request: &ObjectReque
         headers.lines(&answer.head.checksums);
     }
     if request.body {
-        // An error of this stream ends the connection before the announced length: never a clean end.
+        // An error of this stream ends the connection before the announced length is reached: the client notices.
         *response.body_mut() = Body::from_stream(answer.body);
     }
     ResponseContext::read_from(source).attach(response)

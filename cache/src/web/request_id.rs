@@ -1,4 +1,4 @@
-//! A request's id: the client's where it gave a usable one, else one of this node's.
+//! A request's id: the client's if it is usable, else a new one.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 /// The header, in requests and answers.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The longest id that is taken over, in bytes.
+/// The longest id that is accepted, in bytes.
 const LONGEST: usize = 128;
 
 /// The digits of the second part.
@@ -30,7 +30,7 @@ pub(super) fn from_headers(headers: &HeaderMap) -> HeaderValue {
         .unwrap_or_else(make)
 }
 
-/// The same for a request whose headers are no map: the id that was `given`, or a new one, as text.
+/// Appends the id that was `given`, or a new one, for a request whose headers are not in a map.
 pub(super) fn write(given: Option<&[u8]>, into: &mut Vec<u8>) {
     match given.filter(|id| usable(id)) {
         Some(id) => into.extend_from_slice(id),
@@ -53,7 +53,7 @@ fn make() -> HeaderValue {
     HeaderValue::try_from(id).expect("hexadecimal digits are a header's value")
 }
 
-/// By hand: formatting costs as much as the rest of a hit's head.
+/// By hand: formatting would cost as much as the rest of a hit's head.
 fn next(into: &mut Vec<u8>) {
     into.extend_from_slice(PROCESS.as_bytes());
     let count = NEXT.fetch_add(1, Ordering::Relaxed);

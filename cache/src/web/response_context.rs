@@ -1,4 +1,5 @@
-//! What a handler says of its answer, for the log and the metrics. It travels in the response's extensions to the middleware.
+//! What a handler says of its answer, for the log and the metrics. It travels in the response's extensions to the
+//! middleware.
 
 use axum::response::Response;
 
@@ -46,6 +47,6 @@ impl ResponseContext {
     }
 }
 
-/// What was asked for, as metrics call it; a handler attaches it where the path does not tell.
+/// The operation, as metrics call it; for handlers that know it better than the path.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Op(pub(crate) &'static str);

@@ -1,4 +1,4 @@
-//! The headers of an answer: a version's head as S3 gave it, and where Falcon had it from.
+//! The headers of an answer: a version's head as S3 gave it, and where Falcon got it from.
 
 use std::fmt::Arguments;
 use std::ops::Range;
@@ -17,24 +17,24 @@ pub(super) const X_FALCON_NODE: HeaderName = HeaderName::from_static("x-falcon-n
 /// The request's id, as S3 calls it.
 pub(super) const X_AMZ_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 
-/// Stored fields that a client brings its own answer up to date with.
+/// Stored fields by which a client updates the answer that it holds.
 const UPDATING: [&str; 3] = ["cache-control", "expires", "x-amz-version-id"];
 
-/// Where headers are put. Each name comes once, but for the lines.
+/// A sink for headers. Each name comes once, except among the lines.
 pub(super) trait HeaderSink {
-    /// A word of Falcon's.
+    /// A fixed word.
     fn fix(&mut self, name: &HeaderName, word: &'static str);
 
     /// A number.
     fn number(&mut self, name: &HeaderName, number: u64);
 
-    /// Text of Falcon's making: digits, blanks and ASCII words.
+    /// Text that is made here: digits, blanks and ASCII words.
     fn make(&mut self, name: &HeaderName, text: Arguments<'_>);
 
     /// The version's tag.
     fn tag(&mut self, etag: &object::ETag);
 
-    /// Fields as S3 stores them; of one name there may be several.
+    /// Fields as S3 stores them; a name may occur several times.
     fn lines(&mut self, lines: &FieldLines);
 }
 
@@ -69,7 +69,7 @@ pub(crate) fn append<'a>(
     headers: &mut HeaderMap,
 ) {
     for (name, value) in fields {
-        // Both can stand in a header: what can't is percent-encoded where the lines are made.
+        // Neither fails: what a header can't hold is percent-encoded where the lines are made.
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_bytes(value))
         {
             headers.append(name, value);
@@ -77,7 +77,7 @@ pub(crate) fn append<'a>(
     }
 }
 
-/// The headers of a `304`: what a stored answer of the client's is brought up to date with.
+/// The headers of a `304`, by which a client updates the answer that it holds.
 pub(super) fn validators(head: &Head, headers: &mut HeaderMap) {
     version(head, headers);
     let updating = head.fields.iter();
@@ -87,7 +87,7 @@ pub(super) fn validators(head: &Head, headers: &mut HeaderMap) {
     );
 }
 
-/// All headers of the object, but for its length.
+/// All headers of the object except its length.
 pub(super) fn describe(head: &Head, headers: &mut impl HeaderSink) {
     version(head, headers);
     headers.fix(&ACCEPT_RANGES, "bytes");
@@ -103,13 +103,13 @@ fn version(head: &Head, headers: &mut impl HeaderSink) {
     }
 }
 
-/// True when a part of the object is answered. The last bytes of an empty object are all of it, and no range names them; of
-/// one whose end nobody knows all is given.
+/// True when a part of the object is answered. An empty object is always answered whole, since no range can name its
+/// bytes, and so is one whose length is unknown.
 pub(super) fn is_partial(answer: &ReadResult, ranged: bool) -> bool {
     ranged && answer.head.size > 0 && answer.head.is_sized()
 }
 
-/// How many bytes follow, and which of the object they are; nothing where nobody knows.
+/// The length of the body, and which bytes of the object it holds; nothing for an object whose length is unknown.
 pub(super) fn extent(bytes: &Range<u64>, size: u64, partial: bool, headers: &mut impl HeaderSink) {
     if size == Head::UNSIZED {
         return;
@@ -121,7 +121,7 @@ pub(super) fn extent(bytes: &Range<u64>, size: u64, partial: bool, headers: &mut
     }
 }
 
-/// Where the answer is from, and how long ago S3 vouched for it.
+/// Where the answer is from, and how long ago S3 confirmed it.
 pub(super) fn provenance(answer: &ReadResult, source: &'static str, headers: &mut impl HeaderSink) {
     headers.fix(&X_FALCON_CACHE, source);
     headers.number(&AGE, answer.age.as_secs());

@@ -41,7 +41,7 @@ impl From<&origin::Error> for Failure {
                 _ => StatusCode::BAD_GATEWAY,
             },
             E::Body(_) => return of_body(error, StatusCode::BAD_REQUEST),
-            // A fault of S3's is not one of this node; a refusal is the client's to know.
+            // A failure inside S3 is a bad gateway; a refusal is passed on.
             E::Refused { status, .. } => match StatusCode::from_u16(*status) {
                 Ok(status) if status.is_client_error() => status,
                 _ => StatusCode::BAD_GATEWAY,

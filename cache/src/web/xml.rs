@@ -1,6 +1,6 @@
-//! XML of S3's form, as text.
+//! XML as S3 writes it.
 
-/// Appends an element. Characters that XML can't hold at all are left out: they can only stand in a key that was asked for.
+/// Appends an element. Characters that XML does not allow are left out: they only occur in keys from the request.
 pub(crate) fn push_element(xml: &mut String, name: &str, text: &str) {
     xml.extend(["<", name, ">"]);
     for c in text.chars() {

@@ -17,13 +17,13 @@ use crate::origin::{Origin, Pages};
 use crate::proxy::Proxy;
 use crate::web::failure::Failure;
 
-/// Objects warmed at one time: enough to hide S3's latency, few enough to leave the line to readers.
+/// Objects warmed at one time: enough to hide S3's latency, few enough to leave bandwidth to readers.
 const AT_ONCE: usize = 4;
 
-/// Failed objects that are told by name.
+/// Failed objects that the state names.
 const SAMPLES: usize = 20;
 
-/// Keys in one page of S3's list.
+/// Keys in one page of S3's listing.
 const PAGE: u32 = 1000;
 
 /// What is to be warmed.
@@ -44,7 +44,7 @@ enum JobState {
     Failed,
 }
 
-/// What is known of the whole; `None` until the list has been read.
+/// The total, as far as it is known; `None` until the listing has been read.
 #[derive(Debug, Clone, Copy, Default)]
 struct Total {
     objects: Option<u64>,
@@ -58,7 +58,7 @@ struct JobProgress {
     ended: Option<Instant>,
 }
 
-/// A job and how far it is.
+/// A job and its progress.
 pub(super) struct Job {
     id: String,
     owner: Caller,
@@ -101,28 +101,28 @@ impl Job {
         }
     }
 
-    /// True when `caller` is the one who made it.
+    /// True when `caller` started it.
     pub(super) fn belongs_to(&self, caller: &Caller) -> bool {
         self.owner.is_same(caller)
     }
 
-    /// Its name.
+    /// Its id.
     pub(super) fn id(&self) -> &str {
         &self.id
     }
 
-    /// True when it does nothing more.
+    /// True when it has ended.
     pub(super) fn ended(&self) -> bool {
         self.progress().state != JobState::Running
     }
 
-    /// Begins no further object; those that run are finished.
+    /// Starts no further object; the current ones are finished.
     pub(super) fn cancel(&self) {
         self.cancel.cancel();
         self.finish(JobState::Cancelled);
     }
 
-    /// All is done, or the list broke off with `failure`.
+    /// Ends the job: everything is done, or the listing broke off with `failure`.
     pub(super) fn end(&self, failure: Option<Value>) {
         match failure {
             None => self.finish(JobState::Done),
@@ -189,7 +189,7 @@ impl Job {
     }
 }
 
-/// Does the work. Nothing but the job itself remembers it.
+/// Does the work. Only the job remembers it.
 pub(super) async fn run(job: Arc<Job>, proxy: Proxy, origin: Origin, work: Work) {
     let objects: Objects = match work {
         Work::Keys(keys) => Box::pin(named(Arc::clone(&job), keys)),
@@ -224,7 +224,7 @@ fn sample(key: &str, failure: &Failure) -> Value {
     json!({"key": key, "code": failure.code(), "message": failure.message()})
 }
 
-/// The objects of a list of keys; a key that can't be one is counted as failed.
+/// The objects of a list of keys; an invalid key counts as failed.
 fn named(job: Arc<Job>, keys: Vec<String>) -> impl Stream<Item = Result<ObjectId, Value>> + Send {
     futures::stream::iter(keys).filter_map(move |key| {
         let object = ObjectId::new(&job.bucket, &key);
@@ -281,7 +281,7 @@ fn rate(done: u64, seconds: f64) -> f64 {
     }
 }
 
-/// By bytes where they are known, else by objects; `None` while the total or the speed is not known.
+/// Estimated from bytes where they are known, else from objects; `None` while total or speed are unknown.
 #[expect(clippy::cast_precision_loss, reason = "an estimate for humans")]
 fn remaining(seconds: f64, objects: u64, bytes: u64, total: Total) -> Option<f64> {
     let (done, all) = match total.bytes {

@@ -33,7 +33,7 @@ impl JobRegistry {
         found.cloned().ok_or_else(unknown)
     }
 
-    /// Takes the job in; the oldest that has ended makes room.
+    /// Adds the job; the oldest one that has ended makes room.
     pub(super) fn add(&self, job: &Arc<Job>) -> Result<(), Failure> {
         let mut jobs = self.jobs();
         if jobs.iter().filter(|job| !job.ended()).count() >= RUNNING {

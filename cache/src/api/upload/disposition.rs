@@ -1,7 +1,7 @@
-//! `Content-Disposition` of a form's part, by RFC 2183 and RFC 7578: parameters' names in any case, values quoted or not, in
-//! UTF-8. The parser of forms knows the names in lower case alone, and takes no escapes off.
+//! `Content-Disposition` of a form's part, by RFC 2183 and RFC 7578: parameter names in any case, values quoted or not,
+//! in UTF-8. The form parser only knows lower-case names and keeps escapes.
 
-/// The parameter `name` of a part's `Content-Disposition`. `None`: it is not there, or not UTF-8.
+/// The parameter `name` of a part's `Content-Disposition`; `None` when it is missing or not UTF-8.
 pub(super) fn parameter(disposition: &[u8], name: &str) -> Option<String> {
     let text = std::str::from_utf8(disposition).ok()?;
     let (_kind, mut rest) = text.split_once(';')?;
@@ -15,7 +15,7 @@ pub(super) fn parameter(disposition: &[u8], name: &str) -> Option<String> {
     }
 }
 
-/// The value at the beginning of `text`, and what stands behind it.
+/// The value at the beginning of `text`, and the text after it.
 fn value(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find(';').unwrap_or(text.len());
@@ -26,7 +26,8 @@ fn value(text: &str) -> (String, &str) {
     while let Some(letter) = rest.next() {
         match letter {
             '"' => break,
-            // Browsers escape no backslash, and curl nothing but quotes and backslashes: another letter behind one is plain.
+            // Browsers don't escape backslashes, and curl escapes only quotes and backslashes: before another letter it
+            // is plain.
             '\\' => match rest.clone().next() {
                 Some(escaped @ ('"' | '\\')) => {
                     value.push(escaped);

@@ -21,14 +21,14 @@ use crate::web::failure::Failure;
 use crate::web::services::Services;
 use crate::web::status;
 
-/// What became of one file.
+/// The outcome of one file.
 pub(super) enum FileOutcome {
     Stored(Value),
     Failed(Failure),
 }
 
 impl FileOutcome {
-    /// What the answer says of it.
+    /// Its entry in the answer.
     pub(super) fn json(self) -> Value {
         match self {
             Self::Stored(file) => file,
@@ -53,13 +53,13 @@ pub(super) struct FileWriter<'a> {
 
 /// Why a file was not stored.
 enum Trouble {
-    /// The form could not be read on.
+    /// The form could not be read any further.
     Form(Failure),
     /// S3 did not take it.
     Origin(Failure),
 }
 
-/// What a write that ran to its end came to.
+/// The outcome of a write that ran to its end, and its barrier's report.
 type Written = (Result<ETag, origin::Error>, Option<Report>);
 
 impl<'a> FileWriter<'a> {
@@ -83,7 +83,7 @@ impl<'a> FileWriter<'a> {
         }
     }
 
-    /// Takes the whole field to S3. The second word is false when the form can't be read any further.
+    /// Writes the whole field to S3. Returns the outcome, and whether the form can be read on.
     pub(super) async fn take(
         mut self,
         mut field: Field<'_>,
@@ -99,7 +99,7 @@ impl<'a> FileWriter<'a> {
             }
             Err(Trouble::Origin(failure)) => {
                 self.abort().await;
-                // The next file may fare better: the rest of this one is read and forgotten.
+                // The next file may succeed: the rest of this one is read and dropped.
                 return (failed(failure), skip(&mut field).await);
             }
         }
@@ -131,7 +131,7 @@ impl<'a> FileWriter<'a> {
                 if self.resources.is_full() {
                     self.part().await.map_err(Trouble::Origin)?;
                 }
-                // Nothing more is read of what there is no room for.
+                // Nothing more is read while there is no room for it.
                 self.resources
                     .fill(&mut chunk)
                     .await
@@ -169,7 +169,8 @@ impl<'a> FileWriter<'a> {
         }
     }
 
-    /// The last request to S3, and the barrier. From here on a client that hangs up changes nothing.
+    /// Sends the last request to S3, then raises the barrier. From here on it no longer matters whether the client
+    /// hangs up.
     async fn finish(mut self, barriers: &mut Barriers) -> Result<ETag, Failure> {
         if self.upload.is_some()
             && let Err(error) = self.part().await
@@ -207,7 +208,7 @@ impl<'a> FileWriter<'a> {
     }
 }
 
-/// A file in one piece, with all that its request needs, so that it can outlive the client's.
+/// A file in one piece, with all that its request needs to outlive the client's.
 struct Whole {
     origin: Origin,
     headers: Headers,
@@ -238,7 +239,7 @@ struct After {
 }
 
 impl After {
-    /// The barrier, unless S3 said clearly that nothing has changed; then what was written is given to its owners.
+    /// Raises the barrier unless S3 refused the write for certain, then gives what was written to its owners.
     async fn written(self, result: Result<ETag, origin::Error>) -> Written {
         let scope = Scope::from(&self.object);
         let Some(report) = self.aftermath.follow(scope, result.as_ref().err()).await else {

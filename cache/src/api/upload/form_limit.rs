@@ -1,5 +1,5 @@
-//! A bound on what the parser of a form keeps in memory: it reads on as long as there is something to read, and it keeps
-//! the head of a part until that ends.
+//! A limit on what the form parser keeps in memory: it reads as long as there is something to read, and keeps the head
+//! of a part until that ends.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use http_body::{Frame, SizeHint};
 /// Bytes of a part's head, boundary included; a browser sends some 200.
 const HEAD_BYTES: u64 = 64 * 1024;
 
-/// How many more bytes may be read from the client now.
+/// How many more bytes may be read now.
 #[derive(Clone, Default)]
 pub(super) struct Allowance(Arc<AtomicU64>);
 
@@ -70,7 +70,7 @@ impl http_body::Body for Bounded {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.get_mut();
         if std::mem::take(&mut this.gave) {
-            // The parser stops reading here and looks at what it has.
+            // Makes the parser stop reading and look at what it has.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }

@@ -1,4 +1,4 @@
-//! What one upload holds: a buffer that grows with what comes, charged before it does, and its slot.
+//! What one upload holds: its slot, and a buffer that is charged before it grows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use crate::api::state::Api;
 use crate::store::{Charge, Kind};
 use crate::web::failure::Failure;
 
-/// Bytes that an upload may hold without a slot.
+/// Bytes that an upload may buffer without a slot.
 const FEW_BYTES: u64 = 64 * 1024;
 
-/// The one buffer of an upload: its memory is used again for each part, once S3 has the one before.
+/// The buffer of an upload. Its memory is reused for each part, once S3 has the previous one.
 pub(super) struct UploadResources {
     api: Arc<Api>,
     who: Caller,
-    /// As many bytes as the buffer has room for; a request to S3 that outlives its client's holds it, too.
+    /// For the buffer's capacity. A request to S3 that outlives the client's holds it, too.
     charge: Option<Arc<Charge>>,
     bytes: BytesMut,
     room: u64,
@@ -29,7 +29,7 @@ pub(super) struct UploadResources {
 }
 
 impl UploadResources {
-    /// Nothing is held yet; in the end `most` bytes.
+    /// Holds nothing yet, and at most `most` bytes later.
     pub(super) fn new(api: &Arc<Api>, who: Caller, most: u64) -> Self {
         Self {
             api: Arc::clone(api),
@@ -43,7 +43,7 @@ impl UploadResources {
         }
     }
 
-    /// Forgets the bytes of the file before.
+    /// Drops the bytes of the previous file.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
     }
@@ -53,7 +53,7 @@ impl UploadResources {
         self.bytes.len() as u64 >= self.most
     }
 
-    /// So many bytes came, after so long a wait. Too few for the slot that is held are an error.
+    /// Counts bytes that came after a wait. An error when the upload is too slow for the slot that it holds.
     pub(super) fn came(&mut self, bytes: usize, waited: Duration) -> Result<(), Failure> {
         if self.slot.is_none() {
             return Ok(());
@@ -61,7 +61,7 @@ impl UploadResources {
         self.rate.came(bytes, waited)
     }
 
-    /// Takes what fits of `chunk`, which keeps the rest.
+    /// Takes what fits of `chunk`; the rest stays there.
     pub(super) async fn fill(&mut self, chunk: &mut Bytes) -> Result<(), Failure> {
         let wanted = (self.bytes.len() + chunk.len()) as u64;
         while self.room < wanted.min(self.most) {
@@ -73,7 +73,7 @@ impl UploadResources {
         Ok(())
     }
 
-    /// Makes room for twice as much.
+    /// Doubles the room.
     async fn grow(&mut self) -> Result<(), Failure> {
         let room = (self.room * 2).max(FEW_BYTES).min(self.most);
         if room > FEW_BYTES {
@@ -104,18 +104,18 @@ impl UploadResources {
         Ok(())
     }
 
-    /// The charge for what is handed out.
+    /// The charge for the bytes that are shared.
     pub(super) fn charge(&self) -> Option<Arc<Charge>> {
         self.charge.clone()
     }
 
-    /// What is in the buffer, and a second handle by which the memory comes back.
+    /// The bytes in the buffer, and a second handle by which the memory comes back.
     pub(super) fn share(&mut self) -> (Bytes, Bytes) {
         let shared = std::mem::take(&mut self.bytes).freeze();
         (shared.clone(), shared)
     }
 
-    /// The memory again; a new piece when a request that failed still holds the old one.
+    /// Takes the memory back, or allocates it again when a failed request still holds it.
     pub(super) fn reclaim(&mut self, handle: Bytes) {
         let room = usize::try_from(self.room).unwrap_or(usize::MAX);
         self.bytes = handle

@@ -1,5 +1,5 @@
-//! Uploads that may run at one moment, and what holds a slot: bytes beyond a few, or a request to S3. Who sends few bytes, however
-//! slowly, holds none; who sends many must keep up a rate; and nobody who is known holds more than half of the slots.
+//! Slots for uploads. An upload needs one when it buffers more than a few bytes or sends a request to S3. While it
+//! holds one it must keep up a rate, and no known caller holds more than half of the slots.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,28 +12,28 @@ use tokio::time::timeout;
 use crate::access::Caller;
 use crate::web::failure::Failure;
 
-/// Who holds a slot is judged by what comes in this time of waiting for it.
+/// The window over which the rate of a slot's holder is measured.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// And must send so many bytes in it: 16 KiB a second.
+/// The bytes that must come in it: 16 KiB a second.
 const LEAST_BYTES: u64 = 160 * 1024;
 
 /// The slots of a node.
 pub(in crate::api) struct UploadSlots {
     all: Arc<Semaphore>,
     share: usize,
-    /// Of each caller that is known, those that he may have.
+    /// The share of each known caller.
     callers: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
-/// One of them.
+/// A slot that is held.
 pub(super) struct UploadSlot {
     _own: Option<OwnedSemaphorePermit>,
     _any: OwnedSemaphorePermit,
 }
 
 impl UploadSlots {
-    /// So many for all.
+    /// `all` slots, half of them for each known caller.
     pub(in crate::api) fn new(all: usize) -> Self {
         Self {
             all: Arc::new(Semaphore::new(all)),
@@ -67,7 +67,7 @@ impl UploadSlots {
             return None;
         };
         let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those that hold nothing are forgotten: the access file may name others by now.
+        // Callers that hold nothing are forgotten: the access file may name others by now.
         callers.retain(|_, own| Arc::strong_count(own) > 1);
         let own = callers
             .entry(principal.name.clone())
@@ -84,7 +84,7 @@ pub(super) struct SendRate {
 }
 
 impl SendRate {
-    /// So many bytes came, after so long a wait; `408` when they are too few for a slot.
+    /// Counts bytes that came after a wait; `408` when they are too few for a slot.
     pub(super) fn came(&mut self, bytes: usize, waited: Duration) -> Result<(), Failure> {
         self.bytes += bytes as u64;
         self.waited += waited;
