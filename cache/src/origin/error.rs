@@ -292,7 +292,7 @@ impl Error {
 
 /// The message where S3 gave none.
 fn wordless(status: u16) -> String {
-    format!("HTTP {status}")
+    format!("S3 gave no reason (HTTP {status})")
 }
 
 pub(super) fn implied(status: u16) -> &'static str {

@@ -17,7 +17,7 @@ const KEPT: usize = 64;
 
 /// All jobs of this node, oldest first.
 #[derive(Default)]
-pub(in crate::api) struct JobRegistry(Mutex<VecDeque<Arc<Job>>>);
+pub(crate) struct JobRegistry(Mutex<VecDeque<Arc<Job>>>);
 
 impl JobRegistry {
     fn jobs(&self) -> MutexGuard<'_, VecDeque<Arc<Job>>> {

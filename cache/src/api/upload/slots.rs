@@ -19,7 +19,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 const LEAST_BYTES: u64 = 160 * 1024;
 
 /// The slots of a node.
-pub(in crate::api) struct UploadSlots {
+pub(crate) struct UploadSlots {
     all: Arc<Semaphore>,
     share: usize,
     /// The share of each known caller.
@@ -34,7 +34,7 @@ pub(super) struct UploadSlot {
 
 impl UploadSlots {
     /// `all` slots, half of them for each known caller.
-    pub(in crate::api) fn new(all: usize) -> Self {
+    pub(crate) fn new(all: usize) -> Self {
         Self {
             all: Arc::new(Semaphore::new(all)),
             share: all.div_ceil(2),
