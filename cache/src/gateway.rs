@@ -26,7 +26,7 @@ mod refusal;
 mod request;
 mod send;
 mod signature;
-mod written;
+mod write_barrier;
 
 use std::sync::Arc;
 
@@ -53,16 +53,16 @@ pub fn router(services: &Arc<Services>, settings: GatewaySettings) -> Router {
     let entrance: Router = if services.access.is_guarded() {
         let signatures = Signatures::new(Arc::clone(&gateway));
         Router::new()
-            .fallback(signature::verified)
+            .fallback(signature::verify)
             .with_state(signatures)
     } else {
         Router::new()
-            .fallback(unsigned)
+            .fallback(serve_unsigned)
             .with_state(Arc::clone(&gateway))
     };
     let middleware = Arc::new(middleware(services));
     entrance
-        .layer(from_fn_with_state(gateway, ahead))
+        .layer(from_fn_with_state(gateway, check_first))
         .layer(from_fn_with_state(middleware, handle))
 }
 
@@ -82,7 +82,11 @@ fn middleware(services: &Services) -> Middleware {
 }
 
 /// Checks that come before the signature: a request must not be ambiguous, and a browser's preflight is not signed.
-async fn ahead(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
+async fn check_first(
+    State(gateway): State<Arc<Gateway>>,
+    request: Request,
+    next: Next,
+) -> Response {
     if let Err(failure) = checks::request(request.method(), request.headers()) {
         return failure.into_response();
     }
@@ -94,9 +98,9 @@ async fn ahead(State(gateway): State<Arc<Gateway>>, request: Request, next: Next
 }
 
 /// Serves unsigned requests. A signature, if there is one, is not looked at.
-async fn unsigned(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+async fn serve_unsigned(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let body = payload::plain(&head.headers, body);
+    let body = payload::decode_unsigned(&head.headers, body);
     let answered = match body {
         Ok(body) => gateway.answer(Caller::Anybody, head, body).await,
         Err(failure) => Err(failure),

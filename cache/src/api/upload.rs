@@ -50,7 +50,7 @@ pub(super) async fn post(
     permit(&who, Verb::Write, &bucket, Target::Prefix(&path))?;
     let size = buffer_size(&request);
     let allowance = Allowance::default();
-    let request = request.map(|body| form_limit::bounded(body, &allowance));
+    let request = request.map(|body| form_limit::limit(body, &allowance));
     let mut form = Multipart::from_request(request, &())
         .await
         .map_err(|error| {

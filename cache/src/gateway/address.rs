@@ -52,7 +52,7 @@ impl Address {
             (bucket.to_owned(), path)
         } else {
             let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
-            (decoded(bucket)?, key)
+            (decode(bucket)?, key)
         };
         // Only a bare slash is the service: `//` names a bucket without a name.
         if bucket.is_empty() && !path.is_empty() {
@@ -62,7 +62,7 @@ impl Address {
             ));
         }
         Ok(Self {
-            key: Some(decoded(key)?).filter(|key| !key.is_empty()),
+            key: Some(decode(key)?).filter(|key| !key.is_empty()),
             bucket: Some(bucket).filter(|bucket| !bucket.is_empty()),
         })
     }
@@ -90,7 +90,7 @@ fn bucket_of<'a>(host: &'a str, domains: &[String]) -> Option<&'a str> {
     })
 }
 
-pub(super) fn decoded(text: &str) -> Result<String, Failure> {
+pub(super) fn decode(text: &str) -> Result<String, Failure> {
     let decoded = percent_decode_str(text).decode_utf8().map_err(|_| {
         Failure::new(
             StatusCode::BAD_REQUEST,

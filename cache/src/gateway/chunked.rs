@@ -52,7 +52,7 @@ pub(super) enum Malformed {
 }
 
 /// Decodes the `length` bytes of a body, and its trailers.
-pub(super) fn decoded(body: Body, length: u64) -> Incoming {
+pub(super) fn decode(body: Body, length: u64) -> Incoming {
     let body = StreamBody::new(frames(body.into_data_stream(), length));
     body.map_err(Into::into).boxed_unsync()
 }
@@ -61,7 +61,7 @@ pub(super) fn decoded(body: Body, length: u64) -> Incoming {
 ///
 /// Unsigned chunks are made smaller. Signed ones can't be: a large one is charged to the budget, and one that is too
 /// large is refused.
-pub(super) fn bounded(
+pub(super) fn limit_chunks(
     body: Body,
     signed: bool,
     reserve: impl Fn(u64) -> BoxFuture<'static, Option<Charge>> + Send + 'static,
@@ -240,7 +240,7 @@ mod tests {
             .chunks(size)
             .map(|piece| Ok::<_, std::io::Error>(Bytes::copy_from_slice(piece)))
             .collect();
-        let body = decoded(Body::from_stream(stream::iter(pieces)), length);
+        let body = super::decode(Body::from_stream(stream::iter(pieces)), length);
         let collected = body.collect().await.map_err(|error| error.to_string())?;
         let trailers = collected.trailers().cloned().unwrap_or_default();
         Ok((collected.to_bytes().to_vec(), trailers))
@@ -287,7 +287,7 @@ mod tests {
             .collect();
         let body = Body::from_stream(stream::iter(pieces));
         let none = |_| -> BoxFuture<'static, Option<Charge>> { Box::pin(async { None }) };
-        let pieces: Vec<_> = bounded(body, signed, none).collect().await;
+        let pieces: Vec<_> = limit_chunks(body, signed, none).collect().await;
         let mut whole = Vec::new();
         for piece in pieces {
             whole.extend_from_slice(&piece.map_err(|error| error.to_string())?);

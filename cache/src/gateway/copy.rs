@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue};
 use percent_encoding::{AsciiSet, utf8_percent_encode};
 
-use super::address::{QUERY, decoded};
+use super::address::{QUERY, decode};
 use crate::web::failure::Failure;
 
 pub(super) const COPY_SOURCE: &str = "x-amz-copy-source";
@@ -40,12 +40,12 @@ impl CopySource {
             Some((path, query)) => {
                 let id = query.strip_prefix("versionId=");
                 let id = id.filter(|id| !id.is_empty() && !id.contains(['&', ';', '=', '?']));
-                (path, Some(decoded(id.ok_or_else(unfit)?)?))
+                (path, Some(decode(id.ok_or_else(unfit)?)?))
             }
         };
         // Both forms are in use: everything is encoded, including the slash between bucket and key, or everything but
         // the slashes.
-        let path = decoded(path)?;
+        let path = decode(path)?;
         let path = path.strip_prefix('/').unwrap_or(&path);
         let (bucket, key) = path.split_once('/').ok_or_else(unfit)?;
         if bucket.is_empty() || key.is_empty() {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use moka::sync::Cache;
 
-use super::send::handed_on;
+use super::send::client_headers;
 use crate::origin::{self, Forward, ForwardedBody, Origin, Payload};
 use crate::web::failure::Failure;
 
@@ -73,7 +73,7 @@ impl CorsRules {
         let (told, body) = answer.into_parts();
         let mut response = Response::new(Body::from_stream(body));
         *response.status_mut() = told.status;
-        *response.headers_mut() = handed_on(told.headers);
+        *response.headers_mut() = client_headers(told.headers);
         Ok(response)
     }
 

@@ -176,7 +176,7 @@ impl<'a> XmlTokens<'a> {
                     .xml10_content()
                     .map_err(quick_xml::Error::from)?
                     .into_owned(),
-                Event::GeneralRef(reference) => resolved(&reference)?,
+                Event::GeneralRef(reference) => resolve(&reference)?,
                 Event::Empty(_) => return Err(Unfit::because("an empty element was not expanded")),
             };
             if let Some(c) = text.chars().find(|c| !is_of_xml(*c)) {
@@ -227,7 +227,7 @@ fn read(body: &[u8]) -> Result<Deletion, Unfit> {
     let mut list = Deletion::default();
     while let Some(name) = pieces.child("Delete")? {
         match name.as_str() {
-            "Object" => list.objects.push(chosen(&mut pieces)?),
+            "Object" => list.objects.push(read_object(&mut pieces)?),
             "Quiet" if list.quiet.is_none() => {
                 list.quiet = match pieces.text("Quiet")?.trim() {
                     "true" | "1" => Some(true),
@@ -254,7 +254,7 @@ fn read(body: &[u8]) -> Result<Deletion, Unfit> {
     }
 }
 
-fn chosen(pieces: &mut XmlTokens<'_>) -> Result<Chosen, Unfit> {
+fn read_object(pieces: &mut XmlTokens<'_>) -> Result<Chosen, Unfit> {
     let mut object = Chosen::default();
     while let Some(name) = pieces.child("Object")? {
         let field = FIELDS.iter().zip(&mut object);
@@ -286,7 +286,7 @@ fn check(declared: &BytesDecl<'_>) -> Result<(), Unfit> {
     Ok(())
 }
 
-fn resolved(reference: &BytesRef<'_>) -> Result<String, Unfit> {
+fn resolve(reference: &BytesRef<'_>) -> Result<String, Unfit> {
     if let Some(c) = reference.resolve_char_ref()? {
         return Ok(c.into());
     }

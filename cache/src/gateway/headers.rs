@@ -51,7 +51,7 @@ const OF_OTHERS: &[&str] = &[
 ];
 
 /// The headers of a request that are sent to S3.
-pub(super) fn sent_on(headers: &HeaderMap) -> Result<HeaderMap, Failure> {
+pub(super) fn forwarded(headers: &HeaderMap) -> Result<HeaderMap, Failure> {
     let mut sent = HeaderMap::new();
     for (name, value) in headers {
         if OF_OTHERS
@@ -115,7 +115,7 @@ mod tests {
             let name = HeaderName::try_from(*name).unwrap();
             headers.append(name, HeaderValue::from_bytes(value).unwrap());
         }
-        sent_on(&headers)
+        forwarded(&headers)
     }
 
     #[test]

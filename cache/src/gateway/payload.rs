@@ -32,14 +32,14 @@ const ALGORITHMS: [(&str, u64); 10] = [
 ];
 
 /// The body of an unsigned request, decoded.
-pub(super) fn plain(headers: &HeaderMap, body: Body) -> Result<Incoming, Failure> {
+pub(super) fn decode_unsigned(headers: &HeaderMap, body: Body) -> Result<Incoming, Failure> {
     if !is_chunked(headers) {
         return Ok(body.map_err(Into::into).boxed_unsync());
     }
     let Some(length) = number(headers, "x-amz-decoded-content-length") else {
         return Err(no_length());
     };
-    Ok(chunked::decoded(body, length))
+    Ok(chunked::decode(body, length))
 }
 
 /// No bytes.
@@ -55,15 +55,15 @@ pub(super) async fn from_request(headers: &HeaderMap, body: Incoming) -> Result<
             return Err(no_length());
         }
         // Read to its end: a signed hash must be that of no bytes.
-        return Ok(Payload::Held(held(body, 0).await?));
+        return Ok(Payload::Held(hold(body, 0).await?));
     };
     if length <= HELD_BYTES && named.is_empty() {
-        return Ok(Payload::Held(held(body, length).await?));
+        return Ok(Payload::Held(hold(body, length).await?));
     }
     let mut trailers = Vec::new();
     for (name, known) in &named {
         let Some(known) = known else {
-            return measured(body, length, &named).await;
+            return hold_for_trailers(body, length, &named).await;
         };
         trailers.push((name.clone(), *known));
     }
@@ -75,12 +75,12 @@ pub(super) async fn from_request(headers: &HeaderMap, body: Incoming) -> Result<
 }
 
 /// The whole body, which holds `length` bytes.
-pub(super) async fn held(body: Incoming, length: u64) -> Result<Bytes, Failure> {
-    collected(body, length).await.map(|(bytes, _)| bytes)
+pub(super) async fn hold(body: Incoming, length: u64) -> Result<Bytes, Failure> {
+    collect(body, length).await.map(|(bytes, _)| bytes)
 }
 
 /// The same, and its trailers.
-async fn collected(mut body: Incoming, length: u64) -> Result<(Bytes, HeaderMap), Failure> {
+async fn collect(mut body: Incoming, length: u64) -> Result<(Bytes, HeaderMap), Failure> {
     let (mut whole, mut trailers) = (Vec::new(), HeaderMap::new());
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| status::of_body(&*error, StatusCode::BAD_REQUEST))?;
@@ -119,7 +119,7 @@ fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
 }
 
 /// Holds a small body until the lengths of its trailers are known.
-async fn measured(
+async fn hold_for_trailers(
     body: Incoming,
     length: u64,
     named: &[(HeaderName, Option<u64>)],
@@ -134,7 +134,7 @@ async fn measured(
             ),
         ));
     }
-    let (whole, came) = collected(body, length).await?;
+    let (whole, came) = collect(body, length).await?;
     let trailers = named.iter().map(|(name, _)| {
         let length = came.get(name).map_or(0, HeaderValue::len);
         (name.clone(), length as u64)
@@ -223,7 +223,9 @@ mod tests {
             let body = body.with_trailers(future::ready(Some(Ok(trailers))));
             body.map_err(|never| match never {}).boxed_unsync()
         };
-        let payload = measured(body("hello"), 5, &announced).await.unwrap();
+        let payload = hold_for_trailers(body("hello"), 5, &announced)
+            .await
+            .unwrap();
         let Payload::Streamed {
             body: sent,
             length,
@@ -235,8 +237,12 @@ mod tests {
         assert_eq!((length, trailers), (5, vec![(name.clone(), 4)]));
         let sent = sent.collect().await.unwrap();
         assert_eq!(sent.trailers().unwrap()[&name], "AAAA");
-        let long = measured(body("hello"), HELD_BYTES + 1, &announced).await;
+        let long = hold_for_trailers(body("hello"), HELD_BYTES + 1, &announced).await;
         assert!(long.unwrap_err().message().contains("sha512"));
-        assert!(measured(body("hello"), 4, &announced).await.is_err());
+        assert!(
+            hold_for_trailers(body("hello"), 4, &announced)
+                .await
+                .is_err()
+        );
     }
 }

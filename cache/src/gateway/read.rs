@@ -48,7 +48,7 @@ pub(super) async fn read(
     let answered = wanted.answer(&services.proxy).await;
     // S3 sends no tag with a failed condition.
     let response = answered.map_err(|failure| failure.without(&header::ETAG))?;
-    overridden(response, &request)
+    override_headers(response, &request)
 }
 
 /// Reads from S3, past the cache.
@@ -117,7 +117,7 @@ async fn read_part(services: &Services, request: GatewayRequest) -> Result<Respo
             response_headers::append(part.checksums.iter(), headers);
         }
     }
-    overridden(response, &request)
+    override_headers(response, &request)
 }
 
 /// Asks S3 for the head of a part, and records what it says of the part if all of it was asked for.
@@ -163,7 +163,7 @@ fn is_beyond_the_cache(name: &HeaderName) -> bool {
 }
 
 /// The answer with the headers that the request overrides.
-fn overridden(mut response: Response, request: &GatewayRequest) -> Result<Response, Failure> {
+fn override_headers(mut response: Response, request: &GatewayRequest) -> Result<Response, Failure> {
     if !response.status().is_success() {
         return Ok(response);
     }

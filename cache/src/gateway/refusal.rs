@@ -22,7 +22,7 @@ const SIGNATURE: &str = "The request signature we calculated does not match the 
 pub(super) struct FromGateway;
 
 /// The verifier's answer, in S3's form.
-pub(super) async fn in_words(response: Response) -> Response {
+pub(super) async fn translate(response: Response) -> Response {
     if response.extensions().get::<FromGateway>().is_some() {
         return response;
     }
@@ -52,7 +52,7 @@ fn message_of(code: &str) -> String {
 }
 
 /// The verifier's error in a body. Its types are private: only the names of their variants can be seen.
-pub(super) fn of_body(error: BoxError) -> BoxError {
+pub(super) fn translate_body_error(error: BoxError) -> BoxError {
     let text = error.to_string();
     let failure = if text.ends_with(": Sha256Mismatch") {
         Failure::bad(

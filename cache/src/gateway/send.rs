@@ -8,10 +8,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::deletion::Deletion;
-use super::headers::sent_on;
+use super::headers;
 use super::operation::Operation;
 use super::request::GatewayRequest;
-use super::written::{self, Barrier};
+use super::write_barrier::{self, Barrier};
 use super::{digest, payload};
 use crate::access::{Target, Verb};
 use crate::object::{ObjectId, Scope, Source};
@@ -51,7 +51,7 @@ pub(super) async fn forward(
     let (head, body) = answer.into_parts();
     let mut response = Response::new(Body::from_stream(body));
     *response.status_mut() = head.status;
-    *response.headers_mut() = handed_on(head.headers);
+    *response.headers_mut() = client_headers(head.headers);
     Ok(bypassed(about).attach(response))
 }
 
@@ -134,13 +134,13 @@ async fn send_write(
         aftermath: services.aftermath.clone(),
         scope,
     };
-    let answered = to_the_end(written::send_and_invalidate(
+    let answered = to_the_end(write_barrier::send_and_invalidate(
         origin, forward, wait, in_body, barrier,
     ))
     .await??;
     let mut response = Response::new(answered.body);
     *response.status_mut() = answered.head.status;
-    *response.headers_mut() = handed_on(answered.head.headers);
+    *response.headers_mut() = client_headers(answered.head.headers);
     if let Some(names) = answered.barriers.unanswered()
         && let Ok(names) = HeaderValue::try_from(names)
     {
@@ -209,7 +209,7 @@ fn prepare_with(
         bucket,
         key: Some(key).filter(|key| !key.is_empty()),
         query: parameters.query(),
-        headers: sent_on(&head.headers)?,
+        headers: headers::forwarded(&head.headers)?,
         payload,
     };
     Ok((forward, wait))
@@ -220,7 +220,7 @@ fn works_long(operation: &str, headers: &HeaderMap) -> bool {
     matches!(operation, "CompleteMultipartUpload" | "DeleteObjects") || Operation::copies(headers)
 }
 
-pub(super) fn handed_on(mut headers: HeaderMap) -> HeaderMap {
+pub(super) fn client_headers(mut headers: HeaderMap) -> HeaderMap {
     for name in NOT_ANSWERED {
         headers.remove(*name);
     }

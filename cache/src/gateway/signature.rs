@@ -60,16 +60,16 @@ impl Signatures {
 }
 
 /// Admits a request whose signature holds.
-pub(super) async fn verified(
+pub(super) async fn verify(
     State(Signatures { service, proxy }): State<Signatures>,
     request: Request,
 ) -> Response {
     if let Err(failure) = covers(request.method(), request.uri(), request.headers()) {
         return failure.into_response();
     }
-    let request = bounded(request, proxy);
+    let request = limit_chunks(request, proxy);
     match service.call(request.map(s3s::Body::http_body_unsync)).await {
-        Ok(response) => refusal::in_words(response.map(Body::new)).await,
+        Ok(response) => refusal::translate(response.map(Body::new)).await,
         Err(_) => Failure::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "InternalError",
@@ -80,7 +80,7 @@ pub(super) async fn verified(
 }
 
 /// The verifier holds a chunk until all of it has come, so none may be larger than what can be held.
-fn bounded(request: Request, proxy: Proxy) -> Request {
+fn limit_chunks(request: Request, proxy: Proxy) -> Request {
     let hash = request.headers().get("x-amz-content-sha256");
     let hash = hash.map(HeaderValue::as_bytes).unwrap_or_default();
     if !hash.starts_with(b"STREAMING-") {
@@ -95,7 +95,7 @@ fn bounded(request: Request, proxy: Proxy) -> Request {
         };
         charge.boxed()
     };
-    request.map(|body| Body::from_stream(chunked::bounded(body, signed, reserve)))
+    request.map(|body| Body::from_stream(chunked::limit_chunks(body, signed, reserve)))
 }
 
 /// What S3 demands of a signature before it verifies it: that it covers every `x-amz-` header, and expires.
@@ -214,11 +214,11 @@ impl Within {
 /// A verified body, followed by its trailers, which are known at its end.
 fn body(mut body: s3s::Body, trailing: Option<TrailingHeaders>) -> Incoming {
     let Some(trailing) = trailing else {
-        return body.map_err(refusal::of_body).boxed_unsync();
+        return body.map_err(refusal::translate_body_error).boxed_unsync();
     };
     let frames = try_stream! {
         while let Some(frame) = body.frame().await {
-            yield frame.map_err(refusal::of_body)?;
+            yield frame.map_err(refusal::translate_body_error)?;
         }
         if let Some(trailers) = trailing.take() {
             yield Frame::<Bytes>::trailers(trailers);

@@ -58,7 +58,7 @@ impl RequestBody {
     }
 
     /// Counts bytes that came. The wait for them is over; it counts on unless they are enough.
-    fn came(&mut self, bytes: usize) {
+    fn record(&mut self, bytes: usize) {
         self.deadline.disarm();
         if let Some(since) = self.since.take() {
             self.waited += since.elapsed();
@@ -81,7 +81,7 @@ impl RequestBody {
     }
 
     /// Lets the connection know when the HTTP library has read the body to its end.
-    fn look(&mut self, over: bool) {
+    fn check_end(&mut self, over: bool) {
         if over || self.body.as_ref().is_some_and(Body::is_end_stream) {
             self.body = None;
             self.state.body_ended();
@@ -114,13 +114,13 @@ impl Body for RequestBody {
                 let data = frame
                     .as_ref()
                     .and_then(|frame| frame.as_ref().ok()?.data_ref());
-                this.came(data.map_or(0, Bytes::len));
-                this.look(frame.is_none());
+                this.record(data.map_or(0, Bytes::len));
+                this.check_end(frame.is_none());
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
             Poll::Pending => {
                 if this.is_late(cx) {
-                    this.came(LEAST_BYTES);
+                    this.record(LEAST_BYTES);
                     return Poll::Ready(Some(Err(Box::new(BodyStalled(this.after)))));
                 }
                 Poll::Pending

@@ -121,7 +121,7 @@ impl Connection {
     }
 
     /// The fast path's answer to these bytes, if they are a request that it can answer.
-    fn answered(&mut self, bytes: &[u8]) -> Option<FastResponse> {
+    fn fast_answer(&mut self, bytes: &[u8]) -> Option<FastResponse> {
         // The library holds no part of a request or of an answer, so this answer overtakes none.
         let is_clear = self.is_idle() && self.sent == self.state.done();
         if !is_clear {
@@ -270,7 +270,7 @@ impl AsyncRead for Connection {
                 failed @ Poll::Ready(Err(_)) => return failed,
             }
             let bytes = &buf.filled()[before..];
-            this.response = this.answered(bytes);
+            this.response = this.fast_answer(bytes);
             if this.response.is_none() {
                 this.idle.disarm();
                 this.saw(bytes);

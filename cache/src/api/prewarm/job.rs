@@ -175,12 +175,12 @@ impl Job {
         }
     }
 
-    fn warmed(&self, bytes: u64) {
+    fn record_warmed(&self, bytes: u64) {
         self.objects.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    fn missed(&self, sample: Value) {
+    fn record_failed(&self, sample: Value) {
         self.failed.fetch_add(1, Ordering::Relaxed);
         let mut progress = self.progress();
         if progress.samples.len() < SAMPLES {
@@ -215,8 +215,8 @@ pub(super) async fn run(job: Arc<Job>, proxy: Proxy, origin: Origin, work: Work)
 
 async fn warm(job: &Job, proxy: &Proxy, object: &ObjectId) {
     match proxy.warm(object).await {
-        Ok(bytes) => job.warmed(bytes),
-        Err(error) => job.missed(sample(object.key(), &Failure::from(error))),
+        Ok(bytes) => job.record_warmed(bytes),
+        Err(error) => job.record_failed(sample(object.key(), &Failure::from(error))),
     }
 }
 
@@ -228,7 +228,7 @@ fn sample(key: &str, failure: &Failure) -> Value {
 fn named(job: Arc<Job>, keys: Vec<String>) -> impl Stream<Item = Result<ObjectId, Value>> + Send {
     futures::stream::iter(keys).filter_map(move |key| {
         let object = ObjectId::new(&job.bucket, &key);
-        let object = object.map_err(|error| job.missed(sample(&key, &Failure::from(error))));
+        let object = object.map_err(|error| job.record_failed(sample(&key, &Failure::from(error))));
         std::future::ready(object.ok().map(Ok))
     })
 }
@@ -258,7 +258,7 @@ fn listed(
             for entry in page {
                 match ObjectId::new(&job.bucket, &entry.key) {
                     Ok(object) => yield Ok(object),
-                    Err(error) => job.missed(sample(&entry.key, &Failure::from(error))),
+                    Err(error) => job.record_failed(sample(&entry.key, &Failure::from(error))),
                 }
             }
         }
@@ -307,8 +307,8 @@ mod tests {
         );
         assert_eq!(job.shown()["remaining_seconds"], Value::Null);
         tokio::time::advance(Duration::from_secs(10)).await;
-        job.warmed(500);
-        job.missed(json!({"key": "k"}));
+        job.record_warmed(500);
+        job.record_failed(json!({"key": "k"}));
         let shown = job.shown();
         assert_eq!(
             shown["objects"],
@@ -337,7 +337,7 @@ mod tests {
     async fn many_failures_leave_some_samples() {
         let job = Job::new(Caller::Anybody, "b".into(), &Work::Keys(vec![]));
         for n in 0..50 {
-            job.missed(json!({"key": n}));
+            job.record_failed(json!({"key": n}));
         }
         assert_eq!(job.shown()["failed"].as_array().unwrap().len(), SAMPLES);
         assert_eq!(job.shown()["objects"]["failed"], 50);

@@ -124,7 +124,7 @@ impl<'a> FileWriter<'a> {
                 return Ok(());
             };
             self.resources
-                .came(chunk.len(), since.elapsed())
+                .record(chunk.len(), since.elapsed())
                 .map_err(Trouble::Form)?;
             self.size += chunk.len() as u64;
             while !chunk.is_empty() {
@@ -222,13 +222,13 @@ impl Whole {
             .origin
             .put(&after.object, &self.headers, self.body)
             .await;
-        after.written(result).await
+        after.finish(result).await
     }
 }
 
 async fn complete(upload: Upload, after: After) -> Written {
     let result = upload.complete().await;
-    after.written(result).await
+    after.finish(result).await
 }
 
 /// What follows the last request to S3.
@@ -240,7 +240,7 @@ struct After {
 
 impl After {
     /// Raises the barrier unless S3 refused the write for certain, then gives what was written to its owners.
-    async fn written(self, result: Result<ETag, origin::Error>) -> Written {
+    async fn finish(self, result: Result<ETag, origin::Error>) -> Written {
         let scope = Scope::from(&self.object);
         let Some(report) = self.aftermath.follow(scope, result.as_ref().err()).await else {
             return (result, None);

@@ -52,7 +52,7 @@ struct Bounded {
 }
 
 /// `body`, which gives one frame at a time and ends in an error when it gives more than `allowance`.
-pub(super) fn bounded(body: Body, allowance: &Allowance) -> Body {
+pub(super) fn limit(body: Body, allowance: &Allowance) -> Body {
     Body::new(Bounded {
         body,
         allowance: allowance.clone(),
@@ -109,7 +109,7 @@ mod tests {
         let body = Body::from_stream(stream::iter(pieces.into_iter().map(Ok::<_, Infallible>)));
         Request::builder()
             .header("content-type", "multipart/form-data; boundary=X")
-            .body(bounded(body, allowance))
+            .body(limit(body, allowance))
             .unwrap()
     }
 

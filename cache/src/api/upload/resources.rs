@@ -54,11 +54,11 @@ impl UploadResources {
     }
 
     /// Counts bytes that came after a wait. An error when the upload is too slow for the slot that it holds.
-    pub(super) fn came(&mut self, bytes: usize, waited: Duration) -> Result<(), Failure> {
+    pub(super) fn record(&mut self, bytes: usize, waited: Duration) -> Result<(), Failure> {
         if self.slot.is_none() {
             return Ok(());
         }
-        self.rate.came(bytes, waited)
+        self.rate.record(bytes, waited)
     }
 
     /// Takes what fits of `chunk`; the rest stays there.

@@ -85,7 +85,7 @@ pub(super) struct SendRate {
 
 impl SendRate {
     /// Counts bytes that came after a wait; `408` when they are too few for a slot.
-    pub(super) fn came(&mut self, bytes: usize, waited: Duration) -> Result<(), Failure> {
+    pub(super) fn record(&mut self, bytes: usize, waited: Duration) -> Result<(), Failure> {
         self.bytes += bytes as u64;
         self.waited += waited;
         if self.waited < WINDOW {
@@ -114,12 +114,12 @@ mod tests {
     fn a_pace_is_judged_by_the_time_that_is_waited_for_bytes() {
         let mut rate = SendRate::default();
         let least = usize::try_from(LEAST_BYTES).unwrap();
-        assert!(rate.came(1, WINDOW / 2).is_ok());
-        assert!(rate.came(least, WINDOW / 2).is_ok());
-        assert!(rate.came(least, WINDOW.mul_f64(0.99)).is_ok());
-        assert!(rate.came(0, WINDOW).is_err());
+        assert!(rate.record(1, WINDOW / 2).is_ok());
+        assert!(rate.record(least, WINDOW / 2).is_ok());
+        assert!(rate.record(least, WINDOW.mul_f64(0.99)).is_ok());
+        assert!(rate.record(0, WINDOW).is_err());
         // 100 kB/s, however it comes.
-        assert!(rate.came(3_000_000, 3 * WINDOW).is_ok());
+        assert!(rate.record(3_000_000, 3 * WINDOW).is_ok());
     }
 
     #[tokio::test]
