@@ -156,7 +156,7 @@ async fn dev_moves_on_from_a_taken_port_and_says_so() {
     };
     let expected = [ports[0], ports[2], ports[3]].map(|port| format!("http://localhost:{port}"));
     assert_eq!(dev.nodes(), expected);
-    assert!(dev.text().contains("those were taken"), "{}", dev.text());
+    assert!(dev.text().contains("which were in use"), "{}", dev.text());
     let ring = http::get(&format!("{}/ring", expected[2])).await.json();
     assert_eq!(ring["members"].as_array().unwrap().len(), 3, "{ring}");
     assert_eq!(dev.interrupt().await, Some(0));
@@ -179,7 +179,7 @@ async fn one_node_over_a_folder_of_ones_own_is_kept_and_found_again() {
         return;
     };
     assert!(dev.text().contains("1 node and an S3"), "{}", dev.text());
-    assert!(!dev.text().contains("those were taken"), "{}", dev.text());
+    assert!(!dev.text().contains("which were in use"), "{}", dev.text());
     assert_eq!(dev.folder(), folder.canonicalize().unwrap());
     for (says, line) in dev.to_paste() {
         let output = paste(line).await;

@@ -1,9 +1,9 @@
-//! Who may do what: the principals of the access file, and the one function that decides, the same for both APIs,
-//! before every look-up, warm or cold.
+//! Who may do what: the principals of the access file, and the one function that decides, for both APIs, before every
+//! lookup, warm or cold.
 //!
-//! A refusal is the same whether or not what was named exists. Nothing is allowed by being left out: an entry says its buckets,
-//! prefixes and verbs. The file is read again when it changes; one that can't be read, or is still being written, changes
-//! nothing.
+//! A refusal is the same whether or not the object exists, so callers can't learn which objects they may not read
+//! exist. Nothing is allowed by default: an entry lists its buckets, prefixes and verbs. The file is reloaded when it
+//! changes; one that can't be read, or is still being written, changes nothing.
 
 mod file;
 
@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq;
 
 pub use file::Error;
 
-/// In a list of buckets or prefixes, alone: all of them.
+/// Alone in a list of buckets or prefixes: all of them.
 const ALL: &str = "*";
 
 /// What a principal may be allowed to do.
@@ -26,18 +26,18 @@ pub enum Verb {
     Read,
     /// Put, delete, copy to; uploads.
     Write,
-    /// Have the cache forget.
+    /// Make the cache forget.
     Invalidate,
 }
 
-/// What is to be done something with, in a bucket.
+/// What an operation acts on, in a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target<'a> {
-    /// The bucket itself, and nothing that is in it.
+    /// The bucket itself, and none of its objects.
     Bucket,
     /// One key.
     Key(&'a str),
-    /// All keys that begin so.
+    /// All keys with this prefix.
     Prefix(&'a str),
 }
 
@@ -45,16 +45,16 @@ pub enum Target<'a> {
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Principal {
-    /// How logs call it; no other entry has the same.
+    /// Its name in logs; no other entry has the same.
     pub name: String,
     /// Its access key at the S3 gateway.
     access_key_id: Option<String>,
     secret_access_key: Option<String>,
-    /// What it shows at the blob API, as `Authorization: Bearer`.
+    /// Its token at the blob API, for `Authorization: Bearer`.
     token: Option<String>,
-    /// The buckets that it may name; `*`: all that the cache serves.
+    /// The buckets that it may use; `*`: all that the cache serves.
     buckets: Vec<String>,
-    /// How the keys begin that it may name; `*`: any key.
+    /// The prefixes of the keys that it may use; `*`: any key.
     prefixes: Vec<String>,
     /// What it may do.
     verbs: Vec<Verb>,
@@ -68,7 +68,7 @@ impl std::fmt::Debug for Principal {
 }
 
 impl Principal {
-    /// What it signs with; there with its access key.
+    /// The secret that it signs with; set exactly if its access key is.
     pub fn secret(&self) -> Option<&str> {
         self.secret_access_key.as_deref()
     }
@@ -79,7 +79,7 @@ impl Principal {
         let within = |name: &str| {
             let begins = |prefix: &String| name.starts_with(prefix.as_str());
             (any_key || self.prefixes.iter().any(begins))
-                // An S3 that takes keys for paths would leave the prefix, or the bucket.
+                // An S3 that treats keys as paths would leave the prefix, or the bucket.
                 && ((any_bucket && any_key) || !has_dot_segment(name))
         };
         self.verbs.contains(&verb)
@@ -95,10 +95,10 @@ fn is_all(list: &[String]) -> bool {
     list == [ALL]
 }
 
-/// True when a path of that name would have a segment `.` or `..`, encoded once more or not.
+/// True if the name, read as a path, has a segment `.` or `..`, also percent-encoded.
 fn has_dot_segment(name: &str) -> bool {
     name.split(['/', '\\']).any(|segment| {
-        // `%2e%2e` is the longest way to write two dots.
+        // `%2e%2e` is the longest spelling of two dots.
         segment.len() <= 6
             && matches!(
                 segment.to_ascii_lowercase().replace("%2e", ".").as_str(),
@@ -107,7 +107,7 @@ fn has_dot_segment(name: &str) -> bool {
     })
 }
 
-/// Who asks.
+/// Who sends a request.
 #[derive(Debug, Clone)]
 pub enum Caller {
     /// There is no access file.
@@ -117,7 +117,7 @@ pub enum Caller {
 }
 
 impl Caller {
-    /// True when the caller may do that there.
+    /// True if the caller may do this.
     pub fn may(&self, verb: Verb, bucket: &str, target: Target<'_>) -> bool {
         match self {
             Self::Anybody => true,
@@ -125,7 +125,7 @@ impl Caller {
         }
     }
 
-    /// True when the caller may do that with everything.
+    /// True if the caller may do this with every object of every bucket.
     pub fn may_everywhere(&self, verb: Verb) -> bool {
         match self {
             Self::Anybody => true,
@@ -133,7 +133,7 @@ impl Caller {
         }
     }
 
-    /// True when both are the same principal, or nobody has to say who it is.
+    /// True if both are the same principal, or there is no access file.
     pub fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Anybody, Self::Anybody) => true,
@@ -151,7 +151,7 @@ pub struct Access(Option<Arc<Inner>>);
 struct Inner {
     path: PathBuf,
     rules: RwLock<AccessRules>,
-    /// What the file said when it was last read, and is not in force yet.
+    /// The file's text when it was last read, if it is not in force yet.
     unsettled: Mutex<Option<String>>,
 }
 
@@ -167,7 +167,7 @@ impl Access {
         Self(None)
     }
 
-    /// The rules of a file, which [`Access::reload`] reads again; without one, none.
+    /// The rules of a file, which [`Access::reload`] reads again; without one, everybody may do everything.
     pub fn load(file: Option<PathBuf>) -> Result<Self, Error> {
         file.map_or_else(|| Ok(Self::open()), Self::of_file)
     }
@@ -183,7 +183,7 @@ impl Access {
         }))))
     }
 
-    /// True when callers have to say who they are.
+    /// True if callers must authenticate.
     pub fn is_guarded(&self) -> bool {
         self.0.is_some()
     }
@@ -193,7 +193,7 @@ impl Access {
         self.find(|principal| principal.access_key_id.as_deref() == Some(id))
     }
 
-    /// Who shows this token; `None`: nobody. Without an access file, anybody.
+    /// The caller with this token; `None` if no principal has it. Without an access file, anybody.
     pub fn by_token(&self, shown: Option<&[u8]>) -> Option<Caller> {
         if self.0.is_none() {
             return Some(Caller::Anybody);
@@ -206,8 +206,8 @@ impl Access {
         .map(Caller::Known)
     }
 
-    /// Takes over what the file says by now, once it has said so twice: a file that is being written holds half of the rules.
-    /// True when that is something else than before.
+    /// Applies the file once it has read the same twice: a file that is being written holds only half of the rules.
+    /// True if the rules changed.
     pub fn reload(&self) -> Result<bool, Error> {
         let Some(inner) = &self.0 else {
             return Ok(false);

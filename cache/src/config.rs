@@ -49,13 +49,13 @@ impl Config {
 }
 
 impl Args {
-    /// The command line as given; the first Falcon's single dash is understood.
+    /// The command line as given; the first Falcon's single dash works too.
     pub fn read(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Self, Error> {
         let matches = args::command().try_get_matches_from(args::two_dashes(argv))?;
         Ok(Self::from_arg_matches(&matches)?)
     }
 
-    /// What is meant, here.
+    /// The command that these flags mean in this environment.
     pub fn into_command(self, env: &Environment) -> Result<Command, Error> {
         let serve = match self.command {
             Some(CommandArgs::Dev(dev)) => {
@@ -73,7 +73,7 @@ impl Args {
         Ok(Command::Serve(Box::new(check::config(serve, env)?)))
     }
 
-    /// What is meant for a node, here.
+    /// The node that these flags mean in this environment.
     pub fn into_config(self, env: &Environment) -> Result<Config, Error> {
         match self.into_command(env)? {
             Command::Serve(config) => Ok(*config),

@@ -1,6 +1,6 @@
-//! `falcon-cache dev`: what a newcomer needs to see a ring at work, in one process.
+//! `falcon-cache dev`: a ring to try Falcon with, in one process.
 //!
-//! The nodes are the real ones, over real listeners and real peers' requests; only the S3 behind them is borrowed.
+//! The nodes are real, with real listeners and real requests between them; only the S3 server is a library's.
 
 pub mod embedded;
 pub mod port;
@@ -28,22 +28,22 @@ use crate::{config::DevArgs, members::DiscoveredNode};
 use embedded::Embedded;
 use story::{Place, Story};
 
-/// The bucket that is made.
+/// The bucket that is created.
 const BUCKET: &str = "falcon";
 /// The object that is put.
 const SAMPLE: &str = "sample.txt";
-/// Where the S3 listens, if that is free.
+/// The S3 server's port, if it is free.
 const S3_PORT: u16 = 9100;
-/// Where the nodes' own S3 gateways listen, from the first on: the port that S3 servers usually have.
-const S3_DOOR: u16 = 9000;
+/// The port of the first node's S3 gateway, if it is free; the others take the next ones. S3 servers usually have it.
+const GATEWAY_PORT: u16 = 9000;
 
-/// Why there is no ring to play with.
+/// Why the ring did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The folder is no S3.
+    /// The S3 server did not start.
     #[error(transparent)]
     Embedded(#[from] embedded::Error),
-    /// No port, or no place for a file.
+    /// A port or a file could not be had.
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The flags of a node, made here, were refused.
@@ -52,8 +52,8 @@ pub enum Error {
     /// A node did not start.
     #[error(transparent)]
     Node(#[from] node::Error),
-    /// The S3 did not take the sample.
-    #[error("the embedded S3 does not take the sample object")]
+    /// The S3 server did not store the sample.
+    #[error("failed to store the sample object")]
     Sample(#[from] origin::Error),
 }
 
@@ -66,7 +66,7 @@ pub struct Dev {
 }
 
 impl Dev {
-    /// Starts it and tells its story on the standard output.
+    /// Starts it, and prints what to try on the standard output.
     pub async fn start(args: &DevArgs) -> Result<Self, Error> {
         let s3 = Embedded::open(args.data.as_deref())?;
         s3.create_bucket(BUCKET)?;
@@ -95,7 +95,7 @@ impl Dev {
             nodes.push(Node::start(settings, seat.me, seat.listeners, discovery).await?);
         }
         for node in &nodes {
-            // A node that ends before it is ready is a fault that its own log tells.
+            // If a node ends before it is ready, its log says why.
             let mut ready = node.ready();
             let _ready = ready.wait_for(|ready| *ready == Ready::Yes).await;
         }
@@ -126,12 +126,12 @@ impl Dev {
     pub async fn leave(self) {
         join_all(self.nodes.into_iter().map(Node::leave)).await;
         self.stop.cancel();
-        // It has been told to end, and a temporary folder goes with it.
+        // A temporary folder is removed with it.
         let _ended = self.s3.await;
     }
 }
 
-/// A node's place, before it is taken.
+/// A node's ports and name, before it starts.
 struct Seat {
     me: Contact,
     listeners: Listeners,
@@ -144,7 +144,7 @@ async fn seats(args: &DevArgs) -> io::Result<Vec<Seat>> {
     let (mut seats, mut wanted) = (Vec::new(), args.port);
     for _ in 0..args.nodes {
         let (main, admin) = (port::bind(wanted).await?, port::bind(0).await?);
-        let s3 = port::bind(S3_DOOR).await?;
+        let s3 = port::bind(GATEWAY_PORT).await?;
         wanted = main.port.saturating_add(1);
         let url = format!("http://localhost:{}", main.port);
         seats.push(Seat {
@@ -175,7 +175,7 @@ fn listed(contact: &Contact) -> DiscoveredNode {
     }
 }
 
-/// The S3's keys, as a folder that the nodes read them from.
+/// The S3 server's keys, in a folder from which the nodes read them.
 fn keys() -> io::Result<TempDir> {
     let folder = tempfile::Builder::new()
         .prefix("falcon-dev-keys-")

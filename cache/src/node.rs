@@ -31,7 +31,7 @@ pub use servers::Listeners;
 use servers::{Served, Servers};
 use tasks::Tasks;
 
-/// How long a node that leaves waits for those that owe it the answer to an invalidation.
+/// How long a node that leaves waits for nodes that still owe it the answer to an invalidation.
 const COLLECT: Duration = Duration::from_secs(3);
 
 /// What one node is made of. A setting has the name of its flag.

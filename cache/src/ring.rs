@@ -10,17 +10,17 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::object::ObjectId;
 
-/// What is known of a member.
+/// The state of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MemberState {
-    /// Known, not ready yet: owns nothing, is told of invalidations.
+    /// Not ready yet: owns nothing, is told of invalidations.
     Joining,
     /// Owns its share.
     Serving,
     /// Keeps its place but does not answer: requests go to the next in order at once.
     Unreachable,
-    /// Terminating: owns nothing more, still answers, is told of invalidations.
+    /// Terminating: no longer owns anything, still answers, is told of invalidations.
     Leaving,
 }
 
@@ -47,13 +47,13 @@ impl MemberState {
 /// A node of the cache, as this one sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// What places it: the pod's name, or the URL of a static peer.
+    /// What places it in the ring: the pod's name, or the URL in `--peers`.
     pub name: String,
     /// Where it listens, as `http://HOST:PORT`.
     pub url: String,
     /// The availability zone, where the cluster names one.
     pub zone: Option<String>,
-    /// What is known of it.
+    /// Its state.
     pub state: MemberState,
 }
 
@@ -68,7 +68,8 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// A ring of `members`, seen from the node named `me`. They are kept sorted by name; a name given twice keeps its first entry.
+    /// A ring of `members`, seen from the node named `me`. They are kept sorted by name; a name given twice keeps its
+    /// first entry.
     pub fn new(me: &str, mut members: Vec<Member>, version: u64) -> Self {
         members.sort_by(|left, right| left.name.cmp(&right.name));
         members.dedup_by(|next, kept| next.name == kept.name);
@@ -86,22 +87,22 @@ impl Ring {
         }
     }
 
-    /// The name of the node that sees it so.
+    /// The name of the node whose view this is.
     pub fn me(&self) -> &str {
         &self.me
     }
 
-    /// Counts the changes seen by this node since it started.
+    /// How many changes this node has seen since it started.
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// All that are known, sorted by name.
+    /// All members, sorted by name.
     pub fn members(&self) -> &[Member] {
         &self.members
     }
 
-    /// The member of this name.
+    /// The member with this name.
     pub fn member(&self, name: &str) -> Option<&Member> {
         self.members
             .binary_search_by(|member| member.name.as_str().cmp(name))
@@ -109,7 +110,7 @@ impl Ring {
             .map(|at| &self.members[at])
     }
 
-    /// Those that can be asked for extent `extent` of `object` now, best first: the owner, then its stand-ins.
+    /// The members that can be asked for `extent` of `object` now, in order: the owner, then its stand-ins.
     pub fn owners(&self, object: &ObjectId, extent: u32) -> Vec<&Member> {
         let mut scored: Vec<_> = self.scored(object, extent).collect();
         scored.sort_unstable_by(|left, right| right.cmp(left));
@@ -117,19 +118,19 @@ impl Ring {
         places.map(|(_, Reverse(at))| &self.members[at]).collect()
     }
 
-    /// The first of [`Ring::owners`], without ordering the rest. `None` while nobody serves.
+    /// The first of [`Ring::owners`], without sorting the rest. `None` while no member serves.
     pub fn owner(&self, object: &ObjectId, extent: u32) -> Option<&Member> {
         let (_, Reverse(at)) = self.scored(object, extent).max()?;
         Some(&self.members[at])
     }
 
-    /// True when this node is the first to be asked for the extent. A ring in which nobody serves is a node alone.
+    /// True if this node is the owner, or if no member serves.
     pub fn owns(&self, object: &ObjectId, extent: u32) -> bool {
         self.owner(object, extent)
             .is_none_or(|member| member.name == self.me)
     }
 
-    /// The score and the place of each that serves; of equal scores the first name's is the higher.
+    /// The score and the place of each member that serves; between equal scores, the first name wins.
     fn scored(
         &self,
         object: &ObjectId,
@@ -142,7 +143,7 @@ impl Ring {
     }
 }
 
-/// Each bit of the result depends on each bit given: SplitMix64's last step, in half of the time of a hash of bytes.
+/// SplitMix64's last step: each bit of the result depends on each bit given, in half the time of a hash of bytes.
 fn mixed(bits: u64) -> u64 {
     let bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,4 +1,4 @@
-//! The access file: a list of principals, in YAML or JSON. What contradicts itself is refused, with its place and the fix.
+//! The access file: a list of principals, in YAML or JSON. An invalid one is refused, with the place and the way out.
 
 use std::collections::HashSet;
 use std::io;
@@ -11,7 +11,7 @@ use super::Principal;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It can't be read.
-    #[error("the access file {} can't be read", path.display())]
+    #[error("failed to read the access file {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -19,8 +19,8 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// It is no list of principals.
-    #[error("the access file {} is no list of principals", path.display())]
+    /// It is not a list of principals.
+    #[error("the access file {} must be a list of principals", path.display())]
     Parse {
         /// The file.
         path: PathBuf,
@@ -28,14 +28,14 @@ pub enum Error {
         #[source]
         source: serde_yaml::Error,
     },
-    /// An entry can't be meant so.
+    /// An entry is invalid.
     #[error("the access file {}: the principal {name:?} {fault}", path.display())]
     Entry {
         /// The file.
         path: PathBuf,
         /// The entry.
         name: String,
-        /// What is wrong with it, and what helps.
+        /// What is wrong with it, with the way out.
         fault: &'static str,
     },
 }
@@ -58,11 +58,11 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Arc<Principal>>, Erro
             text.as_ref().is_some_and(|text| !seen.insert(text.clone()))
         };
         let fault = if !names.insert(&principal.name) {
-            Some("has the name of another: give each its own")
+            Some("has the same name as another: give each its own")
         } else if again(&mut keys, &principal.access_key_id) {
-            Some("has an accessKeyId that another has too: give each its own")
+            Some("has the same accessKeyId as another: give each its own")
         } else if again(&mut tokens, &principal.token) {
-            Some("has a token that another has too: give each its own")
+            Some("has the same token as another: give each its own")
         } else {
             fault(principal)
         };
@@ -81,29 +81,27 @@ fn fault(principal: &Principal) -> Option<&'static str> {
     let is_empty = |text: &Option<String>| text.as_ref().is_some_and(String::is_empty);
     let (id, secret) = (&principal.access_key_id, &principal.secret_access_key);
     if id.is_some() != secret.is_some() {
-        return Some("needs both accessKeyId and secretAccessKey, or neither");
+        return Some("must have both accessKeyId and secretAccessKey, or neither");
     }
     if id.is_none() && principal.token.is_none() {
-        return Some("has neither an accessKeyId nor a token: nobody could be it");
+        return Some("must have an accessKeyId or a token");
     }
     if is_empty(id) || is_empty(secret) || is_empty(&principal.token) {
-        return Some("has an empty accessKeyId, secretAccessKey or token");
+        return Some("must not have an empty accessKeyId, secretAccessKey or token");
     }
     let lists = [&principal.buckets, &principal.prefixes];
     if lists.iter().any(|list| list.is_empty()) || principal.verbs.is_empty() {
         return Some(
-            "has an empty list of buckets, prefixes or verbs: write ['*'] for all buckets or keys",
+            "must not have an empty list of buckets, prefixes or verbs: write ['*'] for all buckets or keys",
         );
     }
     let starred =
         |list: &&Vec<String>| list.len() > 1 && list.iter().any(|entry| entry == super::ALL);
     if lists.iter().any(starred) {
-        return Some(
-            "has '*' beside other buckets or prefixes: '*' is all of them, and stands alone",
-        );
+        return Some("must have '*' alone in a list of buckets or prefixes: it means all of them");
     }
     if lists.iter().any(|list| list.iter().any(String::is_empty)) {
-        return Some("has an empty bucket or prefix: write '*' for all");
+        return Some("must not have an empty bucket or prefix: write '*' for all");
     }
     None
 }
@@ -113,37 +111,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_meant_is_refused_with_the_entry_and_the_fix() {
+    fn an_invalid_file_is_refused_with_the_entry_and_the_way_out() {
         for (text, words) in [
-            ("name: x", "no list of principals"),
+            ("name: x", "must be a list of principals"),
             (
                 "- {name: x, token: t, verb: [read]}",
-                "no list of principals",
+                "must be a list of principals",
             ),
             (
                 "- {name: x, token: t, verbs: [fly]}",
-                "no list of principals",
+                "must be a list of principals",
             ),
-            ("- {name: x}", "neither an accessKeyId nor a token"),
-            ("- {name: x, accessKeyId: A}", "needs both"),
+            ("- {name: x}", "must have an accessKeyId or a token"),
+            ("- {name: x, accessKeyId: A}", "must have both"),
             ("- {name: x, token: ''}", "empty"),
             ("- {name: x, token: t, buckets: []}", "empty list"),
-            ("- {name: x, token: t, prefixes: [a, '*']}", "stands alone"),
+            (
+                "- {name: x, token: t, prefixes: [a, '*']}",
+                "must have '*' alone",
+            ),
             (
                 "- {name: x, token: t, prefixes: ['']}",
                 "empty bucket or prefix",
             ),
             (
                 "- {name: w, token: t}\n- {name: x, token: t}",
-                "\"x\" has a token that another",
+                "\"x\" has the same token as another",
             ),
             (
                 "- {name: x, token: t}\n- {name: x, token: u}",
-                "\"x\" has the name of another",
+                "\"x\" has the same name as another",
             ),
             (
                 "- {name: w, accessKeyId: A, secretAccessKey: s}\n- {name: x, accessKeyId: A, secretAccessKey: u}",
-                "\"x\" has an accessKeyId that another",
+                "\"x\" has the same accessKeyId as another",
             ),
         ] {
             let error = parse(Path::new("access.yaml"), &with_all(text))

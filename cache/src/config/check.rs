@@ -1,4 +1,4 @@
-//! From the flags as given to what each part of a node is told, or why they can't be meant. Pure.
+//! Checks the raw flags, and makes each module's settings of them. Pure.
 
 use std::time::Duration;
 
@@ -24,14 +24,14 @@ use crate::web::{ServedBuckets, WebSettings};
 const PART_BYTES: u64 = 8 << 20;
 /// Between two pieces of a body from S3: as long as S3's own clients wait.
 const ORIGIN_IDLE: Duration = Duration::from_secs(30);
-/// Reads from S3 at one moment. At 80 MB/s each they fill the fastest network that a node has.
+/// Parallel reads from S3. At 80 MB/s each, they fill the fastest network that a node has.
 const ORIGIN_READS: usize = 64;
-/// Uploads at one moment; each has a buffer of 8 MiB out of the budget.
+/// Parallel uploads; each has a buffer of 8 MiB from the budget.
 const UPLOADS: usize = 16;
 /// How long an upload waits for its slot.
 const UPLOAD_WAIT: Duration = Duration::from_secs(10);
 
-/// What is meant, here.
+/// The configuration that these flags mean in this environment.
 pub(super) fn config(args: ServeArgs, env: &Environment) -> Result<Config, Error> {
     let mut warnings = Vec::new();
     let sidecar = args.ring.sidecar;
@@ -96,7 +96,7 @@ fn is_alone(ring: &RingConfig, sidecar: bool) -> bool {
     !sidecar && matches!(&ring.discovery, Discovery::Fixed { peers } if peers.len() < 2)
 }
 
-/// The bucket that is meant where none is named, and all that may be named.
+/// The default bucket, and all buckets that may be named.
 type Named = (Option<String>, ServedBuckets);
 
 fn buckets(raw: &OriginArgs) -> Result<Named, Error> {
@@ -190,8 +190,8 @@ fn log(raw: LogArgs) -> Result<LogConfig, Error> {
     };
     let filter = if is_level(&level) {
         match level.to_ascii_lowercase().as_str() {
-            // What the libraries say of each retry, discovery says once.
-            // And what s3s says of each request that it refuses, the access log says.
+            // Discovery logs once what the libraries log for each retry, and the access log has each request that s3s
+            // refuses.
             level @ ("warn" | "info") => {
                 format!("{level},kube_client=error,kube_runtime=error,s3s=off")
             }

@@ -40,7 +40,7 @@ impl From<PeersError> for Error {
     }
 }
 
-/// A refusal in words of its own.
+/// A refusal with this message.
 pub(super) fn refused(message: impl Into<String>) -> Error {
     Error::Refused(message.into())
 }

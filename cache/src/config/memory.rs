@@ -7,10 +7,10 @@ use super::error::{Error, must_be};
 const MB: u64 = 1 << 20;
 const KIB: u64 = 1 << 10;
 
-/// Where no limit says what there is.
+/// Without a memory limit of the container.
 const DEFAULT_MB: u64 = 512;
 
-/// Beside an application, whose memory it is.
+/// A sidecar shares the application's memory.
 const DEFAULT_SIDECAR_MB: u64 = 64;
 
 /// With fewer blocks than this, every fill would evict what the one before it brought.

@@ -15,19 +15,19 @@ const KIB: u64 = 1 << 10;
 /// A node, and where it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// What its parts are told.
+    /// The settings of its modules.
     pub node: NodeSettings,
-    /// How it finds the others, and they find it.
+    /// How it finds the others, and they reach it.
     pub ring: RingConfig,
     /// Where it listens.
     pub network: NetworkConfig,
     /// What it logs.
     pub log: LogConfig,
-    /// What is allowed and probably not meant; for the log.
+    /// What is allowed, but probably a mistake; for the log.
     pub warnings: Vec<String>,
 }
 
-/// Which ring this node is in, or beside, and as whom.
+/// Which ring this node is in, or beside, and how peers reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RingConfig {
     /// How peers reach this node.

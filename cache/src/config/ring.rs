@@ -1,4 +1,4 @@
-//! Which ring, and as whom. Pure.
+//! Which ring this node belongs to, and under which name. Pure.
 
 use super::args::{DiscoveryApi, RingArgs};
 use super::environment::Environment;

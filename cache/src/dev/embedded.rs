@@ -1,7 +1,7 @@
 //! The S3 of `falcon-cache dev`: a folder, served over S3's own protocol on loopback.
 //!
-//! Requests are signed and checked as on AWS, with keys that are no secret. Not here: users, policies, versions,
-//! and conditions on reads, which this S3 ignores; the cache must not need them to be right.
+//! Requests are signed and verified as on AWS, with public keys. Not here: users, policies, versions, and conditions on
+//! reads, which this S3 ignores; the cache must be correct without them.
 
 use std::fmt;
 use std::io;
@@ -19,32 +19,34 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The access key ID that this S3 takes.
+/// The access key ID that this S3 accepts.
 pub const ACCESS_KEY_ID: &str = "falcon-dev";
-/// Its secret. It guards a folder on loopback.
+/// Its secret key. It only guards a folder on loopback.
 pub const SECRET_ACCESS_KEY: &str = "falcon-dev-secret";
-/// The region that requests are signed for; any is taken.
+/// The region that requests are signed for; any is accepted.
 pub const REGION: &str = "us-east-1";
 
-/// A client that sends no header for so long has gone.
+/// A client that sends no header for this long is gone.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// What is still running after the stop signal gets this long; then it is cut.
+/// Requests still running after the stop signal get this long; then they are cut off.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// Why the folder can't be an S3.
+/// Why the folder can't be served.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The folder can't be made, read or written.
-    #[error("the folder {} can't be used", .path.display())]
+    /// The folder can't be created, read or written.
+    #[error("failed to use the folder {}", .path.display())]
     Folder {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// S3 has no such bucket names: 3 to 63 small letters, digits, dots and hyphens.
-    #[error("{0:?} is not a bucket's name: 3 to 63 small letters, digits, dots and hyphens")]
+    /// S3 does not allow the bucket's name.
+    #[error(
+        "a bucket's name must be 3 to 63 lower-case letters, digits, dots and hyphens; got {0:?}"
+    )]
     Bucket(String),
 }
 
@@ -56,8 +58,8 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Opens `folder`, which is made if it is not there and kept afterwards; without one, a temporary folder that
-    /// goes when the S3 does.
+    /// Opens `folder`, which is created if necessary and kept afterwards; without one, a temporary folder that is
+    /// removed with the server.
     pub fn open(folder: Option<&Path>) -> Result<Self, Error> {
         let (folder, temporary) = if let Some(folder) = folder {
             (folder.to_owned(), None)

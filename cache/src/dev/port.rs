@@ -8,20 +8,20 @@ use tokio::net::TcpListener;
 /// How far from the wanted port to look. A machine with a hundred taken in a row has another problem.
 const TRIES: u16 = 100;
 
-/// A listener on loopback, and what it took to get it.
+/// A listener on loopback.
 #[derive(Debug)]
 pub struct Bound {
-    /// Bound already, so nobody else can take the port any more.
+    /// Bound already, so that no other process can take the port.
     pub listener: TcpListener,
     /// The port that it listens on.
     pub port: u16,
-    /// True when the wanted port was taken: to be said, since the user's notes name the other one.
+    /// True if the wanted port was taken; the user is told.
     pub moved: bool,
 }
 
 /// Binds `wanted` on 127.0.0.1, or the first free port of the hundred after it.
 ///
-/// Only "in use" moves on; any other failure is the caller's to tell. A wanted port of 0 takes any.
+/// It moves on only if a port is in use; any other failure is returned. For 0, any free port is used.
 pub async fn bind(wanted: u16) -> io::Result<Bound> {
     let last = wanted.saturating_add(TRIES);
     let mut port = wanted;

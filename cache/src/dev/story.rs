@@ -31,20 +31,20 @@ impl Story {
         let count = self.places.len();
         writeln!(
             out,
-            "\nFalcon is up: {count} node{} and an S3 behind.\n",
+            "\nFalcon is up: {count} node{} and an S3 server.\n",
             if count == 1 { "" } else { "s" }
         )?;
         for place in &self.places {
             writeln!(
                 out,
-                "  node  {}  (for S3's clients: {}, metrics: {})",
+                "  node  {}  (S3 API: {}, metrics: {})",
                 place.url, place.s3, place.metrics
             )?;
         }
         if self.moved {
             writeln!(
                 out,
-                "        (other ports than asked for: those were taken)"
+                "        (other ports than requested, which were in use)"
             )?;
         }
         let fate = if self.is_temporary {
@@ -61,7 +61,7 @@ impl Story {
         )?;
         writeln!(
             out,
-            "Paste these, one after the other; x-falcon-cache tells where each answer came from:\n"
+            "Try these, one after the other; x-falcon-cache says where each response came from:\n"
         )?;
         for (says, line) in self.lines() {
             writeln!(out, "  # {says}\n  {line}\n")?;
