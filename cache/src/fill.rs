@@ -1,4 +1,4 @@
-//! Blocks on their way: one fill per block at a time, and everybody who wants the block follows it byte by byte.
+//! Blocks on their way: one fill per block at a time, which all readers of the block follow byte by byte.
 //!
 //! A fill is written by a task of its own (see `proxy/fetch.rs`), never by a request, so whoever asked first may
 //! hang up. Where the bytes come from is not known here.
@@ -13,36 +13,47 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::object::{BlockId, ETag, ObjectId, Said, Scope, Source};
+use crate::object::{BlockId, BypassReason, ETag, ObjectId, Relayed, Scope, Source};
 use crate::origin;
 use crate::store::{Block, Store};
 
 pub use follower::Follower;
 
-/// Why a block did not come. Shared by all who wait for it.
+/// Why a block did not come. Shared by all its readers.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// S3 refused, failed or could not be reached.
     #[error(transparent)]
     Origin(Arc<origin::Error>),
     /// Another node asked S3 and passed on what it heard.
-    #[error("{message}")]
-    Relayed {
-        /// The status that the other node would answer a client with.
-        status: u16,
-        /// S3's code, or Falcon's.
-        code: String,
-        /// The cause, in words.
-        message: String,
-        /// What else S3 said.
-        said: Option<Arc<Said>>,
-    },
+    #[error(transparent)]
+    Relayed(Relayed),
     /// S3 holds another version by now.
     #[error("the object was overwritten while it was read")]
     VersionChanged,
     /// The budget is spent on what is being read at this moment.
     #[error("no memory left for another block: raise --max-cache-size or lower the load")]
     NoMemory,
+    /// The fill was given up; whether the object can be read is not known from it.
+    #[error("the fetch was given up: {0}")]
+    Abandoned(Abandoned),
+}
+
+/// Why a fill was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Abandoned {
+    /// No reader follows it, and nothing of it would be stored.
+    #[error("no reader wants it any more")]
+    Unwanted,
+    /// The bytes ended early, or were others than those asked for.
+    #[error("the bytes that came were not those of the block")]
+    WrongBytes,
+    /// The peer that was asked is busy or can't be reached.
+    #[error("the peer could not give it")]
+    PeerFailed,
+    /// The task that fetched it is gone.
+    #[error("its task ended early")]
+    TaskEnded,
 }
 
 /// One block while it fills.
@@ -52,7 +63,7 @@ pub struct Fill {
     from: FillSource,
     progress: watch::Sender<Progress>,
     ahead: Arc<AtomicU64>,
-    /// An invalidation has overtaken it: nobody will join it, and nothing of it is stored.
+    /// An invalidation has overtaken it: no new reader joins it, and nothing of it is stored.
     detached: AtomicBool,
 }
 
@@ -66,7 +77,7 @@ struct Progress {
     reading: usize,
     /// One of them has.
     begun: bool,
-    /// The block is in the store, for everybody who does not read it here already.
+    /// The block is in the store, for readers that have not begun here.
     stored: bool,
 }
 
@@ -123,12 +134,12 @@ impl Fill {
         });
     }
 
-    /// The fill is over and its block in the store: only who reads it here now still holds its bytes.
+    /// The fill is over and its block is in the store: only its current readers still hold its bytes.
     pub fn stored(&self) {
         self.change(|progress| progress.stored = true);
     }
 
-    /// Changes what only the followers' number and not their reading depends on: nobody is woken.
+    /// Updates the follower counts without waking followers.
     fn change(&self, change: impl FnOnce(&mut Progress)) {
         self.progress.send_if_modified(|progress| {
             let before = progress.is_ahead();
@@ -148,16 +159,16 @@ impl Fill {
         let mut progress = self.progress.subscribe();
         match progress.wait_for(|progress| progress.end.is_some()).await {
             Ok(progress) => progress.end.clone().unwrap_or(Ok(())),
-            Err(_) => Err(Error::NoMemory),
+            Err(_) => Err(Error::Abandoned(Abandoned::TaskEnded)),
         }
     }
 
-    /// True while somebody reads along, or is going to.
+    /// True while a reader follows, or is going to.
     pub fn is_followed(&self) -> bool {
         self.progress.borrow().followers > 0
     }
 
-    /// True while somebody reads along or waits for its end.
+    /// True while a reader follows, or a task waits for its end.
     pub fn is_awaited(&self) -> bool {
         self.progress.receiver_count() > 0
     }
@@ -213,7 +224,7 @@ pub enum Access {
 pub struct Claim {
     /// Blocks on their way, by index: those that ran already and those of `start`.
     pub follow: Vec<Arc<Fill>>,
-    /// Neighbouring blocks that nobody fills yet: the caller must start them, each group as one read.
+    /// Neighbouring blocks that are not being filled yet: the caller must start them, each group as one read.
     pub start: Vec<Vec<Arc<Fill>>>,
 }
 
@@ -299,7 +310,7 @@ impl Fills {
         }
     }
 
-    /// The fill has ended and its block is stored, if it is to be: later readers look elsewhere.
+    /// The fill has ended, and its block is stored if it may be: later readers look elsewhere.
     pub fn remove(&self, fill: &Arc<Fill>) {
         let key = (fill.id.clone(), fill.from);
         let mut running = self.running();
@@ -311,7 +322,7 @@ impl Fills {
         }
     }
 
-    /// Lets go of what an invalidation names: its readers go on, later ones start anew.
+    /// Lets go of what an invalidation names: its readers go on, later ones begin new fills.
     pub fn detach(&self, scope: &Scope) {
         self.running().retain(|(id, _), fill| {
             let stays = !scope.covers(&id.object);
@@ -357,11 +368,16 @@ pub struct Version {
     pub etag: ETag,
     /// Bytes of the whole object.
     pub size: u64,
-    /// Its blocks may be stored: it is not too large, and S3 did not say `no-store`.
-    pub cacheable: bool,
+    /// Why its blocks are not stored; `None`: they may be.
+    pub bypass: Option<BypassReason>,
 }
 
 impl Version {
+    /// True when its blocks may be stored.
+    pub fn is_cacheable(&self) -> bool {
+        self.bypass.is_none()
+    }
+
     /// The id of its block `index`.
     pub fn block(&self, index: u32) -> BlockId {
         BlockId {
@@ -384,7 +400,7 @@ mod tests {
             object: ObjectId::new("b", "k").unwrap(),
             etag: ETag::from("\"1\"".to_owned()),
             size: 3 << 20,
-            cacheable: true,
+            bypass: None,
         };
         let claim = fills.claim(&version, 0..3, FillSource::Origin);
         assert_eq!(fills.ahead(), 0);

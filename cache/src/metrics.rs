@@ -65,7 +65,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All at nought.
+    /// All counters at zero.
     pub fn new() -> Self {
         let mut registry = Registry::default();
         let source = Arc::new(OnceLock::new());
@@ -240,7 +240,7 @@ impl Metrics {
         self.connections.get_or_create(&[("api", api)]).dec();
     }
 
-    /// A connection was refused for want of a place.
+    /// A connection was refused because as many as may be are open.
     pub fn connection_refused(&self, api: &'static str) {
         self.refused.get_or_create(&[("api", api)]).inc();
     }
@@ -284,7 +284,7 @@ mod tests {
         let metrics = Metrics::new();
         let took = Duration::from_millis(3);
         metrics.request("blob", READ, "memory", 200, took);
-        metrics.bypassed("size", 5);
+        metrics.bypassed("too-large", 5);
         metrics.request_ended("blob", "memory", took, false);
         metrics.bytes("memory", 5);
         metrics.origin_answered("read", "ok", took);

@@ -5,8 +5,12 @@
 mod fields;
 #[path = "object/parts.rs"]
 mod parts;
+#[path = "object/relayed.rs"]
+mod relayed;
 #[path = "object/said.rs"]
 mod said;
+#[path = "object/source.rs"]
+mod source;
 #[path = "object/version.rs"]
 mod version;
 
@@ -21,7 +25,9 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 pub use fields::FieldLines;
 pub use parts::{Part, Parts};
+pub use relayed::Relayed;
 pub use said::Said;
+pub use source::{BypassReason, Source};
 pub use version::{ETag, Head};
 
 /// Consecutive blocks that are placed together: the unit of ownership.
@@ -154,7 +160,7 @@ pub enum Scope {
         /// Their keys, exactly.
         keys: BTreeSet<String>,
     },
-    /// Every object of the bucket whose key begins so.
+    /// Every object of the bucket whose key begins with this.
     Prefix {
         /// The bucket.
         bucket: String,
@@ -184,48 +190,6 @@ impl From<&ObjectId> for Scope {
         Self::Key {
             bucket: object.bucket().to_owned(),
             key: object.key().to_owned(),
-        }
-    }
-}
-
-/// Where an answer came from: the word in `x-falcon-cache` and in the metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Source {
-    /// This node's memory.
-    Memory,
-    /// Another node's memory.
-    Peer,
-    /// S3, read for this answer.
-    Origin,
-    /// Memory, after S3 said that the version still holds.
-    Revalidated,
-    /// Memory, older than its freshness, because S3 does not answer.
-    Stale,
-    /// S3, and nothing of it is kept.
-    Bypass,
-}
-
-impl Source {
-    /// All of them, for tables and tests.
-    pub const ALL: [Self; 6] = [
-        Self::Memory,
-        Self::Peer,
-        Self::Origin,
-        Self::Revalidated,
-        Self::Stale,
-        Self::Bypass,
-    ];
-
-    /// The word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Peer => "peer",
-            Self::Origin => "origin",
-            Self::Revalidated => "revalidated",
-            Self::Stale => "stale",
-            Self::Bypass => "bypass",
         }
     }
 }

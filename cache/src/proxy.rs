@@ -92,7 +92,7 @@ impl Proxy {
             Arc::clone(&store),
             origin.clone(),
             Arc::clone(&owners),
-            metrics,
+            Arc::clone(&metrics),
         ));
         let lookups = Arc::new(Lookups::new(
             settings,
@@ -107,6 +107,7 @@ impl Proxy {
             pass_through: PassThrough {
                 store: Arc::clone(&store),
                 origin,
+                metrics,
                 patience: settings.timeout,
             },
             warmer: Warmer {
@@ -158,7 +159,7 @@ impl Proxy {
                 object: opts.object.clone(),
                 etag: head.etag.clone(),
                 size: head.size,
-                cacheable: true,
+                bypass: None,
             };
             self.held(&version, &range, opts.by)?
         } else {

@@ -51,6 +51,6 @@ async fn a_hit_ratio_can_be_computed_from_reads_alone() {
         let line = format!("falcon_bypassed_bytes_total{{reason=\"{reason}\"}}");
         figure(&page, &line)
     };
-    assert_eq!(bypassed("size"), 3 << 20);
+    assert_eq!(bypassed("too-large"), 3 << 20);
     assert_eq!(bypassed("origin-only"), 1000);
 }

@@ -1,11 +1,11 @@
-//! Reading a block at the pace at which it comes.
+//! Reading a block as it comes.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{Error, Fill, Progress};
+use super::{Abandoned, Error, Fill, Progress};
 use crate::object::Source;
 
 /// A reader of a block that may still be filling. A clone reads for itself, from the beginning.
@@ -19,8 +19,8 @@ pub struct Follower {
 }
 
 impl Fill {
-    /// Reads the block at the pace at which it comes. To be taken before the fill starts: one that nobody follows and
-    /// nothing would keep is given up.
+    /// Reads the block as it comes. Call this before the fill starts: a fill without followers is given up if its block would
+    /// not be stored.
     pub fn follow(self: &Arc<Self>) -> Follower {
         self.change(|progress| progress.followers += 1);
         Follower {
@@ -39,12 +39,12 @@ impl Follower {
         self.fill.id.index
     }
 
-    /// Leaves out so many bytes from here on.
+    /// Skips the next `bytes`.
     pub fn skip(&mut self, bytes: u64) {
         self.skip += usize::try_from(bytes).unwrap_or(usize::MAX);
     }
 
-    /// The next bytes; `None` after the last of the block, and when the block is to be had from the store.
+    /// The next bytes; `None` after the last of the block.
     pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
         if !self.reading {
             self.reading = true;
@@ -72,7 +72,7 @@ impl Follower {
                 }
             }
             if self.progress.changed().await.is_err() {
-                return Some(Err(Error::NoMemory));
+                return Some(Err(Error::Abandoned(Abandoned::TaskEnded)));
             }
         }
     }
@@ -84,7 +84,7 @@ impl Follower {
             .wait_for(|progress| progress.source.is_some() || progress.end.is_some())
             .await;
         let Ok(progress) = known else {
-            return Err(Error::NoMemory);
+            return Err(Error::Abandoned(Abandoned::TaskEnded));
         };
         match (&progress.source, &progress.end) {
             (Some(source), _) => Ok(*source),

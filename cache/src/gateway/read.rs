@@ -56,15 +56,17 @@ pub(super) async fn read_past_the_cache(
     services: &Services,
     request: GatewayRequest,
 ) -> Result<Response, Failure> {
+    let reason = send::bypass_reason(&request);
     let response = send::forward(services, request).await?;
     if !response.status().is_success() {
         return Ok(response);
     }
     let metrics = Arc::clone(&services.metrics);
+    let reason = reason.as_str();
     Ok(response.map(|body| {
         Body::new(body.map_frame(move |frame| {
             let bytes = frame.data_ref().map_or(0, Bytes::len);
-            metrics.bypassed("origin-only", bytes as u64);
+            metrics.bypassed(reason, bytes as u64);
             frame
         }))
     }))

@@ -14,14 +14,13 @@ use super::request::GatewayRequest;
 use super::write_barrier::{self, Barrier};
 use super::{digest, payload};
 use crate::access::{Target, Verb};
-use crate::object::{ObjectId, Scope, Source};
+use crate::object::{BypassReason, ObjectId, Scope, Source};
 use crate::origin::{Forward, Origin, Payload};
 use crate::store::Kind;
 use crate::web::barrier::to_the_end;
 use crate::web::body_buffer::buffer_body;
 use crate::web::failure::Failure;
 use crate::web::response_context::ResponseContext;
-use crate::web::response_headers::X_FALCON_CACHE;
 use crate::web::rights::permit;
 use crate::web::services::Services;
 
@@ -37,6 +36,9 @@ const DELETE_COPIES: u64 = 4;
 /// Names the nodes that have not acknowledged the write yet.
 const X_FALCON_UNANSWERED: HeaderName = HeaderName::from_static("x-falcon-unanswered");
 
+/// How the headers of a key of the client's own begin.
+const CUSTOMER_KEY: &str = "x-amz-server-side-encryption-customer-";
+
 /// Headers of the connection to S3, which are not passed on.
 const NOT_ANSWERED: &[&str] = &["connection", "keep-alive", "server", "transfer-encoding"];
 
@@ -45,14 +47,15 @@ pub(super) async fn forward(
     services: &Services,
     request: GatewayRequest,
 ) -> Result<Response, Failure> {
-    let about = request.key.clone();
+    let context = ResponseContext::read_from(Source::Bypass(bypass_reason(&request)));
+    let context = context.about(request.key.clone());
     let (forward, wait) = prepare(&services.origin, request).await?;
     let answer = services.origin.forward(forward, wait).await?;
     let (head, body) = answer.into_parts();
     let mut response = Response::new(Body::from_stream(body));
     *response.status_mut() = head.status;
     *response.headers_mut() = client_headers(head.headers);
-    Ok(bypassed(about).attach(response))
+    Ok(context.attach(response))
 }
 
 /// Forwards a write, then drops the object at every node, whether or not the client still waits.
@@ -68,7 +71,7 @@ pub(super) async fn write(
     let (forward, wait) = prepare(&services.origin, request).await?;
     send_write(services, forward, wait, scope)
         .await
-        .map(|response| bypassed(about).attach(response))
+        .map(|response| written().about(about).attach(response))
 }
 
 /// Handles DeleteObjects, whose keys are in the body.
@@ -80,7 +83,7 @@ pub(super) async fn delete_many(
     if length > DELETE_BYTES {
         return Err(Failure::bad(
             "MalformedXML",
-            "the list of keys must have at most {DELETE_BYTES} bytes; got {length}",
+            format_args!("the list of keys must have at most {DELETE_BYTES} bytes; got {length}"),
         ));
     }
     let wait = services.settings.upload_wait;
@@ -119,7 +122,8 @@ pub(super) async fn delete_many(
     );
     digest::renew(headers, &body);
     let (forward, wait) = prepare_with(&services.origin, request, Payload::Held(body))?;
-    send_write(services, forward, wait, scope).await
+    let response = send_write(services, forward, wait, scope).await?;
+    Ok(written().attach(response))
 }
 
 async fn send_write(
@@ -224,13 +228,21 @@ pub(super) fn client_headers(mut headers: HeaderMap) -> HeaderMap {
     for name in NOT_ANSWERED {
         headers.remove(*name);
     }
-    headers.insert(
-        X_FALCON_CACHE,
-        HeaderValue::from_static(Source::Bypass.as_str()),
-    );
     headers
 }
 
-fn bypassed(key: String) -> ResponseContext {
-    ResponseContext::read_from(Source::Bypass).about(key)
+/// Why a forwarded request is not answered from the cache.
+pub(super) fn bypass_reason(request: &GatewayRequest) -> BypassReason {
+    let own_key = |name: &HeaderName| name.as_str().starts_with(CUSTOMER_KEY);
+    if request.operation.verb == Verb::Write {
+        BypassReason::Write
+    } else if request.head.headers.keys().any(own_key) {
+        BypassReason::CustomerKey
+    } else {
+        BypassReason::OriginOnly
+    }
+}
+
+fn written() -> ResponseContext {
+    ResponseContext::read_from(Source::Bypass(BypassReason::Write))
 }

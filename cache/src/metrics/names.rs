@@ -203,7 +203,7 @@ pub(super) fn code_label(code: &str) -> &'static str {
     known.copied().unwrap_or("other")
 }
 
-/// Statuses that Falcon gives; others are told by their class.
+/// Statuses that Falcon gives; others are reported by their class.
 const STATUSES: &[(u16, &str)] = &[
     (200, "200"),
     (202, "202"),

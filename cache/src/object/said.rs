@@ -1,4 +1,4 @@
-//! What S3 says with a refusal beside its code and its words.
+//! What else S3 says with a refusal, beside its code and its message.
 
 use serde::{Deserialize, Serialize};
 

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::fields::sendable;
-use super::{FieldLines, Parts};
+use super::{BypassReason, FieldLines, Parts};
 
 /// S3's name for one version of an object, quotes included, as it stood in the answer and can be sent in one: S3 sends no
 /// control characters, but JSON could; they are percent-encoded.
@@ -68,7 +68,7 @@ pub struct Head {
     pub last_modified: Option<SystemTime>,
     /// What else is stored with it: `Content-Type` and its kin, `x-amz-meta-*`, encryption, tags, locks. Falcon decodes nothing.
     pub fields: FieldLines,
-    /// Its checksums; given to who asks for them with the whole object.
+    /// Its checksums; given to clients that ask for them with the whole object.
     pub checksums: FieldLines,
     /// S3 gives it whole or not at all: no tag proves that two answers are of one version, or it knows no ranges, or tells no
     /// length. Each reader has an answer of its own, and nothing is stored.
@@ -83,7 +83,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// The size of an object whose length S3 does not tell.
+    /// The size of an object whose length S3 does not give.
     pub const UNSIZED: u64 = u64::MAX;
 
     /// True when its length is known before its last byte is.
@@ -117,7 +117,18 @@ impl Head {
 
     /// True when a shared cache may and can store it.
     pub fn is_storable(&self) -> bool {
-        !self.whole_only && !self.cache_control_has(&["no-store", "private"])
+        self.bypass_reason().is_none()
+    }
+
+    /// Why its bytes must not be stored, if they must not.
+    pub fn bypass_reason(&self) -> Option<BypassReason> {
+        if self.whole_only {
+            Some(BypassReason::WholeOnly)
+        } else if self.cache_control_has(&["no-store", "private"]) {
+            Some(BypassReason::Private)
+        } else {
+            None
+        }
     }
 
     /// Bytes that this head takes in memory, its strings included.

@@ -19,7 +19,7 @@ pub struct Contact {
 /// "Here I am": said at start, as heartbeat, and once more when leaving.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
-    /// Who says it.
+    /// The sender's name.
     pub name: String,
     /// Where it listens.
     pub url: String,
@@ -27,10 +27,10 @@ pub struct Heartbeat {
     pub incarnation: u64,
     /// It takes no more work as an owner.
     pub leaving: bool,
-    /// It is in no ring and is to be told nothing: it only wants to know who answers.
+    /// It is not in the ring and needs no invalidations: it only asks which nodes answer.
     #[serde(default)]
     pub sidecar: bool,
-    /// It does not serve yet, and wants to hear who owes what.
+    /// It does not serve yet, and asks which nodes owe what.
     #[serde(default)]
     pub joining: bool,
     /// Everyone it knows.
@@ -49,13 +49,13 @@ pub struct Owing {
 /// The answer to [`Heartbeat`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeartbeatAck {
-    /// Who answers.
+    /// The answering node's name.
     pub name: String,
     /// Its incarnation.
     pub incarnation: u64,
     /// Everyone it knows.
     pub members: Vec<Contact>,
-    /// Who owes what, for one that is joining.
+    /// Which nodes owe what, for one that is joining.
     #[serde(default)]
     pub owing: Vec<Owing>,
     /// What it knows of the process that sent the heartbeat.
@@ -81,7 +81,7 @@ pub struct InvalidateRequest {
     pub scope: Scope,
     /// The node that coordinates.
     pub from: String,
-    /// Those that have not answered so far. Who is told of them remembers that they owe it.
+    /// Nodes that have not answered so far. The recipient remembers that they owe it.
     #[serde(default)]
     pub unanswered: Vec<Contact>,
 }
@@ -89,7 +89,7 @@ pub struct InvalidateRequest {
 /// The answer to [`InvalidateRequest`]: forgotten, and reads under way are fenced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InvalidateAck {
-    /// Who answers.
+    /// The answering node's name.
     pub name: String,
     /// Heads that it dropped.
     pub dropped_heads: u64,

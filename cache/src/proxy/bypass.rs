@@ -1,11 +1,14 @@
 //! Reading past the cache: S3's answer is streamed to one reader, and nothing of it is stored.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::error::Error;
+use crate::metrics::Metrics;
+use crate::object::BypassReason;
 use crate::origin::{OriginBody, Reply};
 use crate::store::{Charge, Kind, Store};
 
@@ -17,6 +20,8 @@ pub(super) struct Bypass {
     body: OriginBody,
     skip: u64,
     left: u64,
+    reason: BypassReason,
+    metrics: Arc<Metrics>,
     _charge: Charge,
 }
 
@@ -28,8 +33,16 @@ impl Bypass {
     }
 
     /// The bytes `range` of an answer that holds them.
-    pub(super) fn new(reply: Reply, range: &Range<u64>, charge: Charge) -> Self {
+    pub(super) fn new(
+        reply: Reply,
+        range: &Range<u64>,
+        charge: Charge,
+        reason: BypassReason,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
+            reason,
+            metrics,
             skip: range.start.saturating_sub(reply.range.start),
             left: range.end - range.start,
             body: reply.body,
@@ -50,6 +63,8 @@ impl Bypass {
             bytes.truncate(within(self.left));
             self.left -= bytes.len() as u64;
             if !bytes.is_empty() {
+                self.metrics
+                    .bypassed(self.reason.as_str(), bytes.len() as u64);
                 return Some(Ok(bytes));
             }
         }

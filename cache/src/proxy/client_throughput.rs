@@ -1,4 +1,4 @@
-//! Clients' throughput, and which of them are slow: a slow one is given copies, so that no block is held for it.
+//! Clients' throughput: a slow client is given copies, so that no block is held for it.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::store::ClientSpeed;
 
-/// Who takes less a second is slow: it would hold a block of 1 MiB for two.
+/// A client that takes less per second is slow: it would hold a block of 1 MiB for two seconds.
 const SLOW_BYTES_A_SECOND: f64 = 512.0 * 1024.0;
 
 /// What a client was given since it was last judged, and how long it was waited for.
@@ -27,7 +27,7 @@ impl ClientThroughput {
         }
     }
 
-    /// It has been given so many bytes, and is waited for.
+    /// It has been given `bytes`, and is waited for.
     pub(super) fn given(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
         self.waits();

@@ -1,13 +1,14 @@
-//! Why there is no answer.
+//! Why a read failed.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::object::{Head, Said};
+use crate::fill::Abandoned;
+use crate::object::{Head, Relayed, Said};
 use crate::store::Absent;
 use crate::{fill, origin};
 
-/// Why there is no answer.
+/// Why a read failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// S3 has no such object.
@@ -30,23 +31,17 @@ pub enum Error {
     #[error(transparent)]
     Origin(Arc<origin::Error>),
     /// Another node asked S3 and passed on what it heard.
-    #[error("{message}")]
-    Relayed {
-        /// The status for a client.
-        status: u16,
-        /// S3's code, or Falcon's.
-        code: String,
-        /// The cause, in words.
-        message: String,
-        /// What else S3 said.
-        said: Option<Arc<Said>>,
-    },
+    #[error(transparent)]
+    Relayed(Relayed),
     /// Overwritten again and again while it was read.
     #[error("the object is overwritten faster than it can be read: try again")]
     VersionChanged,
     /// The budget is spent on what is being read at this moment.
     #[error("no memory left to read through: raise --max-cache-size or lower the load")]
     NoMemory,
+    /// The read was given up, for a reason that says nothing of the object.
+    #[error("the read was given up: {0}; try again")]
+    Abandoned(Abandoned),
     /// No response from any source in time.
     #[error("no first byte within {} ms", after.as_millis())]
     Timeout {
@@ -81,19 +76,10 @@ impl From<fill::Error> for Error {
     fn from(error: fill::Error) -> Self {
         match error {
             fill::Error::Origin(error) => Self::Origin(error),
-            fill::Error::Relayed {
-                status,
-                code,
-                message,
-                said,
-            } => Self::Relayed {
-                status,
-                code,
-                message,
-                said,
-            },
+            fill::Error::Relayed(relayed) => Self::Relayed(relayed),
             fill::Error::VersionChanged => Self::VersionChanged,
             fill::Error::NoMemory => Self::NoMemory,
+            fill::Error::Abandoned(why) => Self::Abandoned(why),
         }
     }
 }
@@ -102,7 +88,8 @@ impl Error {
     /// What else S3 said with its refusal.
     pub fn said(&self) -> Option<&Arc<Said>> {
         match self {
-            Self::Absent { said, .. } | Self::Relayed { said, .. } => said.as_ref(),
+            Self::Absent { said, .. } => said.as_ref(),
+            Self::Relayed(relayed) => relayed.said.as_ref(),
             Self::Origin(error) => error.said(),
             _ => None,
         }
@@ -112,12 +99,13 @@ impl Error {
     pub(super) fn is_outage(&self) -> bool {
         match self {
             Self::Origin(error) => error.is_outage(),
-            Self::Relayed { status, .. } => *status >= 500,
+            Self::Relayed(relayed) => relayed.status >= 500,
             Self::Timeout { .. } => true,
             Self::Absent { .. }
             | Self::Unsatisfiable { .. }
             | Self::VersionChanged
-            | Self::NoMemory => false,
+            | Self::NoMemory
+            | Self::Abandoned(_) => false,
         }
     }
 }

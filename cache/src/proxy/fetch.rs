@@ -21,7 +21,9 @@ use super::read::Requester;
 use super::settings::ProxySettings;
 use crate::fill::{Access, Fill, FillSource, Fills, Follower, Location, Version};
 use crate::metrics::Metrics;
-use crate::object::{Blocks, ByteRange, ETag, EXTENT_BLOCKS, Head, ObjectId, Source, extent_of};
+use crate::object::{
+    Blocks, BypassReason, ByteRange, ETag, EXTENT_BLOCKS, Head, ObjectId, Source, extent_of,
+};
 use crate::origin::Origin;
 use crate::store::{Kind, Store, Ticket};
 
@@ -85,10 +87,6 @@ impl Fetcher {
         &self.settings
     }
 
-    pub(super) fn metrics(&self) -> &Metrics {
-        &self.to.metrics
-    }
-
     pub(super) fn blocks(&self) -> Blocks {
         self.settings.blocks
     }
@@ -107,10 +105,9 @@ impl Fetcher {
 
     /// The version that a head is of.
     pub(super) fn version(&self, object: &ObjectId, head: &Head) -> Version {
-        let cacheable = head.is_storable();
         let version = self.named_version(object, head.etag.clone(), head.size);
         Version {
-            cacheable: version.cacheable && cacheable,
+            bypass: version.bypass.or_else(|| head.bypass_reason()),
             ..version
         }
     }
@@ -121,7 +118,7 @@ impl Fetcher {
             object: object.clone(),
             etag,
             size,
-            cacheable: size <= self.settings.max_blob_size,
+            bypass: (size > self.settings.max_blob_size).then_some(BypassReason::TooLarge),
         }
     }
 
@@ -209,8 +206,10 @@ impl Fetcher {
         ticket: Ticket,
     ) -> Vec<Follower> {
         let version = self.version(object, head);
-        if !version.cacheable && stream.source == Source::Origin {
-            stream.source = Source::Bypass;
+        if let Some(reason) = version.bypass
+            && stream.source == Source::Origin
+        {
+            stream.source = Source::Bypass(reason);
         }
         let from = if stream.is_from_origin() {
             FillSource::Origin
@@ -245,6 +244,7 @@ impl Fetcher {
         &self,
         version: &Version,
         range: Range<u64>,
+        reason: BypassReason,
     ) -> Result<Bypass, Error> {
         let charge = Bypass::reserve(&self.to.store, self.settings.timeout).await?;
         let (origin, etag) = (&self.sources.origin, Some(&version.etag));
@@ -253,10 +253,11 @@ impl Fetcher {
         if reply.head.size != version.size {
             return Err(Error::VersionChanged);
         }
-        Ok(Bypass::new(reply, &range, charge))
+        let metrics = Arc::clone(&self.to.metrics);
+        Ok(Bypass::new(reply, &range, charge, reason, metrics))
     }
 
-    /// Fetches an extent of a version from S3, behind those who wait for what they read. Returns its bytes.
+    /// Fetches an extent of a version from S3, at a lower priority than readers. Returns its bytes.
     pub(super) async fn warm_extent(&self, version: &Version, extent: u32) -> Result<u64, Error> {
         let (blocks, bytes) = self.layout.extent(extent, version.size);
         let mut next = blocks.start;
@@ -279,7 +280,7 @@ impl Fetcher {
 
     /// A small read had to fetch blocks of an extent from S3.
     fn note_small_fill(self: &Arc<Self>, version: &Version, extent: u32) {
-        if !version.cacheable || !self.read_ahead.notice(&version.object, extent) {
+        if !version.is_cacheable() || !self.read_ahead.notice(&version.object, extent) {
             return;
         }
         let (fetcher, version) = (Arc::clone(self), version.clone());
@@ -293,7 +294,7 @@ impl Fetcher {
     /// How the blocks of an extent come here.
     fn fill_source(&self, version: &Version, extent: u32, by: Requester) -> FillSource {
         let is_mine = || self.sources.owners.is_me(&version.object, extent);
-        if by == Requester::Peer || !version.cacheable || is_mine() {
+        if by == Requester::Peer || !version.is_cacheable() || is_mine() {
             FillSource::Origin
         } else {
             FillSource::Peers

@@ -175,7 +175,7 @@ impl Lookups {
             return self.or_stale(found, old);
         }
         let found = self.origin.look_up(&key, first, old.as_ref(), ticket).await;
-        // A peer may be among those who wait, and must not be answered with a copy.
+        // A peer may be waiting for this lookup, too, and must not be answered with a copy.
         self.or_stale(found, old.filter(|old| !old.copied))
     }
 

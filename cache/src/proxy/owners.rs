@@ -6,10 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::fill;
 use crate::members::Members;
 use crate::metrics::Metrics;
-use crate::object::{ObjectId, Source};
+use crate::object::{ObjectId, Relayed, Source};
 use crate::peer::{self, Contact, PeerBody, Peers, ReadRequest, ReadResponse, Refusal};
 use crate::ring::Ring;
 
@@ -154,8 +153,8 @@ pub(super) fn seen_from_here(source: Source) -> Source {
 }
 
 /// What another node heard from S3.
-pub(super) fn relayed(refusal: Refusal) -> fill::Error {
-    fill::Error::Relayed {
+pub(super) fn relayed(refusal: Refusal) -> Relayed {
+    Relayed {
         status: refusal.status,
         code: refusal.code,
         message: refusal.message,

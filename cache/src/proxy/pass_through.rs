@@ -12,14 +12,19 @@ use super::bypass::Bypass;
 use super::error::Error;
 use super::lookup::Lookup;
 use super::read::{ReadOptions, ReadResult};
-use crate::object::Source;
+use crate::metrics::Metrics;
+use crate::object::{BypassReason, Source};
 use crate::origin::{Origin, Reply};
 use crate::store::Store;
+
+/// Why nothing of these is stored.
+const REASON: BypassReason = BypassReason::WholeOnly;
 
 /// Answers reads with S3's own answers, streamed through.
 pub(super) struct PassThrough {
     pub(super) store: Arc<Store>,
     pub(super) origin: Origin,
+    pub(super) metrics: Arc<Metrics>,
     /// How long to wait for the memory that a stream needs.
     pub(super) patience: Duration,
 }
@@ -44,7 +49,7 @@ impl PassThrough {
         if !reply.holds(&range) {
             return Err(Error::VersionChanged);
         }
-        let mut rest = Bypass::new(reply, &range, charge);
+        let mut rest = Bypass::new(reply, &range, charge, REASON, Arc::clone(&self.metrics));
         let body = match rest.next().await.transpose()? {
             None => ReadBody::empty(),
             Some(first) => {
@@ -61,7 +66,7 @@ impl PassThrough {
             head,
             age: Duration::ZERO,
             fresh: Some(Duration::ZERO),
-            source: Source::Bypass,
+            source: Source::Bypass(REASON),
             range,
             body,
         })

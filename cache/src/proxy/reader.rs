@@ -1,7 +1,7 @@
 //! Reading a version block after block: from the store, from fills on their way, or past the cache.
 //!
 //! A reader asks for the parts ahead of it, as far as the memory in flight goes, and holds only what it has not given
-//! yet. So an object larger than all memory streams through, and a slow reader holds up nobody.
+//! yet. So an object larger than all memory streams through, and a slow reader does not hold up the others.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -19,8 +19,8 @@ use super::error::Error;
 use super::fetch::Fetcher;
 use super::lookup::Lookups;
 use super::read::Requester;
-use crate::fill::{self, Access, Fill, Follower, Location, Version};
-use crate::object::Source;
+use crate::fill::{self, Abandoned, Access, Fill, Follower, Location, Version};
+use crate::object::{BypassReason, Source};
 use crate::store::{Block, BlockLease, ClientSpeed, Kind};
 
 /// Reads a range of a version from its first byte to its last.
@@ -132,21 +132,16 @@ impl Reader {
                 Now::Copied(bytes) => Some(std::mem::take(bytes)),
                 Now::Following(follower, lease) => match follower.next().await {
                     Some(Ok(bytes)) => Some(lease.wrap(bytes)),
-                    Some(Err(fill::Error::NoMemory)) => match self.bypass().await {
+                    Some(Err(error)) => match self.read_past(error).await {
                         Ok(()) => continue,
                         Err(error) => return Some(Err(error)),
                     },
-                    Some(Err(error)) => return Some(Err(error.into())),
                     None => None,
                 },
                 Now::Bypass(bypass) => match bypass.next().await {
-                    Some(Ok(bytes)) => {
-                        let metrics = self.fetcher.metrics();
-                        metrics.bypassed("memory", bytes.len() as u64);
-                        Some(bytes)
-                    }
+                    Some(Ok(bytes)) => Some(bytes),
                     Some(Err(error)) => return Some(Err(error)),
-                    None => return Some(Err(Error::NoMemory)),
+                    None => return Some(Err(Error::Abandoned(Abandoned::WrongBytes))),
                 },
             };
             let Some(mut bytes) = bytes else {
@@ -220,8 +215,7 @@ impl Reader {
         follower.skip(within);
         match follower.source().await {
             Ok(source) => self.came_from(source),
-            Err(fill::Error::NoMemory) => return self.bypass().await,
-            Err(error) => return Err(error.into()),
+            Err(error) => return self.read_past(error).await,
         }
         match lease {
             Some(lease) => {
@@ -247,8 +241,7 @@ impl Reader {
                 self.ahead.insert(again.index(), again);
                 Ok(())
             }
-            Some(Err(fill::Error::NoMemory)) => self.bypass().await,
-            Some(Err(error)) => Err(error.into()),
+            Some(Err(error)) => self.read_past(error).await,
             // It is in the store by now.
             None => Ok(()),
         }
@@ -312,14 +305,19 @@ impl Reader {
         }
     }
 
-    /// Goes on past the cache: no memory is left for whole blocks.
-    async fn bypass(&mut self) -> Result<(), Error> {
-        let bypass = self
-            .fetcher
-            .bypass(&self.version, self.range.clone())
-            .await?;
+    /// Goes on past the cache, where the end of a fill says nothing of the object.
+    async fn read_past(&mut self, ended: fill::Error) -> Result<(), Error> {
+        let reason = match ended {
+            fill::Error::NoMemory => BypassReason::NoMemory,
+            fill::Error::Abandoned(_) => BypassReason::FetchFailed,
+            error => return Err(error.into()),
+        };
+        let object = &self.version.object;
+        tracing::debug!(%object, reason = reason.as_str(), %ended, "reading past the cache");
+        let rest = self.range.clone();
+        let bypass = self.fetcher.bypass(&self.version, rest, reason).await?;
         self.ahead.clear();
-        self.came_from(Source::Bypass);
+        self.came_from(Source::Bypass(reason));
         self.now = Now::Bypass(Box::new(bypass));
         Ok(())
     }

@@ -25,7 +25,7 @@ impl Warmer {
         let opts = ReadOptions::head(object.clone(), Freshness::Stored, Requester::Client);
         let lookup = self.lookups.current(&opts).await?;
         let version = self.fetcher.version(object, &lookup.head);
-        if !version.cacheable {
+        if !version.is_cacheable() {
             return Ok(0);
         }
         let mut bytes = 0;
@@ -46,7 +46,7 @@ impl Warmer {
             };
             match self.owners.warm(&owner, &request).await {
                 Ok(bytes) => return Ok(bytes),
-                Err(peer::Error::Refused(refusal)) => return Err(relayed(refusal).into()),
+                Err(peer::Error::Refused(refusal)) => return Err(Error::Relayed(relayed(refusal))),
                 Err(error) => {
                     tracing::debug!(object = %version.object, owner = owner.name, %error, "failed to have an extent warmed by its owner");
                 }

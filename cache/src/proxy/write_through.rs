@@ -107,7 +107,7 @@ impl WriteThroughs {
     /// Stores a block that a peer just wrote to S3; `false` when there is no room, or it is not a block.
     pub(super) fn store_block(&self, version: &Version, index: u32, bytes: &[u8]) -> bool {
         let expected = self.blocks.bytes(index, version.size);
-        if expected.end - expected.start != bytes.len() as u64 || !version.cacheable {
+        if expected.end - expected.start != bytes.len() as u64 || !version.is_cacheable() {
             return false;
         }
         let ticket = self.store.begin(&version.object);
@@ -186,7 +186,7 @@ impl WriteThrough {
             object: self.object,
             etag,
             size: self.size,
-            cacheable: true,
+            bypass: None,
         };
         for (index, block) in (0..).zip(blocks) {
             self.to.write_at_owner(&version, index, block).await;

@@ -10,7 +10,7 @@ use super::budget::{Budget, Charge, Kind};
 
 /// Clients may hold this part of the memory in blocks, and as much in copies: half is left to fills and to what is read often.
 const PART: u64 = 4;
-/// Clients whose speed is not known may hold this part of it in blocks: then those who stop reading leave some to the quick.
+/// Clients whose speed is not known may hold this part of it in blocks: then clients that stop reading leave some for quick ones.
 const UNKNOWN_PART: u64 = 8;
 /// The part of what clients may still hold in copies that one of them is given: with N of them, each has 1/(N + 16) of all.
 const COPY_PART: u64 = 16;
@@ -54,7 +54,7 @@ impl Budget {
         }))
     }
 
-    /// Bytes of a copy for one client: as many as are due to one of all who hold copies.
+    /// Bytes of a copy for one client: its share among all clients that hold copies.
     pub fn copy_bytes(&self) -> u64 {
         let left = (self.limit() / PART).saturating_sub(self.used_by(Kind::Answers));
         (left / COPY_PART).max(COPY_BYTES)

@@ -83,7 +83,7 @@ impl BlockStore {
             if let Some(held) = index.settle(hash, &id, pool, &mut dead) {
                 return held;
             }
-            // Beyond their share replicas have what nobody else needs: who needs it evicts them first.
+            // Beyond their share replicas use only memory that is free: whatever needs it evicts them first.
             if pool == Pool::Replica && block.len() > self.replica_share {
                 return false;
             }

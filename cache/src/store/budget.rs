@@ -194,7 +194,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Bytes taken from a [`Budget`]. Dropping it gives them back and wakes those who wait for memory.
+/// Bytes taken from a [`Budget`]. Dropping it gives them back and wakes tasks that wait for memory.
 pub struct Charge {
     ledger: Arc<Ledger>,
     bytes: u64,

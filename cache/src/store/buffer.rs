@@ -218,7 +218,7 @@ impl Block {
         }
     }
 
-    /// Bytes that come back to the budget when it is dropped and nobody reads it.
+    /// Bytes that come back to the budget when it is dropped without readers.
     pub(crate) fn charged(&self) -> u64 {
         match &*self.0 {
             BlockContent::Whole(_, charge) => charge.as_ref().map_or(0, Charge::bytes),
@@ -226,7 +226,7 @@ impl Block {
         }
     }
 
-    /// True while somebody else reads it: to drop it would free nothing. Exact only where no other thread can get a clone meanwhile.
+    /// True while a reader holds it: to drop it would free nothing. Exact only where no other thread can get a clone meanwhile.
     pub(crate) fn is_in_use(&self) -> bool {
         Arc::strong_count(&self.0) > 1
             || matches!(&*self.0, BlockContent::Pieces(_, charge) if Arc::strong_count(charge) > 1)

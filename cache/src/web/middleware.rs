@@ -77,17 +77,21 @@ impl Middleware {
         }
     }
 
-    fn set_headers(&self, response: &mut Response, id: &HeaderValue) {
+    fn set_headers(&self, response: &mut Response, id: &HeaderValue, source: Option<Source>) {
         let headers = response.headers_mut();
+        if let Some(reason) = source.and_then(Source::bypass_reason) {
+            let reason = HeaderValue::from_static(reason.as_str());
+            headers.insert(X_FALCON_BYPASS, reason);
+        }
         headers.insert(request_id::X_REQUEST_ID, id.clone());
         if !self.node.is_empty() {
             headers.insert(X_FALCON_NODE, self.node.clone());
         }
         if self.dialect == Dialect::S3 {
             headers.entry(X_AMZ_REQUEST_ID).or_insert(id.clone());
-            // A refusal was not read from the cache, and is not kept there.
-            let bypass = HeaderValue::from_static(Source::Bypass.as_str());
-            headers.entry(X_FALCON_CACHE).or_insert(bypass);
+            let source = source.map_or(NO_SOURCE, Source::as_str);
+            let source = HeaderValue::from_static(source);
+            headers.entry(X_FALCON_CACHE).or_insert(source);
         }
     }
 

@@ -12,6 +12,9 @@ use crate::proxy::ReadResult;
 
 /// Where an answer came from.
 pub(crate) const X_FALCON_CACHE: HeaderName = HeaderName::from_static("x-falcon-cache");
+
+/// Why an answer went past the cache, if it did.
+pub(super) const X_FALCON_BYPASS: HeaderName = HeaderName::from_static("x-falcon-bypass");
 /// The node that answered.
 pub(super) const X_FALCON_NODE: HeaderName = HeaderName::from_static("x-falcon-node");
 /// The request's id, as S3 calls it.

@@ -74,20 +74,14 @@ impl From<&proxy::Error> for Failure {
             E::Origin(error) => Self::from(error.as_ref()),
             E::VersionChanged => Self::later("VersionChanged", error),
             E::NoMemory => Self::later("NoMemory", error),
-            E::Relayed {
-                status: 503,
-                code,
-                message,
-                ..
-            } => Self::later(code, message),
-            E::Relayed {
-                status,
-                code,
-                message,
-                said,
-            } => {
-                let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY);
-                Self::new(status, code, message).saying(said.as_ref())
+            E::Abandoned(_) => Self::later("ReadAbandoned", error),
+            E::Relayed(relayed) if relayed.status == 503 => {
+                Self::later(&relayed.code, &relayed.message)
+            }
+            E::Relayed(relayed) => {
+                let status = StatusCode::from_u16(relayed.status);
+                let status = status.unwrap_or(StatusCode::BAD_GATEWAY);
+                Self::new(status, &relayed.code, &relayed.message).saying(error.said())
             }
             E::Timeout { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", error),
         }

@@ -45,8 +45,10 @@ pub(super) fn from_error(error: &proxy::Error) -> Response {
     let kind = match error {
         proxy::Error::Absent { .. } => RefusalKind::Absent,
         proxy::Error::VersionChanged | proxy::Error::Unsatisfiable { .. } => RefusalKind::Version,
-        proxy::Error::Origin(_) | proxy::Error::Relayed { .. } => RefusalKind::Origin,
-        proxy::Error::NoMemory | proxy::Error::Timeout { .. } => RefusalKind::Busy,
+        proxy::Error::Origin(_) | proxy::Error::Relayed(_) => RefusalKind::Origin,
+        proxy::Error::NoMemory | proxy::Error::Abandoned(_) | proxy::Error::Timeout { .. } => {
+            RefusalKind::Busy
+        }
     };
     refused(kind, &Failure::from(error))
 }

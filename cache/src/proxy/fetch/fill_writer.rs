@@ -9,13 +9,16 @@ use bytes::Bytes;
 
 use super::expected::{Expected, ExpectedBytes};
 use super::source::StreamEnd;
-use crate::fill::{Error, Fill, FillSource, Fills, Version};
+use crate::fill::{Abandoned, Error, Fill, FillSource, Fills, Version};
 use crate::metrics::Metrics;
 use crate::object::{Blocks, Source};
 use crate::store::{Buffer, Kind, Pool, Store, Ticket};
 
 /// How long a fill waits for memory before its readers are told to read past the cache.
 const MEMORY_WAIT: Duration = Duration::from_secs(2);
+
+/// The stream is not of the blocks that it was opened for.
+const WRONG_BYTES: Error = Error::Abandoned(Abandoned::WrongBytes);
 
 /// What fills are written with, the same for all of them.
 #[derive(Clone)]
@@ -118,15 +121,15 @@ impl FillWriter {
                 return Ok(());
             };
             if at > self.next {
-                return Err(StreamEnd::Elsewhere(Error::NoMemory));
+                return Err(StreamEnd::Elsewhere(WRONG_BYTES));
             }
             let before = clamp(self.next - at, &piece);
             at += piece.split_to(before).len() as u64;
             if piece.is_empty() {
                 return Ok(());
             }
-            if !self.version.cacheable && !self.is_followed() {
-                return Err(StreamEnd::Final(Error::NoMemory));
+            if !self.version.is_cacheable() && !self.is_followed() {
+                return Err(StreamEnd::Final(Error::Abandoned(Abandoned::Unwanted)));
             }
             let rest = clamp(self.bytes(&fill).end - self.next, &piece);
             let bytes = piece.split_to(rest);
@@ -149,11 +152,13 @@ impl FillWriter {
         };
         let piece = buffer
             .push(bytes)
-            .map_err(|_full| StreamEnd::Final(Error::NoMemory))?;
+            .map_err(|_full| StreamEnd::Final(WRONG_BYTES))?;
         fill.push(piece);
         self.next += bytes.len() as u64;
-        if !self.version.cacheable {
-            self.to.metrics.bypassed("size", bytes.len() as u64);
+        if let Some(reason) = self.version.bypass {
+            self.to
+                .metrics
+                .bypassed(reason.as_str(), bytes.len() as u64);
         }
         if self.next < block.end {
             self.buffer = Some(buffer);
@@ -183,14 +188,14 @@ impl FillWriter {
     /// The first block is whole: it is stored before its fill is over, so that no reader can miss it in both places.
     fn finish_block(&mut self, fill: &Arc<Fill>, buffer: Buffer) -> Result<(), StreamEnd> {
         let mut stored = false;
-        if self.version.cacheable {
+        if self.version.is_cacheable() {
             let pool = match self.fill_source {
                 FillSource::Origin => Pool::Owned,
                 FillSource::Peers => Pool::Replica,
             };
             let block = buffer
                 .finish()
-                .map_err(|_short| StreamEnd::Final(Error::NoMemory))?;
+                .map_err(|_short| StreamEnd::Final(WRONG_BYTES))?;
             let (id, store) = (fill.id().clone(), &self.to.store);
             stored = store.put_block(id, block, pool, self.ticket);
         }
@@ -228,7 +233,7 @@ impl FillWriter {
 impl Drop for FillWriter {
     /// A task that is cut off leaves nobody waiting.
     fn drop(&mut self) {
-        self.fail(&Error::NoMemory);
+        self.fail(&Error::Abandoned(Abandoned::TaskEnded));
     }
 }
 
@@ -241,4 +246,92 @@ fn clamp(count: u64, piece: &Bytes) -> usize {
     usize::try_from(count)
         .unwrap_or(usize::MAX)
         .min(piece.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fill::Claim;
+    use crate::object::ObjectId;
+
+    const BLOCKS: Blocks = Blocks { size: 4 };
+
+    fn destination() -> Destination {
+        let store = Arc::new(Store::new(1 << 20, 0));
+        Destination {
+            blocks: BLOCKS,
+            fills: Arc::new(Fills::new(Arc::clone(&store))),
+            store,
+            metrics: Arc::default(),
+            expected: ExpectedBytes::default(),
+        }
+    }
+
+    fn version(object: &ObjectId) -> Version {
+        Version {
+            object: object.clone(),
+            etag: "\"v\"".into(),
+            size: 11,
+            bypass: None,
+        }
+    }
+
+    fn writer(to: &Destination, claim: Claim) -> (FillWriter, ObjectId) {
+        let object = ObjectId::new("b", "k").unwrap();
+        let ticket = to.store.begin(&object);
+        let fills = claim.start.into_iter().flatten().collect();
+        let from = FillSource::Origin;
+        let writer = FillWriter::new(to.clone(), version(&object), fills, from, ticket);
+        (writer, object)
+    }
+
+    fn held(to: &Destination, object: &ObjectId, index: u32) -> Option<Vec<u8>> {
+        let block = to.store.peek_block(&version(object).block(index))?;
+        Some(block.pieces().concat())
+    }
+
+    async fn write(writer: &mut FillWriter, at: u64, piece: &'static str) -> Result<(), StreamEnd> {
+        writer.write(Source::Origin, at, Bytes::from(piece)).await
+    }
+
+    #[tokio::test]
+    async fn pieces_of_any_length_become_blocks_and_others_blocks_are_passed_over() {
+        let to = destination();
+        let object = ObjectId::new("b", "k").unwrap();
+        // The middle block is another task's.
+        let theirs = to.fills.claim(&version(&object), 1..2, FillSource::Origin);
+        let mine = to.fills.claim(&version(&object), 0..3, FillSource::Origin);
+        let (mut writer, object) = writer(&to, mine);
+        assert_eq!(writer.missing(), 0..11);
+        assert_eq!(to.expected.total(), 7);
+        let pieces = [(0, "ab"), (2, "cdefg"), (7, "hij"), (10, "k")];
+        for (at, piece) in pieces {
+            assert!(write(&mut writer, at, piece).await.is_ok());
+        }
+        assert!(writer.is_done());
+        assert_eq!(to.expected.total(), 0);
+        assert_eq!(held(&to, &object, 0).unwrap(), b"abcd");
+        assert_eq!(held(&to, &object, 1), None);
+        assert_eq!(held(&to, &object, 2).unwrap(), b"ijk");
+        assert_eq!(theirs.start.len(), 1);
+        assert_eq!(to.fills.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_begins_behind_the_missing_byte_is_refused() {
+        let to = destination();
+        let object = ObjectId::new("b", "k").unwrap();
+        let mine = to.fills.claim(&version(&object), 0..1, FillSource::Origin);
+        let (mut writer, object) = writer(&to, mine);
+        assert!(write(&mut writer, 0, "a").await.is_ok());
+        let end = write(&mut writer, 2, "cd").await;
+        let Err(StreamEnd::Elsewhere(Error::Abandoned(why))) = end else {
+            panic!("the stream was taken");
+        };
+        assert_eq!(why, Abandoned::WrongBytes);
+        // The next stream goes on where the first one stopped.
+        assert_eq!(writer.missing(), 1..4);
+        assert!(write(&mut writer, 0, "abcd").await.is_ok());
+        assert_eq!(held(&to, &object, 0).unwrap(), b"abcd");
+    }
 }

@@ -37,3 +37,33 @@ impl PartLayout {
         (self.blocks.covering(&bytes), bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_never_reaches_into_the_next_extent() {
+        for (part_bytes, per_part) in [
+            (8 << 20, 8),
+            (1 << 20, 1),
+            (64 << 20, EXTENT_BLOCKS),
+            (1, 1),
+        ] {
+            let layout = PartLayout::new(Blocks { size: 1 << 20 }, part_bytes);
+            for index in 0..3 * EXTENT_BLOCKS {
+                let part = layout.start(index)..layout.end(index);
+                assert!(part.contains(&index));
+                assert_eq!(part.end - part.start, per_part);
+                assert_eq!(part.start / EXTENT_BLOCKS, (part.end - 1) / EXTENT_BLOCKS);
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_extent_ends_with_the_object() {
+        let layout = PartLayout::new(Blocks { size: 100 }, 800);
+        assert_eq!(layout.extent(0, 1650), (0..16, 0..1600));
+        assert_eq!(layout.extent(1, 1650), (16..17, 1600..1650));
+    }
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::permits::{Permit, Permits};
-use crate::fill::{Error, Version};
+use crate::fill::{Abandoned, Error, Version};
 use crate::object::Source;
 use crate::origin::{self, Origin, OriginBody};
 use crate::peer::{self, Contact, PeerBody, ReadRequest, RefusalKind};
@@ -114,11 +114,7 @@ impl Sources {
         if reply.head.size != version.size {
             return Err(StreamEnd::Final(Error::VersionChanged));
         }
-        let source = if version.cacheable {
-            Source::Origin
-        } else {
-            Source::Bypass
-        };
+        let source = version.bypass.map_or(Source::Origin, Source::Bypass);
         let at = reply.range.start;
         Ok(FillStream::from_origin(at, source, reply.body, permit))
     }
@@ -150,12 +146,12 @@ impl From<peer::Error> for StreamEnd {
         match error {
             peer::Error::Refused(refusal) => match refusal.kind {
                 RefusalKind::Version | RefusalKind::Absent => Self::Final(Error::VersionChanged),
-                RefusalKind::Origin => Self::Final(relayed(refusal)),
+                RefusalKind::Origin => Self::Final(Error::Relayed(relayed(refusal))),
                 RefusalKind::Busy | RefusalKind::Unauthorized | RefusalKind::BadRequest => {
-                    Self::Elsewhere(Error::NoMemory)
+                    Self::Elsewhere(Error::Abandoned(Abandoned::PeerFailed))
                 }
             },
-            _ => Self::Elsewhere(Error::NoMemory),
+            _ => Self::Elsewhere(Error::Abandoned(Abandoned::PeerFailed)),
         }
     }
 }

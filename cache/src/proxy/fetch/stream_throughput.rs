@@ -91,7 +91,7 @@ mod tests {
         );
         assert_eq!(permits.running(), (1, 1));
         let third = permits.take().await.unwrap();
-        // There is no room for it among the quick: it stays where it is.
+        // No permit is free in the quick pool: it stays where it is.
         throughput.came(LEAST_BYTES, WINDOW);
         assert_eq!(throughput.judge(Some(&mut slow)), Some(SpeedVerdict::Flows));
         assert_eq!(permits.running(), (2, 1));

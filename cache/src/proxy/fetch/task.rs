@@ -11,7 +11,7 @@ use super::fill_writer::FillWriter;
 use super::permits::Permit;
 use super::source::{FillStream, Sources, StreamEnd};
 use super::stream_throughput::{SpeedVerdict, StreamThroughput};
-use crate::fill::{Error, FillSource};
+use crate::fill::{Abandoned, Error, FillSource};
 use crate::object::extent_of;
 
 /// How often one part's read from S3 is resumed after it broke off.
@@ -66,17 +66,19 @@ impl FetchTask {
                 }
             }
         }
-        let mut last = Error::NoMemory;
-        for _ in 0..=RESUMPTIONS {
+        let mut resumptions = 0..RESUMPTIONS;
+        loop {
             let (version, missing) = (self.writer.version(), self.writer.missing());
             let stream = self.sources.open_origin(version, missing).await;
             match self.read_opened(stream).await {
                 Ok(()) => return Ok(()),
-                Err(StreamEnd::Elsewhere(error)) => last = error,
+                Err(StreamEnd::Elsewhere(error)) if resumptions.next().is_none() => {
+                    return Err(error);
+                }
+                Err(StreamEnd::Elsewhere(_)) => {}
                 Err(StreamEnd::Final(error)) => return Err(error),
             }
         }
-        Err(last)
     }
 
     async fn read_opened(
@@ -91,10 +93,11 @@ impl FetchTask {
         let mut throughput = StreamThroughput::default();
         while !self.writer.is_done() {
             let at = stream.at;
-            let chunk = match self.next(&mut stream, &mut throughput).await {
-                Some(chunk) => chunk?,
-                None => return Err(StreamEnd::Elsewhere(Error::NoMemory)),
+            let Some(chunk) = self.next(&mut stream, &mut throughput).await else {
+                let early = Error::Abandoned(Abandoned::WrongBytes);
+                return Err(StreamEnd::Elsewhere(early));
             };
+            let chunk = chunk?;
             self.writer.write(stream.source, at, chunk).await?;
         }
         Ok(())
@@ -107,7 +110,7 @@ impl FetchTask {
         throughput: &mut StreamThroughput,
     ) -> Option<Result<Bytes, StreamEnd>> {
         let mut since = Instant::now();
-        // Beside the stream meanwhile, since both change it.
+        // Taken out of the stream meanwhile: it is borrowed by both branches below.
         let mut permit = stream.permit.take();
         let from_origin = stream.is_from_origin();
         let given_up = async {
@@ -147,7 +150,7 @@ impl FetchTask {
         let verdict = throughput.judge(permit)?;
         if !self.writer.is_awaited() {
             let useless = self.writer.is_detached() || verdict != SpeedVerdict::Flows;
-            return useless.then_some(StreamEnd::Final(Error::NoMemory));
+            return useless.then_some(StreamEnd::Final(Error::Abandoned(Abandoned::Unwanted)));
         }
         let ends = match verdict {
             SpeedVerdict::Flows | SpeedVerdict::Crawls => false,

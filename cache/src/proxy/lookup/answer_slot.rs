@@ -1,4 +1,4 @@
-//! S3's answer to a lookup, kept for one of those who wait for the lookup.
+//! S3's answer to a lookup, kept for one of the lookup's callers.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};

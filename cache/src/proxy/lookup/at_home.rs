@@ -61,7 +61,7 @@ impl AtHome {
                         return Some(Err(self.heads.record_absent(object, absent, ticket, true)));
                     }
                     RefusalKind::Version => return Some(Err(Error::VersionChanged)),
-                    RefusalKind::Origin => return Some(Err(relayed(refusal).into())),
+                    RefusalKind::Origin => return Some(Err(Error::Relayed(relayed(refusal)))),
                     RefusalKind::Busy | RefusalKind::Unauthorized | RefusalKind::BadRequest => {
                         tracing::debug!(%object, home = home.name, %refusal, "failed to ask the home");
                     }

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use super::answer_slot::AnswerSlot;
 use super::found::{Lookup, LookupKey};
 use super::freshness::CachedHeads;
-use crate::object::{Head, ObjectId, Source};
+use crate::object::{BypassReason, Head, ObjectId, Source};
 use crate::origin::{self, Origin};
 use crate::proxy::error::Error;
 use crate::proxy::fetch::{Fetcher, FillStream};
 use crate::proxy::read::Freshness;
 use crate::store::{Entry, EntryState, Ticket};
+
+/// Where an object that S3 gives only whole comes from.
+const WHOLE_ONLY: Source = Source::Bypass(BypassReason::WholeOnly);
 
 /// Lookups at S3.
 pub(super) struct AtOrigin {
@@ -51,7 +54,7 @@ impl AtOrigin {
         match self.origin.read(object, first, None).await {
             Ok(reply) if reply.head.whole_only => {
                 let head = Arc::new(reply.head.clone());
-                let mut lookup = self.present(object, head, Source::Bypass, ticket)?;
+                let mut lookup = self.present(object, head, WHOLE_ONLY, ticket)?;
                 lookup.answer = Some(AnswerSlot::new(reply));
                 Ok(lookup)
             }
@@ -94,7 +97,7 @@ impl AtOrigin {
         match self.origin.head(object).await {
             Ok(head) => {
                 let source = if head.whole_only {
-                    Source::Bypass
+                    WHOLE_ONLY
                 } else {
                     Source::Origin
                 };

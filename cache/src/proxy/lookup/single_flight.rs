@@ -17,7 +17,7 @@ use tokio::time::timeout;
 /// be unreachable meanwhile, and a stand-in answer.
 const TURN: Duration = Duration::from_millis(500);
 
-/// An answer, on its way to all who wait for it.
+/// An answer, on its way to all callers that wait for it.
 pub(super) type SharedAnswer<T> = Shared<BoxFuture<'static, T>>;
 
 /// A request that is out, or about to be sent.
@@ -28,7 +28,7 @@ struct Pending<T: Clone> {
 }
 
 impl<T: Clone> Pending<T> {
-    /// Its answer is for those who waited for it: later callers find what was stored, or ask again.
+    /// Its answer is for the callers that waited for it: later ones find what was stored, or ask again.
     fn is_answered(&self) -> bool {
         self.answer.peek().is_some()
     }
@@ -128,5 +128,70 @@ where
 
     fn running(&self) -> MutexGuard<'_, HashMap<K, Pending<T>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    type Flights = Arc<SingleFlight<&'static str, u32>>;
+
+    /// A request that counts itself when it is sent, and is answered with its number after `answered`.
+    fn request(sent: &Arc<AtomicU32>, answered: &Arc<Notify>) -> impl Future<Output = u32> + use<> {
+        let (sent, answered) = (Arc::clone(sent), Arc::clone(answered));
+        async move {
+            let number = sent.fetch_add(1, Ordering::Relaxed) + 1;
+            answered.notified().await;
+            number
+        }
+    }
+
+    async fn until_sent(sent: &AtomicU32, count: u32) {
+        while sent.load(Ordering::Relaxed) < count {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn callers_share_a_request_that_was_sent_where_they_may() {
+        let (flights, sent, answered) = (Flights::default(), Arc::default(), Arc::default());
+        let first = flights.share(&"k", true, request(&sent, &answered));
+        until_sent(&sent, 1).await;
+        let second = flights.share(&"k", true, request(&sent, &answered));
+        let other = flights.share(&"other", true, request(&sent, &answered));
+        until_sent(&sent, 2).await;
+        answered.notify_waiters();
+        assert_eq!((first.await, second.await, other.await), (1, 1, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn late_callers_share_the_next_request_where_a_sent_one_is_too_old() {
+        let (flights, sent, answered) = (Flights::default(), Arc::default(), Arc::default());
+        let first = flights.share(&"k", false, request(&sent, &answered));
+        until_sent(&sent, 1).await;
+        let second = flights.share(&"k", false, request(&sent, &answered));
+        let third = flights.share(&"k", false, request(&sent, &answered));
+        answered.notify_waiters();
+        assert_eq!(first.await, 1);
+        until_sent(&sent, 2).await;
+        answered.notify_waiters();
+        assert_eq!((second.await, third.await), (2, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_it_is_detached_a_request_is_not_shared() {
+        let (flights, sent, answered) = (Flights::default(), Arc::default(), Arc::default());
+        let first = flights.share(&"k", true, request(&sent, &answered));
+        until_sent(&sent, 1).await;
+        flights.detach(|key| *key == "k");
+        let second = flights.share(&"k", true, request(&sent, &answered));
+        until_sent(&sent, 2).await;
+        answered.notify_waiters();
+        assert_eq!((first.await, second.await), (1, 2));
     }
 }

@@ -109,7 +109,7 @@ impl Index {
             .is_some_and(|object| scope.covers(object))
     }
 
-    /// Decides what is to be done with a block that is there already: `Some(true)` when it stays, `None` when there is room for a new one.
+    /// Decides whether a block is stored: `Some(true)` when it is here already, `None` when there is room for it.
     pub(super) fn settle(
         &mut self,
         hash: u64,

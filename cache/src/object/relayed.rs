@@ -1,0 +1,19 @@
+//! What a peer heard from S3 and passed on.
+
+use std::sync::Arc;
+
+use super::Said;
+
+/// A refusal of S3's, or of another node that asked it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Relayed {
+    /// The status for a client.
+    pub status: u16,
+    /// S3's code, or Falcon's.
+    pub code: String,
+    /// The cause, in words.
+    pub message: String,
+    /// What else S3 said.
+    pub said: Option<Arc<Said>>,
+}
