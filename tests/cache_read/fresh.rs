@@ -172,6 +172,7 @@ async fn what_s3_forbids_to_store_is_read_each_time_and_never_stored() {
             for (i, node) in ring.nodes.iter().enumerate() {
                 let answer = node.get("k").await;
                 assert_eq!(answer.source(), "bypass");
+                assert_eq!(answer.header("x-falcon-bypass"), "private");
                 assert_eq!(answer.header("cache-control"), forbidden);
                 assert!(crate::harness::s3::synthetic::matches(13, 0, &answer.body));
                 assert_eq!(answer.body.len(), 300_000);

@@ -80,6 +80,7 @@ async fn what_is_too_large_to_be_stored_is_read_once_by_its_reader_and_leaves_no
         s3.forget_requests();
         let answer = begun(&url(node, "large")).await;
         assert_eq!(answer.headers()["x-falcon-cache"], "bypass");
+        assert_eq!(answer.headers()["x-falcon-bypass"], "too-large");
         assert_eq!(verified(answer.into_body(), 11, 0).await.unwrap(), SIZE);
         s3.assert_read_once("bucket", "large");
     }

@@ -256,6 +256,7 @@ async fn read_past_the_cache(ring: &Ring, key: &str, seed: u64, size: u64) {
         for _ in 0..2 {
             let answer = begun(&url(node, key)).await;
             assert_eq!(answer.headers()["x-falcon-cache"], "bypass");
+            assert_eq!(answer.headers()["x-falcon-bypass"], "whole-only");
             let read = verified(answer.into_body(), seed, 0).await.unwrap();
             assert_eq!(read, size);
         }

@@ -193,6 +193,7 @@ async fn a_read_that_says_whose_the_bucket_must_be_is_asked_of_s3_each_time() {
     ] {
         let answer = plain::get_with(&url, &[(header, "111122223333")]).await;
         assert_eq!(answer.source(), "bypass", "{header}");
+        assert_eq!(answer.header("x-falcon-bypass"), "origin-only", "{header}");
     }
     let signed = [
         ("x-amz-date", "20260101T000000Z"),

@@ -39,8 +39,15 @@ const X_FALCON_UNANSWERED: HeaderName = HeaderName::from_static("x-falcon-unansw
 /// How the headers of a key of the client's own begin.
 const CUSTOMER_KEY: &str = "x-amz-server-side-encryption-customer-";
 
-/// Headers of the connection to S3, which are not passed on.
-const NOT_ANSWERED: &[&str] = &["connection", "keep-alive", "server", "transfer-encoding"];
+/// Headers of the connection to S3, and of another Falcon in front of it, which are not passed on.
+const NOT_ANSWERED: &[&str] = &[
+    "connection",
+    "keep-alive",
+    "server",
+    "transfer-encoding",
+    "x-falcon-bypass",
+    "x-falcon-cache",
+];
 
 /// Forwards a request, and its answer as it comes.
 pub(super) async fn forward(

@@ -25,6 +25,7 @@ pub(super) struct AccessLogEntry {
     pub(super) key: Option<String>,
     pub(super) status: StatusCode,
     pub(super) source: &'static str,
+    pub(super) bypass: Option<&'static str>,
     pub(super) code: Option<String>,
     pub(super) id: HeaderValue,
 }
@@ -34,7 +35,7 @@ impl AccessLogEntry {
     pub(super) fn write(&self, sent: u64, took: Duration, whole: bool) {
         tracing::debug!(
             method = %self.method, path = self.path, key = self.key, status = self.status.as_u16(), source = self.source,
-            bytes = sent, ms = took.as_secs_f64() * 1000.0, request_id = request_id::text(&self.id), code = self.code,
+            bypass = self.bypass, bytes = sent, ms = took.as_secs_f64() * 1000.0, request_id = request_id::text(&self.id), code = self.code,
             "{}", if whole { "answered" } else { "cut" }
         );
     }

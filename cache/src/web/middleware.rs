@@ -14,10 +14,10 @@ use super::dialect::Dialect;
 use super::failure::Failure;
 use super::metered_body::{ResponseMetrics, metered};
 use super::response_context::{NO_SOURCE, Op, ResponseContext};
-use super::response_headers::{X_AMZ_REQUEST_ID, X_FALCON_CACHE, X_FALCON_NODE};
+use super::response_headers::{X_AMZ_REQUEST_ID, X_FALCON_BYPASS, X_FALCON_CACHE, X_FALCON_NODE};
 use super::{error_document, request_id};
 use crate::metrics::Metrics;
-use crate::object::Source;
+use crate::object::{BypassReason, Source};
 
 /// The operation of a request when neither its path nor its handler identifies it.
 const OTHER: &str = "other";
@@ -89,8 +89,8 @@ impl Middleware {
         }
         if self.dialect == Dialect::S3 {
             headers.entry(X_AMZ_REQUEST_ID).or_insert(id.clone());
-            let source = source.map_or(NO_SOURCE, Source::as_str);
-            let source = HeaderValue::from_static(source);
+            // A refusal was not read from the cache, and is not kept there.
+            let source = HeaderValue::from_static(source.map_or("bypass", Source::as_str));
             headers.entry(X_FALCON_CACHE).or_insert(source);
         }
     }
@@ -151,6 +151,10 @@ impl HandlerNotes {
         }
     }
 
+    fn read_from(&self) -> Option<Source> {
+        self.context.as_ref().and_then(|context| context.source)
+    }
+
     fn source(&self) -> &'static str {
         let context = self.context.as_ref();
         context.map_or(NO_SOURCE, ResponseContext::source)
@@ -158,6 +162,7 @@ impl HandlerNotes {
 
     fn into_log_entry(self, line: &RequestLine, response: &Response) -> AccessLogEntry {
         let (source, failure) = (self.source(), self.failure.as_ref());
+        let bypass = self.read_from().and_then(Source::bypass_reason);
         let failed_key = failure.and_then(Failure::key).map(str::to_owned);
         AccessLogEntry {
             method: line.method.clone(),
@@ -166,6 +171,7 @@ impl HandlerNotes {
             key: self.context.and_then(|context| context.key).or(failed_key),
             status: response.status(),
             source,
+            bypass: bypass.map(BypassReason::as_str),
             id: line.id.clone(),
         }
     }
@@ -188,7 +194,7 @@ pub(crate) async fn handle(
         .metrics
         .request(api, op, source, status.as_u16(), first_byte);
 
-    layer.set_headers(&mut response, &line.id);
+    layer.set_headers(&mut response, &line.id, notes.read_from());
     if let Some(failure) = &notes.failure {
         layer.set_error_body(&mut response, failure, &line.method, &line.id);
         if failure.is_worth_a_warning() {

@@ -11,7 +11,7 @@ use crate::object::{self, FieldLines, Head};
 use crate::proxy::ReadResult;
 
 /// Where an answer came from.
-pub(crate) const X_FALCON_CACHE: HeaderName = HeaderName::from_static("x-falcon-cache");
+pub(super) const X_FALCON_CACHE: HeaderName = HeaderName::from_static("x-falcon-cache");
 
 /// Why an answer went past the cache, if it did.
 pub(super) const X_FALCON_BYPASS: HeaderName = HeaderName::from_static("x-falcon-bypass");
