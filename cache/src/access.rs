@@ -15,9 +15,6 @@ use subtle::ConstantTimeEq;
 
 pub use file::Error;
 
-/// Alone in a list of buckets or prefixes: all of them.
-const ALL: &str = "*";
-
 /// What a principal may be allowed to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -68,6 +65,9 @@ impl std::fmt::Debug for Principal {
 }
 
 impl Principal {
+    /// Alone in a list of buckets or prefixes: all of them.
+    const ALL: &str = "*";
+
     /// The secret that it signs with; set exactly if its access key is.
     pub fn secret(&self) -> Option<&str> {
         self.secret_access_key.as_deref()
@@ -92,7 +92,7 @@ impl Principal {
 }
 
 fn is_all(list: &[String]) -> bool {
-    list == [ALL]
+    list == [Principal::ALL]
 }
 
 /// True if the name, read as a path, has a segment `.` or `..`, also percent-encoded.

@@ -96,7 +96,7 @@ fn fault(principal: &Principal) -> Option<&'static str> {
         );
     }
     let starred =
-        |list: &&Vec<String>| list.len() > 1 && list.iter().any(|entry| entry == super::ALL);
+        |list: &&Vec<String>| list.len() > 1 && list.iter().any(|entry| entry == Principal::ALL);
     if lists.iter().any(starred) {
         return Some("must have '*' alone in a list of buckets or prefixes: it means all of them");
     }
