@@ -1,3 +1,5 @@
+//! Flags that are refused, and what the others resolve to.
+
 use std::path::Path;
 use std::time::Duration;
 

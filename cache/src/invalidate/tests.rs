@@ -1,3 +1,5 @@
+//! The barrier over made-up nodes: who is asked, in how many rounds, and what is reported.
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,3 +1,5 @@
+//! The store as a whole: budget, fence and what is evicted.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

@@ -1,3 +1,5 @@
+//! Heartbeats over a made-up network, in paused time.
+
 use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};

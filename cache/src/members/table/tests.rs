@@ -1,3 +1,5 @@
+//! The table of members: what it makes of discoveries, heartbeats and failures.
+
 use proptest::prelude::*;
 
 use super::node::GONE_AFTER;

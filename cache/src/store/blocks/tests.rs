@@ -1,3 +1,5 @@
+//! The block store against a model, and its bounds.
+
 use std::collections::HashMap;
 
 use proptest::prelude::*;
