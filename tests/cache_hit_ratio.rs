@@ -41,7 +41,7 @@ const FOUND: &str = "
 const FEWER: &str = "data frames, 1 %";
 
 #[test]
-fn the_policy_finds_exactly_these_blocks_and_but_for_one_tiny_cache_nowhere_fewer_than_lru() {
+fn the_policy_finds_exactly_these_blocks_and_hardly_ever_fewer_than_lru() {
     let mut found = String::from("\n");
     for trace in traces::all(2_000, 30_000) {
         for percent in [1, 5, 10] {

@@ -45,7 +45,7 @@ fn holds(node: &TestNode, key: &str) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_of_s3_that_an_invalidation_overtakes_is_passed_on_and_not_stored() {
+async fn an_answer_overtaken_by_an_invalidation_is_passed_on_and_not_stored() {
     let s3 = S3::start().await;
     let ring = Ring::start(&s3.endpoint(), 3, &[]).await;
     for (round, scope) in ["key=", "prefix=", "all=true"].into_iter().enumerate() {
@@ -77,7 +77,7 @@ async fn an_answer_of_s3_that_an_invalidation_overtakes_is_passed_on_and_not_sto
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invalidation_while_the_first_bytes_stream_keeps_them_out_of_every_store() {
+async fn an_invalidation_amid_the_first_bytes_keeps_them_out_of_every_store() {
     let s3 = S3::start().await;
     let ring = Ring::start(&s3.endpoint(), 3, &[]).await;
     for attempt in 0.. {
@@ -118,7 +118,7 @@ async fn more(body: &mut Incoming, bytes: &mut BytesMut) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_readers_of_a_running_fill_finish_the_old_version_and_later_ones_get_the_new() {
+async fn ten_readers_of_a_fill_finish_the_old_version_and_later_get_the_new() {
     let s3 = S3::start().await;
     let ring = Ring::start(&s3.endpoint(), 3, &[]).await;
     let version = |byte: u8| Bytes::from(vec![byte; 4 << 20]);
@@ -276,7 +276,7 @@ async fn a_node_that_was_away_forgets_what_it_owes_and_the_others_nothing_more()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invalidation_under_way_does_not_answer_for_one_that_comes_after_another_write() {
+async fn an_invalidation_under_way_does_not_answer_for_a_later_write() {
     let s3 = S3::start().await;
     let (ring, proxy) = Ring::start_with_a_proxy(&s3.endpoint(), 3, &[]).await;
     let key = ring.key_of(0);

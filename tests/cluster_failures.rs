@@ -193,7 +193,7 @@ async fn is_named(cluster: &Cluster, name: &str, spec: &Value, reason: &str, wor
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_pod_refers_to_and_is_not_there_is_named_within_seconds_and_heals_it() {
+async fn a_missing_object_that_pods_need_is_named_and_heals_once_it_exists() {
     let Some(cluster) = Cluster::here().await else {
         return;
     };
@@ -252,7 +252,7 @@ async fn what_a_pod_refers_to_and_is_not_there_is_named_within_seconds_and_heals
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_namespace_forbids_is_named_within_seconds_and_heals_when_it_allows_it() {
+async fn what_a_namespace_forbids_is_named_and_heals_once_it_is_allowed() {
     let Some(cluster) = Cluster::here().await else {
         return;
     };

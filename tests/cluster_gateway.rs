@@ -92,7 +92,7 @@ async fn the_trainers_of_the_readme_are_let_in(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stock_clients_write_and_read_at_every_pod_and_new_principals_need_no_restart() {
+async fn stock_clients_work_at_every_pod_and_principals_need_no_restart() {
     let Some(cluster) = Cluster::here().await else {
         return;
     };
@@ -218,7 +218,7 @@ async fn application_and_sidecar_end_in_peace(cluster: &Cluster) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_sidecar_of_the_readme_serves_its_pod_from_start_to_end_and_sees_each_overwrite() {
+async fn the_sidecar_of_the_readme_serves_its_pod_and_sees_each_overwrite() {
     let Some(cluster) = Cluster::here().await else {
         return;
     };

@@ -92,7 +92,7 @@ async fn settled_at(cluster: &Cluster, name: &str) -> impl Fn(&Value) -> bool + 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn objects_with_immutable_fields_that_differ_are_recreated_and_pods_are_kept() {
+async fn objects_whose_immutable_fields_differ_are_recreated_and_pods_stay() {
     let Some(cluster) = Cluster::here().await else {
         return;
     };

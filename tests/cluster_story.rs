@@ -203,7 +203,7 @@ async fn nothing_is_left_of(cluster: &Cluster, name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn caches_keep_running_without_their_operator_and_are_managed_by_the_next_one() {
+async fn caches_run_on_without_their_operator_and_the_next_one_manages_them() {
     let Some(cluster) = Cluster::here().await else {
         return;
     };

@@ -48,7 +48,7 @@ async fn set(client: &Client, namespace: &str, name: &str) -> Option<StatefulSet
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn orphaned_objects_of_a_deleted_cache_are_adopted_by_the_next_of_its_name() {
+async fn the_next_cache_of_a_name_adopts_orphans_of_the_deleted_one() {
     let Some(cluster) = ControlPlane::shared().await else {
         return;
     };
@@ -199,8 +199,7 @@ async fn renew(leases: &Api<Lease>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_operators_do_not_fight_over_a_cache_and_the_second_takes_over_when_the_first_is_gone()
-{
+async fn two_operators_do_not_fight_and_the_second_takes_over_from_the_first() {
     let Some(cluster) = ControlPlane::shared().await else {
         return;
     };

@@ -164,7 +164,7 @@ fn causes() -> Vec<Cause> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_keeps_pods_from_being_created_is_reported_within_seconds_and_recovers_by_itself() {
+async fn what_keeps_pods_from_being_created_is_reported_and_recovers() {
     let Some(cluster) = ControlPlane::shared().await else {
         return;
     };

@@ -28,7 +28,7 @@ async fn sh(kubeconfig: &Path, script: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::too_many_lines, reason = "one story, told in its order")]
-async fn with_a_list_of_namespaces_the_operator_needs_no_cluster_wide_permission() {
+async fn with_listed_namespaces_the_operator_needs_no_cluster_permission() {
     let Some(cluster) = ControlPlane::shared().await else {
         return;
     };

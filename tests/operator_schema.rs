@@ -371,7 +371,7 @@ enum Fate {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn five_hundred_random_specs_are_rejected_or_applied_or_reported_and_all_recover() {
+async fn five_hundred_random_specs_are_rejected_applied_or_reported() {
     let Some(cluster) = ControlPlane::shared().await else {
         return;
     };

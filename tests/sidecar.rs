@@ -68,7 +68,7 @@ async fn a_sidecar_follows_the_ring_and_no_member_knows_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_binary_beside_three_processes_reads_from_their_memory_on_its_own_host_alone() {
+async fn a_sidecar_binary_reads_from_three_nodes_and_serves_its_host_alone() {
     let s3 = S3::start().await;
     s3.put("bucket", "key", "hello");
     let ports = free_ports(4);

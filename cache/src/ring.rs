@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fifth_member_moves_exactly_the_keys_that_it_owns_when_it_comes_and_when_it_goes() {
+    fn a_fifth_member_moves_only_the_keys_that_it_owns_coming_and_going() {
         let names = names(5);
         for fifth in 0..5 {
             let mut four = names.clone();

@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_holder_is_dead_only_when_its_lease_did_not_change_for_its_whole_duration() {
+    async fn a_holder_is_dead_only_when_its_lease_was_unchanged_for_its_duration() {
         let (client, _) = server();
         let (mut first, mut second) = (candidate(&client, "first"), candidate(&client, "second"));
         assert!(first.try_acquire_or_renew().await.unwrap());

@@ -75,7 +75,7 @@ async fn a_node_that_was_cut_off_and_given_up_serves_nothing_from_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_processes_with_one_name_the_second_is_not_ready_and_the_first_is_told() {
+async fn a_second_process_of_one_name_is_not_ready_and_the_first_notices() {
     let s3 = S3::start().await;
     let mut ring = Ring::start(&s3.endpoint(), 3, &["--ttl=0"]).await;
     let key = ring.key_of(2);

@@ -8,7 +8,7 @@ use super::{Cluster, Objects};
 use crate::harness::s3::S3;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_s3_the_warm_goes_on_the_cold_is_told_and_nothing_of_it_is_remembered() {
+async fn without_s3_warm_reads_go_on_and_failures_of_cold_ones_are_forgotten() {
     let s3 = S3::start().await;
     let objects = Objects::put(&s3, 30, 1);
     let Some(cluster) = Cluster::start(&s3, &["--timeout=2000"]).await else {

@@ -106,7 +106,7 @@ async fn a_killed_node_costs_no_request_and_only_its_own_share_is_read_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_hangs_costs_one_bounded_wait_and_is_asked_again_when_it_wakes() {
+async fn a_hung_node_costs_one_bounded_wait_and_is_asked_when_it_wakes() {
     let s3 = S3::start().await;
     let objects = Objects::put(&s3, 100, 0);
     let Some(cluster) = Cluster::start(&s3, &["--replica-share=0"]).await else {

@@ -66,8 +66,7 @@ async fn what_a_node_that_hung_owes_outlives_a_coordinator_that_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_hung_for_longer_than_its_lease_serves_nothing_from_before_though_nobody_is_left()
- {
+async fn a_node_that_outslept_its_lease_serves_nothing_old_even_when_alone() {
     let s3 = S3::start().await;
     let Some(mut cluster) = Cluster::start(&s3, &[NO_EXPIRY]).await else {
         return;

@@ -77,7 +77,7 @@ async fn crowd(ring: &Ring, key: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_byte_is_out_before_the_last_is_in_at_every_node_and_for_late_comers() {
+async fn the_first_byte_is_out_before_the_last_is_in_at_every_node() {
     let s3 = S3::start().await;
     let gate = Gate::new();
     s3.fault(Fault::hold_body(HELD, &gate).of("GetObject"));
@@ -101,7 +101,7 @@ async fn the_first_byte_is_out_before_the_last_is_in_at_every_node_and_for_late_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_started_a_fill_may_hang_up() {
+async fn the_reader_that_started_a_fill_may_hang_up() {
     for starter in [0, 1] {
         let s3 = S3::start().await;
         let gate = Gate::new();
@@ -120,7 +120,7 @@ async fn whoever_started_a_fill_may_hang_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_started_a_fill_may_hang_up_before_anything_came() {
+async fn the_reader_that_started_a_fill_may_hang_up_before_any_byte() {
     let s3 = S3::start().await;
     let gate = Gate::new();
     s3.fault(Fault::hold(&gate).of("GetObject"));

@@ -33,7 +33,7 @@ async fn three_gib_stream_through_every_node_of_256_mib() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_that_may_be_stored_but_is_larger_than_memory_streams_through_too() {
+async fn a_storable_object_that_is_larger_than_memory_streams_through_too() {
     const SIZE: u64 = 700 << 20;
     let s3 = S3::start().await;
     s3.put_synthetic("bucket", "large", 9, SIZE);
@@ -71,7 +71,7 @@ async fn the_end_of_three_gib_costs_s3_one_block() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_too_large_to_be_stored_is_read_once_by_its_reader_and_leaves_nothing() {
+async fn what_is_too_large_to_store_is_read_once_and_leaves_nothing() {
     const SIZE: u64 = 40 << 20;
     let s3 = S3::start().await;
     s3.put_synthetic("bucket", "large", 11, SIZE);
@@ -96,7 +96,7 @@ async fn what_is_too_large_to_be_stored_is_read_once_by_its_reader_and_leaves_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_range_within_a_block_reads_that_block_and_neighbours_come_only_after_several() {
+async fn a_range_reads_its_block_and_neighbours_only_after_several_ranges() {
     let s3 = S3::start().await;
     s3.put_synthetic("bucket", "table", 12, 16 * MIB);
     let ring = Ring::start(&s3.endpoint(), 3, &[]).await;

@@ -300,7 +300,7 @@ async fn an_object_without_a_tag_or_with_a_weak_one_is_read_and_not_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_origin_that_knows_no_ranges_is_read_whole_however_large_the_object_is() {
+async fn an_origin_that_knows_no_ranges_is_read_whole_at_any_size() {
     let bytes = synthetic::bytes(8, 0..20 * MIB);
     let origin = Odd::start(move |asked| odd::whole(asked, &bytes, TAG)).await;
     let ring = Ring::start(&origin.endpoint, 2, &BOTH).await;
@@ -328,7 +328,7 @@ async fn an_object_whose_length_nobody_tells_is_read_to_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_origin_that_refuses_the_header_for_checksums_is_asked_without_it_from_then_on() {
+async fn an_origin_that_refuses_checksum_headers_is_asked_without_them_next() {
     let xml = b"<Error><Code>NotImplemented</Code><Message>x-amz-checksum-mode</Message></Error>";
     let origin = Odd::start(|asked| {
         if asked.header("x-amz-checksum-mode").is_some() {

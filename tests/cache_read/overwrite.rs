@@ -157,7 +157,7 @@ async fn storm(faults: &[Fault]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readers_of_an_object_that_is_overwritten_all_the_time_get_one_version_each() {
+async fn each_reader_of_a_constantly_overwritten_object_gets_one_version() {
     storm(&[]).await;
 }
 

@@ -52,7 +52,7 @@ async fn a_cold_object_of_64_mib_costs_one_node_its_eight_parts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cold_object_of_64_mib_costs_three_nodes_its_eight_parts_whichever_is_asked() {
+async fn a_cold_object_of_64_mib_costs_three_nodes_its_eight_parts_anywhere() {
     cold_reads_cost_their_parts(3, &[64 * MIB], &[]).await;
 }
 

@@ -6,7 +6,7 @@ use crate::harness::s3::{Fault, Gate, S3, synthetic};
 use crate::harness::{http, until};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failure_of_s3_has_its_status_and_code_at_every_node_and_is_not_remembered() {
+async fn a_failure_of_s3_keeps_its_status_and_code_and_is_not_remembered() {
     for (fault, status, code) in [
         (Fault::status(403, "AccessDenied"), 403, "AccessDenied"),
         (Fault::status(500, "InternalError"), 502, "InternalError"),

@@ -153,7 +153,7 @@ async fn a_prewarm_is_shown_to_and_ended_by_its_owner_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn signatures_of_version_2_are_refused_where_they_are_more_than_a_url_to_read() {
+async fn signatures_of_version_2_are_refused_except_in_urls_that_read() {
     let s3 = S3::start().await;
     let file = everything_file();
     let access = format!("--access-file={}", file.path().display());

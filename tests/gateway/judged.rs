@@ -108,7 +108,7 @@ async fn a_parameter_that_is_not_known_is_asked_of_s3_and_not_of_the_cache() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_may_not_read_all_gets_no_read_that_nobody_here_can_judge() {
+async fn callers_with_limited_rights_get_no_read_that_falcon_cannot_judge() {
     let s3 = S3::start().await;
     s3.put("bucket", "models/a", "bytes");
     let rules = tempfile::NamedTempFile::new().unwrap();

@@ -81,7 +81,7 @@ async fn a_wrong_signature_is_refused_as_s3_refuses_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_only_cache_takes_no_write_at_its_s3_door() {
+async fn a_read_only_cache_takes_no_write_at_its_s3_gateway() {
     let s3 = S3::start().await;
     let ring = Ring::start(&s3.endpoint(), 1, &["--s3-auth=none", "--read-only"]).await;
     let url = format!("{}/bucket/key", ring.nodes[0].s3);

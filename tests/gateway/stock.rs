@@ -161,7 +161,7 @@ async fn a_working_day(here: aws_sdk_s3::Client, there: aws_sdk_s3::Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stock_client_reads_and_writes_at_an_open_door() {
+async fn a_stock_client_reads_and_writes_at_an_open_gateway() {
     let s3 = S3::start().await;
     let ring = Ring::start(&s3.endpoint(), 2, &["--s3-auth=none"]).await;
     let at = |place: usize| client(&ring.nodes[place].s3, "whoever", "whatever");
@@ -180,7 +180,7 @@ async fn a_stock_client_reads_and_writes_with_a_key_of_the_access_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_through_the_door_costs_s3_one_request() {
+async fn a_read_through_the_gateway_costs_s3_one_request() {
     let s3 = S3::start().await;
     s3.put("bucket", "small", bytes(5_000));
     let ring = Ring::start(&s3.endpoint(), 3, &["--s3-auth=none"]).await;

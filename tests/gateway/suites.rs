@@ -200,7 +200,7 @@ async fn every_gateway_knows_a_key_exactly() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_command_line_of_aws_works_through_a_door() {
+async fn the_command_line_of_aws_works_through_a_gateway() {
     let Some((_weed, gateways)) = Box::pin(before_weed()).await else {
         return;
     };
@@ -229,7 +229,7 @@ async fn data_frames_read_their_columns_and_s3_no_other_blocks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_sdks_for_go_and_javascript_work_through_a_door() {
+async fn the_sdks_for_go_and_javascript_work_through_a_gateway() {
     let Some((_weed, gateways)) = Box::pin(before_weed()).await else {
         return;
     };

@@ -509,7 +509,7 @@ async fn no_way_of_writing_a_request_reaches_beyond_its_callers_rights() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_way_of_writing_a_request_reaches_beyond_its_callers_rights_at_seaweed() {
+async fn no_spelling_of_a_request_exceeds_its_callers_rights_at_seaweed() {
     if let Some(place) = seaweed().await {
         beyond_the_rights(&place).await;
     }

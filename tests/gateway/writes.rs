@@ -295,7 +295,7 @@ async fn assert_current(s3: &S3, ring: &Ring, what: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_s3_did_is_followed_by_its_barrier_even_if_its_answer_is_lost() {
+async fn a_write_that_s3_did_raises_its_barrier_even_if_its_answer_is_lost() {
     let (s3, ring) = ring().await;
     let faults = [
         ("well", None),
@@ -592,7 +592,7 @@ async fn s3_sees_what_it_knows_of_a_head_byte_for_byte_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_is_not_what_its_head_says_is_the_clients_fault_and_is_not_stored() {
+async fn a_body_that_contradicts_its_head_is_refused_and_not_stored() {
     let (s3, ring) = ring().await;
     let chunked = b"b\r\nhello world\r\n0\r\nx-amz-checksum-crc32:DUoRhQ==\r\n\r\n";
     for (length, checksum) in [("10", "crc32"), ("12", "crc32"), ("11", "sha256")] {
@@ -622,7 +622,7 @@ async fn a_body_that_is_not_what_its_head_says_is_the_clients_fault_and_is_not_s
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_left_of_a_body_after_an_early_answer_is_never_taken_for_a_request() {
+async fn the_rest_of_a_body_after_an_early_answer_is_no_request() {
     let s3 = S3::start().await;
     let flags = ["--s3-auth=none", "--timeout=100"];
     let ring = Ring::start(&s3.endpoint(), 1, &flags).await;

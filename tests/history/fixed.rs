@@ -82,7 +82,7 @@ async fn a_debt_outlives_its_coordinator(name: &str, gently: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_node_owes_is_asked_of_it_although_the_coordinator_was_told_to_end() {
+async fn a_node_is_asked_for_what_it_owes_although_the_coordinator_ended() {
     a_debt_outlives_its_coordinator("told-to-end", true).await;
 }
 
@@ -92,7 +92,7 @@ async fn what_a_node_owes_is_asked_of_it_although_the_coordinator_was_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_process_of_one_name_serves_nothing_that_a_complete_barrier_has_ended() {
+async fn a_second_process_of_one_name_serves_nothing_from_before_a_barrier() {
     let Some(rig) = warm("twins").await else {
         return;
     };

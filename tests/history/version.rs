@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_nobody_wrote_and_bytes_from_elsewhere_in_the_object_are_found() {
+    fn bytes_that_nobody_wrote_or_from_elsewhere_in_the_object_are_found() {
         let versions = Versions::default();
         let bytes = versions.make(FIRST, 1000);
         assert!(versions.identify(None, 64, &bytes[..200]).is_err());

@@ -166,7 +166,7 @@ async fn an_answer_that_contradicts_the_question_is_broken() {
 }
 
 #[tokio::test]
-async fn what_s3_holds_now_costs_no_bytes_and_tells_of_headers_that_have_changed() {
+async fn asking_what_s3_holds_now_costs_no_bytes_and_finds_changed_headers() {
     let (s3, origin, _keys) = origin().await;
     s3.put("bucket", "k", "old");
     let known = origin.head(&object("k")).await.unwrap();

@@ -21,7 +21,7 @@ async fn all_read(sidecar: &TestNode, key: &str, bytes: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_hundred_overwrites_at_any_node_are_seen_at_a_sidecar_that_reads_all_the_time() {
+async fn a_sidecar_sees_two_hundred_overwrites_at_any_node_as_it_reads() {
     let s3 = S3::start().await;
     let ring = Ring::start(&s3.endpoint(), 3, &[]).await;
     let sidecar = ring.sidecar(&[]).await;
@@ -50,7 +50,7 @@ async fn two_hundred_overwrites_at_any_node_are_seen_at_a_sidecar_that_reads_all
 /// The question about an object that the sidecar has never seen waits for S3's GET, that about one of which it holds the
 /// blocks for the home's HEAD.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_question_that_is_out_is_no_answer_to_a_read_that_begins_after_an_invalidation() {
+async fn a_lookup_under_way_does_not_answer_a_read_after_an_invalidation() {
     for (known, op) in [(false, "GetObject"), (true, "HeadObject")] {
         let s3 = S3::start().await;
         let ring = Ring::start_with(&s3.endpoint(), 3, &[], |settings| {

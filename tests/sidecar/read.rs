@@ -66,7 +66,7 @@ async fn each_byte_crosses_from_its_owner_once_and_what_fits_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_small_object_comes_with_its_first_question_and_later_ones_bring_no_bytes() {
+async fn a_small_object_comes_with_its_first_lookup_and_no_later_one() {
     let s3 = S3::start().await;
     let ring = Ring::start(&s3.endpoint(), 3, &[]).await;
     let sidecar = ring.sidecar(&[]).await;

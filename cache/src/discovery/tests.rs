@@ -313,7 +313,7 @@ async fn a_server_that_lost_its_past_is_listed_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_server_is_away_the_last_set_holds_and_the_watch_goes_on_after() {
+async fn while_the_server_is_away_the_last_set_holds_and_then_the_watch_goes_on() {
     let (mut server, mut sets) = start(WatchedApi::EndpointSlices);
     server.list(1, &[slice("s", 1, &[a()])]).await;
     sets.next().await;

@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_that_may_change_what_is_asked_for_is_told_from_a_harmless_one() {
+    fn parameters_that_may_change_the_answer_are_told_from_harmless_ones() {
         for (method, target, want) in [
             ("GET", "/b/k", "usual"),
             (

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn only_urls_that_read_and_end_within_a_week_may_bear_a_signature_of_version_2() {
+    fn version_2_signs_only_urls_that_read_and_expire_within_a_week() {
         let url = |rest: &str| format!("AWSAccessKeyId=a&Signature=s%3D&Expires=1604800{rest}");
         assert_eq!(code(&Method::GET, &url(""), None), None);
         let response = "&versionId=3&response-content-type=text/plain";

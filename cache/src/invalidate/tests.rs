@@ -321,7 +321,7 @@ async fn two_invalidations_of_one_key_are_never_made_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_deaf_for_long_is_told_what_it_owes_and_the_others_nothing_more() {
+async fn a_node_deaf_for_long_gets_what_it_owes_and_the_others_nothing_more() {
     let cache = cache(&["a", "b"]);
     cache.network.is_deaf("a", true);
     let calls = (0..400).map(|i| {
@@ -343,7 +343,7 @@ async fn who_was_deaf_for_long_is_told_what_it_owes_and_the_others_nothing_more(
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_owes_more_than_is_remembered_forgets_everything_and_nobody_else_does() {
+async fn a_node_that_owes_more_than_is_remembered_alone_forgets_everything() {
     let cache = cache(&["a", "b"]);
     cache.network.is_deaf("a", true);
     for i in 0..300 {
@@ -371,7 +371,7 @@ async fn what_is_owed_is_asked_for_until_the_process_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_took_part_tells_those_that_its_coordinator_could_not() {
+async fn every_participant_reaches_nodes_that_its_coordinator_could_not() {
     let cache = cache(&["a", "b", "c"]);
     let request = |unanswered: &[&str]| InvalidateRequest {
         scope: key("k"),
@@ -390,7 +390,7 @@ async fn whoever_took_part_tells_those_that_its_coordinator_could_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whom_only_the_one_that_owes_knew_is_told_too() {
+async fn a_node_known_only_to_the_one_that_owes_is_reached_too() {
     let cache = cache(&["a"]);
     let names = HashMap::from([("a".to_owned(), vec![contact("new"), contact("me")])]);
     *cache.network.names.lock().unwrap() = names;

@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn who_owes_too_much_owes_everything_and_the_others_what_they_owe() {
+    fn a_node_that_owes_too_much_owes_everything_and_others_only_theirs() {
         let mut debts = Debts::default();
         debts.note("b", &key("k"));
         for i in 0..2_000 {
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_gone_owes_nothing() {
+    fn a_node_that_is_gone_owes_nothing() {
         let mut debts = Debts::default();
         debts.note("a", &key("k"));
         debts.note("b", &key("k"));

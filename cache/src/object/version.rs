@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_s3_left_out_this_time_is_still_true_of_the_same_version_and_of_no_other() {
+    fn what_s3_leaves_out_this_time_stays_true_of_that_version_alone() {
         let mut before = head(true);
         before.checksums = FieldLines::from_iter([("x-amz-checksum-crc32", "AA==")]);
         before.parts = before.parts.with(part(1, "BB==")).unwrap();

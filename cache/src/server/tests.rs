@@ -571,7 +571,7 @@ async fn answers_to_requests_sent_ahead_come_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_large_fast_answer_reaches_a_reader_that_waits_and_is_counted_once_it_is_out() {
+async fn a_large_fast_answer_reaches_a_waiting_reader_and_is_then_counted() {
     let fast = Fast::of(LARGE);
     let server = start_fast(&fast, limits()).await;
     let mut stream = server.connect().await;

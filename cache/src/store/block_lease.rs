@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_given_nothing_yet_leaves_something_to_the_quick_and_the_slow_are_lent_nothing() {
+    fn new_clients_leave_something_to_quick_ones_and_slow_ones_get_nothing() {
         let budget = Budget::new(400);
         assert!(budget.try_lease(51, ClientSpeed::Unknown).is_none());
         let unknown = budget.try_lease(50, ClientSpeed::Unknown);

@@ -546,7 +546,7 @@ async fn every_write_may_be_the_last_one_of_a_process() {
 }
 
 #[tokio::test]
-async fn who_lost_the_lease_writes_nothing() {
+async fn an_operator_that_lost_the_lease_writes_nothing() {
     let world = world();
     world.cache(&json!({}));
     world.fence.send_replace(Some(Instant::now()));
@@ -596,7 +596,7 @@ fn orphan(world: &World) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn objects_of_a_cache_that_lost_their_owner_are_adopted_by_the_next_of_its_name() {
+async fn a_new_cache_adopts_objects_of_its_name_that_lost_their_owner() {
     let world = world();
     world.cache(&json!({}));
     world.reconcile().await.unwrap();
@@ -699,7 +699,7 @@ fn other_cache(name: &str, created: &str, id: &str) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_caches_with_one_discovery_id_the_younger_creates_nothing_until_the_older_is_gone() {
+async fn of_two_caches_with_one_discovery_id_the_younger_waits_for_the_older() {
     let world = world();
     world.cache(&json!({"discovery": {"id": "ring"}}));
     world.model.change(CACHE, |cache| {
@@ -768,7 +768,7 @@ async fn a_cache_of_another_live_operator_is_not_touched_until_that_one_is_gone(
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_operators_without_a_lease_do_not_take_a_cache_from_each_other_in_turns() {
+async fn two_operators_without_a_lease_do_not_take_turns_with_a_cache() {
     let world = world();
     world.cache(&json!({}));
     world.reconcile().await.unwrap();
@@ -790,7 +790,7 @@ async fn two_operators_without_a_lease_do_not_take_a_cache_from_each_other_in_tu
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stateful_set_whose_pods_are_rejected_is_made_to_retry_and_the_cause_is_reported() {
+async fn a_stateful_set_with_rejected_pods_retries_and_reports_the_cause() {
     let world = world();
     world.cache(&json!({"replicas": 2}));
     world.reconcile().await.unwrap();

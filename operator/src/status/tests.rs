@@ -196,7 +196,7 @@ fn a_cache_in_progress_says_how_far_it_is() {
 }
 
 #[test]
-fn a_stateful_set_whose_newest_generation_was_not_observed_is_not_complete() {
+fn a_stateful_set_is_not_complete_before_its_generation_is_observed() {
     let mut unseen = set(3, 3, 3);
     unseen.metadata.generation = Some(3);
     assert_eq!(
@@ -417,7 +417,7 @@ fn pods_that_can_t_be_created_are_named_before_those_that_fail() {
 }
 
 #[test]
-fn a_pod_that_is_terminating_or_unreachable_does_not_count_whatever_its_condition_says() {
+fn a_terminating_or_unreachable_pod_does_not_count_even_if_it_is_ready() {
     let mut case = Case::new(&json!({}), Some(set(3, 3, 3)));
     case.pods[2].terminates_at = Some(at(5));
     assert_eq!(case.at(at(0)).ready.as_deref(), Some("2/3"));

@@ -68,7 +68,7 @@ fn with(history: &History, read: Read) -> usize {
 }
 
 #[test]
-fn a_read_that_starts_after_a_write_was_acknowledged_must_not_give_the_version_before() {
+fn a_read_after_an_acknowledged_write_must_not_give_the_version_before() {
     let history = overwritten(DONE);
     assert_eq!(with(&history, read(1, 41, 50, stored(1))), 1);
     assert_eq!(with(&history, read(1, 41, 50, Value::Absent)), 1);
@@ -125,7 +125,7 @@ fn a_deletion_behind_falcon_is_no_request_s_work() {
 }
 
 #[test]
-fn an_unknown_outcome_binds_nobody_until_all_is_well_and_then_if_it_landed() {
+fn an_unknown_outcome_binds_only_if_it_landed_and_all_is_well() {
     let unknown = Outcome::Unknown { answered: true };
     let mut history = overwritten(unknown.clone());
     assert_eq!(with(&history, read(1, 41, 50, stored(1))), 0);
@@ -152,7 +152,7 @@ fn a_write_whose_node_ended_before_it_said_anything_is_nobodys_promise() {
 }
 
 #[test]
-fn an_incomplete_barrier_binds_those_that_answered_and_everybody_when_all_is_well() {
+fn an_incomplete_barrier_binds_those_that_answered_and_later_everybody() {
     let unanswered = vec![2];
     let mut history = overwritten(Outcome::Done { unanswered });
     assert_eq!(with(&history, read(2, 41, 50, stored(1))), 0);
@@ -172,7 +172,7 @@ fn an_incomplete_barrier_binds_those_that_answered_and_everybody_when_all_is_wel
 }
 
 #[test]
-fn a_write_that_is_acknowledged_and_not_there_and_one_that_is_refused_and_there_are_found() {
+fn an_acknowledged_write_that_is_lost_and_a_refused_one_there_are_found() {
     assert_eq!(overwritten(DONE).violations().len(), 0);
     let mut lost = overwritten(DONE);
     lost.commits.pop();

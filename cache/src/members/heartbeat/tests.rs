@@ -167,7 +167,7 @@ async fn a_node_that_is_suspected_is_back_with_its_next_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_is_long_dead_is_asked_once_a_second_and_noticed_when_it_is_back() {
+async fn a_node_long_dead_is_asked_once_a_second_and_noticed_when_it_is_back() {
     let (members, network, ..) = start(&["a", "b"]);
     network.kill("a");
     becomes(&members, "a", MemberState::Unreachable).await;
@@ -240,7 +240,7 @@ async fn the_heartbeat_ends_when_told_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_nobody_answers_believes_nothing_after_its_lease_and_forgets_before_it_does() {
+async fn a_node_without_answers_trusts_nothing_once_its_lease_has_expired() {
     let (members, network, ..) = start(&["a", "b"]);
     let forgotten = Arc::new(AtomicU32::new(0));
     let count = forgotten.clone();

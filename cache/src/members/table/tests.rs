@@ -174,7 +174,7 @@ fn a_stranger_who_says_hello_is_told_of_invalidations_but_owns_nothing() {
 }
 
 #[test]
-fn a_new_incarnation_replaces_the_old_one_whose_late_words_count_for_nothing() {
+fn a_new_incarnation_replaces_the_old_one_and_its_late_messages() {
     let mut table = table();
     table.apply_discovery(vec![found("a", true)], NOW);
     let mut old = heartbeat("a", 1);
@@ -327,7 +327,7 @@ fn words() -> impl Strategy<Value = Vec<Word>> {
 
 proptest! {
     #[test]
-    fn whatever_is_said_the_members_are_this_node_and_those_of_the_newest_discovery(words in words()) {
+    fn the_members_are_always_this_node_and_those_of_the_newest_discovery(words in words()) {
         let (mut table, mut now) = (table(), NOW);
         let mut listed: Vec<(String, bool)> = vec![];
         let mut served: Vec<String> = vec![];
@@ -490,7 +490,7 @@ fn a_process_that_starts_again_where_it_was_is_known_by_its_first_answer() {
 }
 
 #[test]
-fn of_two_processes_that_give_one_address_the_one_that_answers_there_is_the_node() {
+fn of_two_processes_with_one_address_the_node_is_the_one_that_answers() {
     let mut table = table();
     let at = |seconds| NOW + Duration::from_secs(seconds);
     table.apply_discovery(vec![found("a", true)], NOW);
@@ -558,7 +558,7 @@ fn a_process_that_hung_and_answers_again_at_its_address_is_the_node_again() {
 }
 
 #[test]
-fn who_does_not_reach_a_node_renews_no_lease() {
+fn a_node_that_does_not_reach_another_renews_no_lease() {
     let mut table = table();
     table.apply_discovery(vec![found("a", true)], NOW);
     let deaf = HeartbeatAck {
@@ -575,7 +575,7 @@ fn who_does_not_reach_a_node_renews_no_lease() {
 }
 
 #[test]
-fn a_process_that_starts_again_elsewhere_is_not_hindered_once_the_old_one_is_gone() {
+fn a_process_may_start_again_elsewhere_once_the_old_one_is_gone() {
     for way in ["leaves", "refuses", "terminates"] {
         let mut table = table();
         table.apply_discovery(vec![found("a", true)], NOW);
@@ -647,7 +647,7 @@ fn a_node_whose_name_is_taken_believes_nothing() {
 }
 
 #[test]
-fn who_refuses_leaves_or_has_just_been_found_need_not_answer_for_a_lease() {
+fn a_lease_needs_no_answer_from_nodes_that_refuse_leave_or_are_new() {
     let mut table = table();
     let all = ["a", "b", "c", "d"].map(|name| found(name, true));
     table.apply_discovery(all.to_vec(), NOW);

@@ -118,7 +118,7 @@ fn hot_copies_push_out_hot_copies_and_never_owned_blocks() {
 }
 
 #[test]
-fn owned_blocks_spare_the_hot_share_and_take_it_only_when_nothing_else_is_left() {
+fn owned_blocks_take_the_hot_share_only_when_nothing_else_is_left() {
     let store = store(20_000, 5_000);
     for copy in 0..12 {
         assert!(put(&store, id(copy, 1, 0), &[2; 1000], Pool::Replica));
