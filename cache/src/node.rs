@@ -159,7 +159,7 @@ impl Node {
         self.ready.subscribe()
     }
 
-    /// Asks S3 for the default bucket until it answers, in a task of its own, and logs what is wrong if anything is.
+    /// Asks S3 for the default bucket until it answers, in a task of its own, and logs what is wrong.
     /// The node serves meanwhile.
     pub fn check_origin(&self) {
         let Some(bucket) = self.api.default_bucket().map(str::to_owned) else {

@@ -70,7 +70,7 @@ pub struct OriginSettings {
     pub timeout: Duration,
     /// Between two pieces of a body.
     pub idle_timeout: Duration,
-    /// Connections that are kept open while nobody uses them.
+    /// Idle connections that are kept open.
     pub max_idle_connections: usize,
 }
 

@@ -32,7 +32,7 @@ const ORIGINAL: [&str; 10] = [
     after_help = "Every flag can also be set in the environment, as FALCON_ and its name: FALCON_BUCKET for --bucket.\nMB and KiB are powers of 1,024."
 )]
 pub struct Args {
-    /// What to do; `serve` where nothing is said.
+    /// The command; `serve` if none is given.
     #[command(subcommand)]
     pub command: Option<CommandArgs>,
     /// The flags of `serve`, which may be left out.
@@ -414,17 +414,16 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_has_its_name_in_the_environment() {
+    fn a_flag_its_field_and_its_environment_variable_have_one_name() {
         let root = Args::command();
         let commands = root.get_subcommands().chain([&root]);
         let mut flags = 0;
         for argument in commands.flat_map(clap::Command::get_arguments) {
             let name = argument.get_long().unwrap();
             let env = argument.get_env().unwrap().to_str().unwrap();
-            assert_eq!(
-                env,
-                format!("FALCON_{}", name.to_uppercase().replace('-', "_"))
-            );
+            let field = name.replace('-', "_");
+            assert_eq!(argument.get_id().as_str(), field);
+            assert_eq!(env, format!("FALCON_{}", field.to_uppercase()));
             assert!(argument.get_help().is_some(), "--{name} is explained");
             flags += 1;
         }

@@ -1,8 +1,9 @@
 //! Checks the raw flags, and makes each module's settings of them. Pure.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::{FreshnessArgs, LogArgs, OriginArgs, ServeArgs};
+use super::args::{FreshnessArgs, LogArgs, OriginArgs, ServeArgs, WriteArgs};
 use super::environment::Environment;
 use super::error::{Error, must_be, refused};
 use super::given;
@@ -41,21 +42,14 @@ pub(super) fn config(args: ServeArgs, env: &Environment) -> Result<Config, Error
     let network = network(&args.network, &ring, sidecar)?;
     let peer_token_file = given::path(args.ring.peer_token_file);
     let access_file = given::path(args.network.access_file);
-    if access_file.is_some() && peer_token_file.is_none() && !is_alone(&ring, sidecar) {
-        return Err(refused(
-            "--access-file needs --peer-token-file where there are peers: without it anyone who reaches the port can read and write as a peer. Give all nodes the same token",
-        ));
-    }
-    if let Discovery::Fixed { peers } = &ring.discovery
-        && network.port != 0
-    {
-        discovery::fixed(peers, &ring.host, network.port, sidecar)?;
-    }
-    if args.writes.read_only && args.writes.cache_on_write {
-        return Err(refused(
-            "--read-only refuses the uploads that --cache-on-write would keep: leave one of them out",
-        ));
-    }
+    check_peers(&ring, network.port, sidecar)?;
+    check_guard(
+        &ring,
+        sidecar,
+        access_file.as_ref(),
+        peer_token_file.as_ref(),
+    )?;
+    check_writes(&args.writes)?;
     let (bucket, buckets) = buckets(&args.origin)?;
     let node = NodeSettings {
         zone: given::text(args.ring.zone),
@@ -92,8 +86,40 @@ pub(super) fn config(args: ServeArgs, env: &Environment) -> Result<Config, Error
     })
 }
 
-fn is_alone(ring: &RingConfig, sidecar: bool) -> bool {
-    !sidecar && matches!(&ring.discovery, Discovery::Fixed { peers } if peers.len() < 2)
+/// With port 0 the list can only be checked once the port is bound.
+fn check_peers(ring: &RingConfig, port: u16, sidecar: bool) -> Result<(), Error> {
+    if let Discovery::Fixed { peers } = &ring.discovery
+        && port != 0
+    {
+        discovery::fixed(peers, &ring.host, port, sidecar)?;
+    }
+    Ok(())
+}
+
+/// Rules for clients are worth nothing where anyone can pose as a peer.
+fn check_guard(
+    ring: &RingConfig,
+    sidecar: bool,
+    access_file: Option<&PathBuf>,
+    peer_token_file: Option<&PathBuf>,
+) -> Result<(), Error> {
+    let alone = matches!(&ring.discovery, Discovery::Fixed { peers } if peers.len() < 2);
+    let has_peers = sidecar || !alone;
+    if has_peers && access_file.is_some() && peer_token_file.is_none() {
+        return Err(refused(
+            "--access-file needs --peer-token-file where there are peers: without it anyone who reaches the port can read and write as a peer. Give all nodes the same token",
+        ));
+    }
+    Ok(())
+}
+
+fn check_writes(raw: &WriteArgs) -> Result<(), Error> {
+    if raw.read_only && raw.cache_on_write {
+        return Err(refused(
+            "--read-only refuses the uploads that --cache-on-write would keep: leave one of them out",
+        ));
+    }
+    Ok(())
 }
 
 /// The default bucket, and all buckets that may be named.

@@ -1,4 +1,4 @@
-//! Why a command line can't be carried out, and how that is said.
+//! Why a command line is refused, and how that is reported.
 
 use std::fmt::Display;
 use std::process::ExitCode;

@@ -91,7 +91,7 @@ fn in_kubernetes(
         refused("the pod's address is unknown: set --host (FALCON_HOST from status.podIP)")
     })?;
     let node_name = if raw.sidecar {
-        // No pod has such a name, so it is no member's.
+        // No pod can have such a name, so no member has it.
         let pod = env.hostname.as_deref().unwrap_or("localhost");
         Some(format!("sidecar@{pod}"))
     } else {

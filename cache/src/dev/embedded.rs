@@ -254,7 +254,7 @@ mod tests {
         stop.cancel();
         running.await.unwrap();
         assert!(!folder.exists(), "a temporary folder is gone");
-        assert!(get.send().await.is_err(), "nobody listens any more");
+        assert!(get.send().await.is_err(), "nothing listens there now");
     }
 
     #[tokio::test]

@@ -330,7 +330,7 @@ impl Table {
         members
     }
 
-    /// Discovery has named the nodes; for a sidecar, at least one: beside an empty ring there is nobody to tell.
+    /// Discovery has named the nodes; for a sidecar, at least one: an empty ring can't be told anything.
     pub(super) fn knows_the_ring(&self) -> bool {
         self.discovered && !(self.sidecar && self.nodes.is_empty())
     }

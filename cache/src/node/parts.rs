@@ -38,7 +38,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Wires them. S3 is not asked, and nobody is told.
+    /// Wires them, without sending anything to S3 or to peers.
     pub(super) async fn wire(
         settings: &NodeSettings,
         me: Contact,

@@ -17,8 +17,8 @@ use crate::members::{DiscoveredNode, Members};
 use crate::origin::Origin;
 use crate::peer::Token;
 
-/// How long a node waits at start for the answers to its heartbeats. A member that is unreachable by then is told of
-/// nothing that this node does, and this node is told of nothing by it: it may start.
+/// How long a node waits at its start for the answers to its heartbeats. A member that is unreachable by then exchanges
+/// no invalidations with this node, so it need not be waited for.
 const ANNOUNCE_WAIT: Duration = Duration::from_secs(3);
 /// Between two looks at files that may have been changed under the node.
 const REREAD: Duration = Duration::from_secs(1);
