@@ -1,14 +1,18 @@
 //! The token by which nodes know each other.
 
 use std::path::Path;
+use std::process::Stdio;
 
 use bytes::Bytes;
 use hyper::Request;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::time::timeout;
 
 use super::{Cluster, Load, Objects, url};
 use crate::harness::http::{self, Answer};
+use crate::harness::node::{Process, free_ports};
 use crate::harness::s3::S3;
-use crate::harness::until;
+use crate::harness::{DEADLINE, until};
 
 const ROUTES: [&str; 5] = ["heartbeat", "read", "invalidate", "write-through", "warm"];
 
@@ -46,9 +50,12 @@ async fn strangers_are_refused_and_a_new_token_costs_no_request() {
             for token in [None, Some(""), Some("firs"), Some("first2"), Some("second")] {
                 let answer = knock(&node.url, route, token).await;
                 assert_eq!(answer.status, 403, "{route} {token:?}: {}", answer.text());
+                assert_eq!(answer.json()["kind"], "unauthorized");
             }
             let answer = knock(&node.url, route, Some("first")).await;
-            assert_ne!(answer.status, 403, "{route}: {}", answer.text());
+            // None of them is a heartbeat or a request.
+            assert_eq!(answer.status, 400, "{route}: {}", answer.text());
+            assert_eq!(answer.json()["kind"], "bad-request");
         }
     }
     let key = cluster.key_of(0, "small/0").await;
@@ -75,4 +82,47 @@ async fn strangers_are_refused_and_a_new_token_costs_no_request() {
     load.end().await;
     let forgotten = http::post(&format!("{}/invalidate?key={key}", cluster.nodes[1].url)).await;
     assert_eq!(forgotten.status, 200, "{}", forgotten.text());
+}
+
+#[tokio::test]
+async fn a_node_with_another_token_is_told_once_who_refuses_it() {
+    let s3 = S3::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let ports = free_ports(2);
+    let peers: Vec<String> = ports.iter().map(|port| url(*port)).collect();
+    let start = |place: usize, token: &str, log: Stdio| {
+        let file = folder.path().join(token);
+        std::fs::write(&file, token).unwrap();
+        let flags = [
+            "--bucket=bucket".to_owned(),
+            format!("--s3-endpoint={}", s3.endpoint()),
+            format!("--peers={}", peers.join(",")),
+            format!("--port={}", ports[place]),
+            "--admin-port=0".to_owned(),
+            "--log-level=warn".to_owned(),
+            format!("--peer-token-file={}", file.display()),
+        ];
+        Process::spawn(ports[place], &flags, log)
+    };
+    let Some(first) = start(0, "one", Stdio::null()) else {
+        return;
+    };
+    first.ready().await;
+    let mut second = start(1, "another", Stdio::piped()).unwrap();
+    let mut log = BufReader::new(second.child.stderr.take().unwrap()).lines();
+    let mut told = Vec::new();
+    let whole_log = async {
+        while let Some(line) = log.next_line().await.unwrap() {
+            if line.contains("refuses this node's token") {
+                told.push(line);
+                // Heartbeats go on until it has left.
+                second.signal("TERM").await;
+            }
+        }
+    };
+    timeout(DEADLINE, whole_log)
+        .await
+        .expect("it is told, and leaves");
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert!(told[0].contains(&peers[0]) && told[0].contains("--peer-token-file"));
 }

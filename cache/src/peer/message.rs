@@ -1,5 +1,5 @@
-//! What nodes say to each other, as JSON. During a rolling update two versions talk to each other: what is new
-//! has a default, and what is unknown is passed over.
+//! The messages between nodes, as JSON. During a rolling update two versions talk to each other: new fields have a
+//! default, and unknown ones are ignored.
 
 use std::ops::Range;
 
@@ -10,13 +10,13 @@ use crate::object::{ETag, Head, ObjectId, Said, Scope, Source};
 /// A node's name and where it listens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Contact {
-    /// What places it in the ring.
+    /// Its name: this places it in the ring.
     pub name: String,
     /// `http://HOST:PORT`
     pub url: String,
 }
 
-/// "Here I am": said at start, as heartbeat, and once more when leaving.
+/// "Here I am": sent at start, as a heartbeat, and once more when leaving.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// The sender's name.
@@ -25,15 +25,15 @@ pub struct Heartbeat {
     pub url: String,
     /// Random for each process: a restart is another incarnation.
     pub incarnation: u64,
-    /// It takes no more work as an owner.
+    /// It no longer acts as an owner.
     pub leaving: bool,
-    /// It is not in the ring and needs no invalidations: it only asks which nodes answer.
+    /// It is not in the ring and is sent nothing: it only wants to know which nodes answer.
     #[serde(default)]
     pub sidecar: bool,
-    /// It does not serve yet, and asks which nodes owe what.
+    /// It does not serve yet, and asks which nodes owe the answer to an invalidation.
     #[serde(default)]
     pub joining: bool,
-    /// Everyone it knows.
+    /// All nodes that it knows.
     pub members: Vec<Contact>,
 }
 
@@ -42,7 +42,7 @@ pub struct Heartbeat {
 pub struct Owing {
     /// The node.
     pub node: Contact,
-    /// What it has to forget.
+    /// What it has to drop.
     pub scopes: Vec<Scope>,
 }
 
@@ -53,40 +53,40 @@ pub struct HeartbeatAck {
     pub name: String,
     /// Its incarnation.
     pub incarnation: u64,
-    /// Everyone it knows.
+    /// All nodes that it knows.
     pub members: Vec<Contact>,
-    /// Which nodes owe what, for one that is joining.
+    /// For a joining node: which nodes owe the answer to an invalidation.
     #[serde(default)]
     pub owing: Vec<Owing>,
-    /// What it knows of the process that sent the heartbeat.
+    /// What it knows of the sender's process.
     #[serde(flatten)]
     pub sender: SenderStatus,
 }
 
-/// Whether a process that sends a heartbeat is the node that it says it is.
+/// Whether the sender of a heartbeat is the node that it claims to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SenderStatus {
-    /// Another process goes by its name, and lives: where that one listens.
+    /// Another process has the same name and is alive: where that one listens.
     #[serde(default)]
     pub taken: Option<String>,
-    /// It has answered a heartbeat at the address that it gives: invalidations reach it there.
+    /// It has answered a heartbeat at its address, so invalidations reach it there.
     #[serde(default)]
     pub reached: bool,
 }
 
-/// "Forget this": one round of an invalidation.
+/// "Drop this": one round of an invalidation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InvalidateRequest {
-    /// What to forget.
+    /// What to drop.
     pub scope: Scope,
     /// The node that coordinates.
     pub from: String,
-    /// Nodes that have not answered so far. The recipient remembers that they owe it.
+    /// The nodes that have not answered so far. The receiver remembers that they owe an answer.
     #[serde(default)]
     pub unanswered: Vec<Contact>,
 }
 
-/// The answer to [`InvalidateRequest`]: forgotten, and reads under way are fenced.
+/// The answer to [`InvalidateRequest`]: it is dropped, and reads in progress are fenced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InvalidateAck {
     /// The answering node's name.
@@ -95,11 +95,11 @@ pub struct InvalidateAck {
     pub dropped_heads: u64,
     /// Blocks that it dropped.
     pub dropped_blocks: u64,
-    /// Everyone it knows.
+    /// All nodes that it knows.
     pub members: Vec<Contact>,
 }
 
-/// What is asked of a node that owns an extent, or is an object's home.
+/// A request to the owner of an extent, or to an object's home.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadRequest {
     /// The bucket.
@@ -110,16 +110,16 @@ pub struct ReadRequest {
     pub bytes: Option<Range<u64>>,
     /// The version they must be of, with its size. `None`: the current one, which the home knows.
     pub version: Option<(ETag, u64)>,
-    /// The current version matters only if it is not this one, whose blocks the asker holds.
+    /// The version whose blocks the requesting node holds: only another one matters.
     pub held: Option<ETag>,
-    /// Ask S3 whether the version still holds, whatever the entry says.
+    /// Asks S3 whether the version is still current, whatever the entry says.
     pub revalidate: bool,
-    /// This version is known to be gone.
+    /// A version that is known to be gone.
     pub gone: Option<ETag>,
 }
 
 impl ReadRequest {
-    /// The object's current version, and nothing else yet.
+    /// Asks for the object's current version alone.
     pub fn current(object: &ObjectId) -> Self {
         Self {
             bucket: object.bucket().to_owned(),
@@ -133,26 +133,26 @@ impl ReadRequest {
     }
 }
 
-/// What the asked node says before the bytes.
+/// The head of the answer, before the bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadResponse {
-    /// The version's head; absent when the asker named the version.
+    /// The version's head; absent when the request named the version.
     pub head: Option<Head>,
-    /// Milliseconds since S3 said so. Ages, not instants: the nodes' clocks need not agree.
+    /// Milliseconds since S3 confirmed it. Ages, not instants: the nodes' clocks need not agree.
     pub age_ms: u64,
-    /// Milliseconds for which it may be taken as current; `None` is for ever.
+    /// Milliseconds for which it may be taken as current; `None`: for ever.
     pub fresh_ms: Option<u64>,
-    /// Where the asked node had the bytes from.
+    /// Where the answering node got the bytes from.
     pub source: Source,
     /// The bytes that follow.
     pub bytes: Range<u64>,
 }
 
-/// A refusal of another node, as JSON.
+/// A node's refusal, as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct Refusal {
-    /// What the asker should make of it.
+    /// What it means for the requesting node.
     pub kind: RefusalKind,
     /// The status for a client.
     pub status: u16,
@@ -165,13 +165,13 @@ pub struct Refusal {
     pub said: Option<Said>,
 }
 
-/// What the asker should make of a refusal.
+/// What a refusal means for the requesting node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RefusalKind {
-    /// S3 says that there is no such object.
+    /// S3 has no such object.
     Absent,
-    /// S3 holds another version by now.
+    /// S3 has another version by now.
     Version,
     /// S3 failed or refused; asking it again from here would not help.
     Origin,
@@ -179,7 +179,7 @@ pub enum RefusalKind {
     Unauthorized,
     /// The request can't be understood, or names a bucket that the node does not serve.
     BadRequest,
-    /// The node can't help now: no memory, or no time. So is read what only a newer version says.
+    /// The node can't help now: no memory, or no time. Kinds that only a newer version knows are read as this.
     #[serde(other)]
     Busy,
 }

@@ -21,7 +21,7 @@ pub(super) fn unauthorized() -> Response {
 /// For a request that names no object, or one of a bucket that is not served.
 pub(super) fn incomplete() -> Response {
     bad_request(
-        "the request must name an object of a bucket that this node serves, and bytes of a version where it names one",
+        "the request must name an object of a bucket that this cache serves, and bytes of a version where it names one",
     )
 }
 
