@@ -1,8 +1,8 @@
 //! The barrier: once it is complete, no read that starts at any node gets what S3 held before it was called.
 //!
-//! `rounds` says who is told when, and why twice; `model` tries it in every order; `coordinator` carries one invalidation out;
-//! `collect` goes after those that did not answer; here are the callers and the answers to other coordinators.
-//! An invalidation is never merged with one that has been sent already.
+//! `rounds` decides which nodes are told when, and why twice; `model` tries that in every order; `coordinator` carries
+//! one invalidation out; `collect` retries nodes that did not answer; here are the callers and the answers to other
+//! coordinators. An invalidation is never merged with one that has already been sent.
 
 mod collect;
 mod coordinator;
@@ -136,8 +136,8 @@ impl Invalidator {
         Self(inner)
     }
 
-    /// Makes every node forget. It goes on if the caller goes away. A node that does not answer costs some seconds; then the
-    /// report is incomplete, and every node that answered goes after the rest until it answers or is gone.
+    /// Makes every node forget. It goes on if the caller goes away. A node that does not answer costs some seconds;
+    /// then the report is incomplete, and every node that answered goes after the rest until it answers or is gone.
     pub async fn invalidate(&self, scope: Scope) -> Report {
         let this = self.clone();
         let task = tokio::spawn(async move {
@@ -162,8 +162,8 @@ impl Invalidator {
         })
     }
 
-    /// Another node's request: this one forgets, and names those it knows. It remembers who has not answered: first, so that
-    /// nothing that they know is copied after the forgetting.
+    /// Another node's request: this one forgets, and names those it knows. It remembers who has not answered: first, so
+    /// that nothing that they know is copied after the forgetting.
     pub fn apply_request(&self, request: &InvalidateRequest) -> InvalidateAck {
         self.0.members.owe(&request.unanswered, &request.scope);
         let dropped = (self.0.apply)(&request.scope);
@@ -176,13 +176,15 @@ impl Invalidator {
         }
     }
 
-    /// Nodes that owe the answer to an invalidation, as far as this one knows; the ring counts as one while it is not known.
+    /// Nodes that owe the answer to an invalidation, as far as this one knows; the ring counts as one while it is not
+    /// known.
     pub fn pending(&self) -> usize {
         let early = self.0.early();
         self.0.members.owing().len() + usize::from(early.waits)
     }
 
-    /// Waits until all have paid that can be reached, but no longer than `most`: whoever leaves may be the only one who knows.
+    /// Waits until all have paid that can be reached, but no longer than `most`: whoever leaves may be the only one who
+    /// knows.
     pub async fn collected(&self, most: Duration) {
         let members = &self.0.members;
         let reached = |name: &String| members.idle_for(name).is_some_and(|idle| idle < REACHED);

@@ -1,7 +1,7 @@
-//! Going after those that owe an invalidation. Every node that knows of a debt asks for it, so it does not matter who
-//! coordinated, or whether that node still lives; to forget twice costs a read of what was invalidated anyway.
+//! Retries invalidations at nodes that owe them. Every node that knows of a debt does, so it does not matter which node
+//! coordinated, or whether that one is still alive; forgetting twice only costs a read of what was invalidated anyway.
 //!
-//! Until a node has paid, nothing that it knows of objects is copied (`Members::owes`). So the others need not forget again.
+//! Until a node has paid, its entries are not copied (`Members::owes`), so the other nodes need not forget again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use super::coordinator::ask;
 use crate::members::{Members, jittered};
 use crate::peer::InvalidateRequest;
 
-/// Between two attempts at a node that does not answer: at first, and at most.
+/// The pause between two attempts at a node that does not answer: the first, and the longest.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(800));
 
-/// Between two looks whether discovery has spoken.
+/// How often to check whether discovery has named the nodes.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Asks each node that owes something, from the moment at which it does.
+/// Asks each node that owes something, as soon as it does.
 pub(super) async fn whenever_noted(inner: Arc<Inner>) {
     let stop = inner.stop.clone();
     let work = async {
@@ -42,12 +42,12 @@ async fn collect(inner: Arc<Inner>, name: String) {
     }
 }
 
-/// Comes back when the node owes nothing, or is gone; it is not among the asked any more then.
+/// Returns once the node owes nothing, or is gone; it is no longer in `asked` then.
 async fn collect_all(inner: &Inner, name: &str) {
     let mut pause = BACK_OFF.0;
     loop {
         let Some((url, debt)) = inner.members.debt(name) else {
-            // Looked at once more under the lock: a debt that is noted now starts another.
+            // Checked again under the lock: a debt that is noted now starts another task.
             let mut asked = inner.asked();
             if inner.members.debt(name).is_none() {
                 asked.remove(name);
@@ -62,14 +62,14 @@ async fn collect_all(inner: &Inner, name: &str) {
         };
         match ask(inner, &request, name.to_owned(), url).await.1 {
             Ok(ack) => {
-                // Whom it alone knew owes it too from now on, and it must hear of that.
+                // Nodes that only it knew owe the invalidation too from now on, and it must hear of that.
                 if !inner.members.learn(&ack.members) {
                     inner.members.paid(name, &debt);
                 }
                 pause = BACK_OFF.0;
             }
             Err(error) => {
-                tracing::debug!(node = name, %error, scope = ?request.scope, "what is owed went unanswered again");
+                tracing::debug!(node = name, %error, scope = ?request.scope, "failed again to collect an owed invalidation");
                 tokio::select! {
                     () = sleep(jittered(pause)) => {}
                     () = inner.members.until_back(name) => {}
@@ -80,7 +80,7 @@ async fn collect_all(inner: &Inner, name: &str) {
     }
 }
 
-/// Waits until discovery has said who is there.
+/// Waits until discovery has named the nodes.
 pub(super) async fn until_the_ring_is_known(members: &Members) {
     while !members.know_the_ring() {
         sleep(jittered(LOOK)).await;

@@ -1,4 +1,4 @@
-//! One invalidation being carried out: the rounds, over the network.
+//! Carries one invalidation out: the rounds, over the network.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use super::{Inner, NodeReport, Report};
 use crate::object::Scope;
 use crate::peer::{self, Contact, InvalidateAck, InvalidateRequest};
 
-/// How long a node may take to forget and say so.
+/// How long a node may take to forget, and to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Stands for all members while nobody has said who they are: it answers nothing, so nothing is complete.
+/// Stands for all members while discovery has not named them: it never answers, so nothing is complete.
 const THE_RING: &str = "the ring (not known yet)";
 
 /// An invalidation under way.
@@ -43,7 +43,8 @@ impl Coordinator {
         }
     }
 
-    /// Goes on until complete (true), or until the others are told as far as possible, and who has not answered.
+    /// Runs until the invalidation is complete (true), or the other nodes are told as far as possible; also returns the
+    /// nodes that have not answered.
     pub(super) async fn run(&mut self) -> bool {
         loop {
             match self.next() {
@@ -58,7 +59,7 @@ impl Coordinator {
         }
     }
 
-    /// What has to be told once more when discovery has said who is there; `None` when it had.
+    /// What has to be sent again once discovery has named the nodes; `None` if it had already.
     pub(super) fn missed_the_ring(&self) -> Option<Scope> {
         let missed = self.rounds.missing().contains(THE_RING);
         missed.then(|| self.request.scope.clone())
@@ -67,7 +68,7 @@ impl Coordinator {
     pub(super) fn report(&self, complete: bool) -> Report {
         Report {
             complete,
-            // Who went away in the middle does not stand in the way of what is complete.
+            // A node that went away in the middle does not make it incomplete.
             nodes: (self.table.values())
                 .filter(|node| node.answered || !complete)
                 .cloned()
@@ -75,7 +76,7 @@ impl Coordinator {
         }
     }
 
-    /// The contacts are read anew before each round: who sent a heartbeat meanwhile is told too.
+    /// The contacts are read again before each round, so that nodes that sent a heartbeat meanwhile are told too.
     fn next(&mut self) -> Step<String> {
         let mut contacts = self.inner.members.contacts();
         if !self.inner.members.know_the_ring() {
@@ -126,7 +127,7 @@ impl Coordinator {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(node = name, %error, scope = ?self.request.scope, "an invalidation went unanswered");
+                    tracing::warn!(node = name, %error, scope = ?self.request.scope, "failed to invalidate at a node; it is asked again");
                     self.rounds.fail(&name);
                 }
             }
@@ -150,7 +151,7 @@ impl Coordinator {
     }
 }
 
-/// Sends a request to a node, and waits so long for its answer.
+/// Sends a request to a node, and waits this long for its answer.
 pub(super) async fn ask(
     inner: &Inner,
     request: &InvalidateRequest,
@@ -158,7 +159,7 @@ pub(super) async fn ask(
     url: String,
 ) -> (String, Result<InvalidateAck, peer::Error>) {
     if name == THE_RING {
-        let source = "discovery has named nobody yet".into();
+        let source = "discovery has not named the nodes yet".into();
         return (name, Err(peer::Error::Unreachable { url, source }));
     }
     let answer = match timeout(PATIENCE, inner.client.send(&url, request)).await {
@@ -166,7 +167,7 @@ pub(super) async fn ask(
             url,
             after: PATIENCE,
         }),
-        // An address that went over to another node says nothing of this one.
+        // The answer of another node, which has this one's address now, says nothing about this one.
         Ok(Ok(ack)) if ack.name != name => {
             let what = format!("as {}, and {name} was asked", ack.name);
             Err(peer::Error::Broken { url, what })

@@ -1,44 +1,44 @@
 //! When an invalidation is complete: the rounds, without clock or network.
 //!
-//! One fan-out is not enough. A node that has dropped its copy may copy the old head again from a home that has not dropped
-//! it yet. After one full round no home holds the old version or can still store it; the second full round removes what was
-//! copied during the first, and voids the tickets of copies that are under way. That holds only because a node answers a
-//! peer from its own reads of S3, never with a copied head: else two nodes that take each other for the home
-//! hand an old head back and forth behind any number of rounds. `model.rs` tries all of this.
+//! One fan-out is not enough. A node that has dropped its copy may copy the old head again from a home that has not
+//! dropped it yet. After one full round no home holds the old version or can still store it; the second full round
+//! removes what was copied during the first, and voids the tickets of copies under way. That holds only because a node
+//! answers a peer from its own reads of S3, never with a copied head: otherwise two nodes that take each other for the
+//! home could hand an old head back and forth through any number of rounds. `model.rs` tries all of this.
 //!
-//! A node that does not answer owes the invalidation, and each round's request names those that have not answered before. The
-//! caller hears of an incomplete one only when the others have heard in a request who owes it, and so remember it even if the
-//! coordinator dies.
+//! A node that does not answer owes the invalidation, and each round's request names the nodes that have not answered
+//! so far. The caller hears of an incomplete invalidation only after the other nodes have heard who owes it, so they
+//! remember it even if the coordinator dies.
 
 use std::collections::BTreeSet;
 
-/// Full rounds in a row that every node of one set has to answer.
+/// How many full rounds in a row every node of one set has to answer.
 const ROUNDS: u8 = 2;
 
-/// Rounds in a row with somebody missing, after which the caller gets its answer.
+/// How many rounds in a row may miss an answer before the caller gets its own.
 const LAME_ROUNDS: u8 = 2;
 
-/// A caller is not kept longer than this, even if nodes come and go all the time.
+/// A caller never waits for more rounds than this, even if nodes keep coming and going.
 const MAX_ROUNDS: u8 = 16;
 
-/// What is to be done next.
+/// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step<N> {
-    /// Tell these, in parallel, and say for each of them what came of it.
+    /// Tell these, in parallel, and report each outcome.
     Tell(Vec<N>),
     /// Every node has forgotten.
     Complete,
-    /// Some did not answer; the others have been told as far as possible.
+    /// Some nodes did not answer; the others have been told as far as possible.
     Incomplete,
 }
 
-/// One invalidation's way through the nodes, which are known by `N`, this one included.
+/// One invalidation's way through the nodes, including this one; `N` names a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rounds<N> {
     set: BTreeSet<N>,
     waiting: BTreeSet<N>,
     failed: BTreeSet<N>,
-    /// Those that have not answered in some round before the one under way; its request names them.
+    /// Nodes that missed a round before the present one, whose request names them.
     announced: BTreeSet<N>,
     /// The set grew during the round.
     grown: bool,
@@ -49,7 +49,7 @@ pub(super) struct Rounds<N> {
 }
 
 impl<N: Ord + Clone> Rounds<N> {
-    /// Nobody has been told. `me` is the node that asks.
+    /// No node has been told yet. `me` is this node.
     pub(super) fn new(me: N) -> Self {
         Self {
             set: BTreeSet::from([me]),
@@ -64,8 +64,8 @@ impl<N: Ord + Clone> Rounds<N> {
         }
     }
 
-    /// The next step, once every node of the last one has been accounted for. `known` are the contacts of this moment: new
-    /// ones join; one that did not answer and is no longer known is given up.
+    /// The next step, once every node of the last one has an outcome. `known` are the present contacts: new ones join;
+    /// one that did not answer and is no longer known is given up.
     pub(super) fn next(&mut self, known: impl IntoIterator<Item = N>) -> Step<N> {
         debug_assert!(self.waiting.is_empty(), "the round is not over");
         self.close();
@@ -73,7 +73,8 @@ impl<N: Ord + Clone> Rounds<N> {
         if self.clean >= self.needed {
             return Step::Complete;
         }
-        // Who has answered both rounds is not among those announced, so the others remember exactly who may hold something old.
+        // A node that has answered both rounds is not named, so the others remember exactly which nodes may hold
+        // something old.
         let all_announced = self.failed.is_subset(&self.announced);
         if self.lame >= LAME_ROUNDS && all_announced || self.begun >= MAX_ROUNDS {
             return Step::Incomplete;
@@ -100,12 +101,12 @@ impl<N: Ord + Clone> Rounds<N> {
         }
     }
 
-    /// Those that did not answer when last told.
+    /// Nodes that did not answer when they were last told.
     pub(super) fn missing(&self) -> &BTreeSet<N> {
         &self.failed
     }
 
-    /// Those that have not answered in some round before this one.
+    /// Nodes that missed a round before this one.
     pub(super) fn announced(&self) -> &BTreeSet<N> {
         &self.announced
     }
