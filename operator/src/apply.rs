@@ -1,12 +1,13 @@
-//! `Resources` → the cluster: the only module that writes.
+//! `Resources` → the cluster: the only module that writes to caches and to what they own. (The Lease is written by `leader`,
+//! Events by `controller`.)
 //!
 //! Each object is read first and written only if it differs, by server-side apply with one field manager: without
 //! changes there are no writes, and fields that others set on our objects are kept. The process may die at any step:
 //! the next reconcile starts at the first object and ends in the same state.
 
+mod actions;
 mod compare;
 mod converge;
-mod repair;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::ServiceAccount;

@@ -2,10 +2,11 @@
 
 mod backoff;
 mod context;
-mod creation_retries;
 mod discovery_ids;
+mod findings;
+mod observation;
 mod other_operators;
-mod status_update;
+mod report;
 pub mod watches;
 
 use std::sync::Arc;
@@ -20,11 +21,13 @@ use tokio::time::{Instant, timeout};
 use crate::apply::{self, Outcome, Write};
 use crate::controller::context::DEADLINE;
 pub use crate::controller::context::{Context, Error, Settings, Watched};
-use crate::controller::status_update::{Findings, object_reference, update_status};
+use crate::controller::findings::Findings;
+use crate::controller::observation::observe;
+use crate::controller::report::{object_reference, publish, report};
 use crate::crd::FalconCache;
 use crate::crd::status::FalconCacheStatus;
 use crate::events;
-use crate::observe;
+use crate::observe::{self, Observation};
 use crate::plan::{self, Identity, Plan};
 use crate::resources::resources;
 use crate::status::since;
@@ -113,7 +116,7 @@ enum Next {
     Gone,
 }
 
-/// The pipeline: FalconCache ─► plan ─► resources ─► apply ─► status.
+/// The pipeline: FalconCache ─► plan ─► resources ─► apply ─► repair ─► status.
 async fn reconcile_cache(
     identity: &Identity,
     context: &Context,
@@ -129,7 +132,7 @@ async fn reconcile_cache(
         .get_opt(&identity.name)
         .await
         .map_err(|source| Error::Api {
-            doing: "the cache can't be read",
+            doing: "failed to read the cache",
             source,
         })?;
     let Some(fresh) = fresh.filter(|fresh| fresh.meta().deletion_timestamp.is_none()) else {
@@ -157,11 +160,10 @@ async fn reconcile_cache(
         Ok(plan) if !plan.paused => apply_plan(plan, context, changes).await?,
         _ => context.writer.read_only(&identity).await.map(Outcome::Done),
     };
-    if let Err(error) = &outcome
-        && context.is_transient(&identity, error)
-    {
-        return Err(outcome.err().map_or(Error::TooSlow, Error::Apply));
-    }
+    let outcome = match outcome {
+        Err(error) if context.is_transient(&identity, &error) => return Err(error.into()),
+        outcome => outcome,
+    };
     let findings = Findings {
         identity: &identity,
         version: version.as_deref(),
@@ -169,7 +171,10 @@ async fn reconcile_cache(
         plan: &plan,
         outcome: &outcome,
     };
-    let report = update_status(context, &findings, changes).await?;
+    let observed = observe(context, &findings).await?;
+    repair(context, &findings, &observed, changes).await?;
+    let report = report(context, &findings, &observed, changes).await?;
+    publish(context, &findings, &report, changes).await;
     match (outcome?, &plan) {
         (_, Err(_)) => Ok(Next::InvalidSpec),
         (Outcome::Waiting { .. }, _) => Ok(Next::Waiting),
@@ -197,6 +202,28 @@ async fn apply_plan(
     Ok(context.writer.apply(&wanted, available_apis, changes).await)
 }
 
+/// Repairs what is stuck, if the cache's resources are applied.
+async fn repair(
+    context: &Context,
+    findings: &Findings<'_>,
+    observed: &Observation,
+    changes: &mut Vec<Write>,
+) -> Result<(), Error> {
+    let (Ok(plan), Ok(Outcome::Done(applied))) = (findings.plan, findings.outcome) else {
+        return Ok(());
+    };
+    if plan.paused {
+        return Ok(());
+    }
+    let set = applied.stateful_set.as_deref();
+    let peer_secret = resources(plan, &context.settings.role).peer_secret;
+    let repairer = &context.repairer;
+    repairer
+        .repair(&plan.identity, set, &peer_secret, observed, changes)
+        .await?;
+    Ok(())
+}
+
 /// Reports, once, that another operator manages the cache.
 async fn report_other_operator(other: &str, identity: &Identity, context: &Context) {
     if !context.other_operators.record_other(identity, other) {
@@ -211,7 +238,7 @@ async fn report_other_operator(other: &str, identity: &Identity, context: &Conte
     let event = events::other_operator(other, &context.settings.operator);
     let about = object_reference(identity);
     if let Err(error) = context.recorder.publish(&event, &about).await {
-        tracing::debug!(cache = identity.name, %error, "an event can't be published");
+        tracing::debug!(cache = identity.name, %error, "failed to publish an Event");
     }
 }
 

@@ -11,6 +11,7 @@
 //! - `resources`: the desired Kubernetes objects.
 //! - `apply`: the only writer; reads first, writes only what differs.
 //! - `observe`: the state of the pods.
+//! - `repair`: what is stuck although everything is applied.
 //! - `status`, `events`: what is reported.
 //!
 //! `plan`, `resources`, `status` and `events` are pure: no client, no clock. `controller` runs the pipeline, `leader`
@@ -23,6 +24,8 @@ pub mod resources;
 
 pub mod apply;
 pub mod observe;
+
+pub mod repair;
 
 pub mod events;
 pub mod status;

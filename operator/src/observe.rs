@@ -59,6 +59,17 @@ pub struct Observer {
     reachability: Reachability,
 }
 
+/// The pods of a cache at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observation {
+    /// The moment.
+    pub now: Timestamp,
+    /// The pods that exist.
+    pub pods: Vec<PodState>,
+    /// Pods that could not be created.
+    pub creation_failures: Vec<CreationFailure>,
+}
+
 impl std::fmt::Debug for Observer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Observer")

@@ -26,8 +26,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::apply::{Applied, Error, Outcome};
 use crate::crd::status::FalconCacheStatus;
-use crate::observe::pod::PodState;
-use crate::observe::pod_events::CreationFailure;
+use crate::observe::Observation;
 use crate::observe::pod_metrics::CacheMetrics;
 use crate::plan::{self, Identity, Plan};
 use crate::resources::meta;
@@ -45,16 +44,12 @@ pub struct Facts<'a> {
     pub plan: Result<&'a Plan, &'a plan::Error>,
     /// Result of applying it.
     pub outcome: Result<&'a Outcome, &'a Error>,
-    /// Its pods.
-    pub pods: &'a [PodState],
-    /// Pods that could not be created.
-    pub creation_failures: &'a [CreationFailure],
+    /// Its pods, and the time.
+    pub observed: &'a Observation,
     /// Their metrics.
     pub metrics: Option<&'a CacheMetrics>,
     /// The previous status.
     pub previous: Option<&'a FalconCacheStatus>,
-    /// The time.
-    pub now: Timestamp,
 }
 
 /// The new status.
@@ -65,7 +60,12 @@ pub fn status(facts: &Facts<'_>) -> FalconCacheStatus {
         _ => &none,
     };
     // If applying failed, the pods are counted all the same.
-    let rollout = RolloutProgress::count(facts.plan.ok(), applied, facts.pods, facts.previous);
+    let rollout = RolloutProgress::count(
+        facts.plan.ok(),
+        applied,
+        &facts.observed.pods,
+        facts.previous,
+    );
     let mut status = FalconCacheStatus {
         observed_generation: Some(facts.identity.generation),
         replicas: rollout.existing,
@@ -144,7 +144,10 @@ fn with_time(kind: &str, state: ConditionState, facts: &Facts<'_>) -> Condition 
         observed_generation: Some(facts.identity.generation),
         // Without fractions, as the API server formats it.
         last_transition_time: since.unwrap_or_else(|| {
-            Time(Timestamp::from_second(facts.now.as_second()).unwrap_or(facts.now))
+            Time(
+                Timestamp::from_second(facts.observed.now.as_second())
+                    .unwrap_or(facts.observed.now),
+            )
         }),
     }
 }

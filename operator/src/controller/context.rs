@@ -11,7 +11,6 @@ use tokio::time::Instant;
 
 use crate::apply::{self, AvailableApis, Fence, Writer};
 use crate::controller::backoff::Backoff;
-use crate::controller::creation_retries::CreationRetries;
 use crate::controller::discovery_ids::DiscoveryIds;
 use crate::controller::other_operators::OtherOperators;
 use crate::crd::FalconCache;
@@ -19,6 +18,7 @@ use crate::crd::status::FalconCacheStatus;
 use crate::metrics::Metrics;
 use crate::observe::Observer;
 use crate::plan::{Defaults, Identity, Plan};
+use crate::repair::Repairer;
 use crate::resources::meta::OPERATOR;
 use crate::resources::{CacheRole, monitoring};
 
@@ -84,7 +84,7 @@ pub struct Context {
     pub(super) permits: Semaphore,
     pub(super) discovery_ids: DiscoveryIds,
     pub(super) other_operators: OtherOperators,
-    pub(super) creation_retries: CreationRetries,
+    pub(super) repairer: Repairer,
     available_apis: Mutex<Option<(Instant, AvailableApis)>>,
 }
 
@@ -103,15 +103,16 @@ impl Context {
             controller: OPERATOR.to_owned(),
             instance: Some(settings.process.clone()),
         };
+        let writer = Writer::new(client.clone(), fence);
         Self {
-            writer: Writer::new(client.clone(), fence),
+            repairer: Repairer::new(writer.clone()),
+            writer,
             observer: Observer::new(client.clone(), settings.resync),
             recorder: Recorder::new(client.clone(), reporter),
             backoff: Backoff::default(),
             permits: Semaphore::new(usize::from(settings.concurrency)),
             discovery_ids: DiscoveryIds::default(),
             other_operators: OtherOperators::default(),
-            creation_retries: CreationRetries::default(),
             available_apis: Mutex::default(),
             client,
             settings,
@@ -121,7 +122,7 @@ impl Context {
 
     pub(super) fn forget(&self, identity: &Identity) {
         self.other_operators.forget(identity);
-        self.creation_retries.forget(identity);
+        self.repairer.forget(identity);
         self.writer.forget(identity);
         self.observer.forget(identity);
         self.backoff.forget(identity);
@@ -148,7 +149,7 @@ impl Context {
             .discovery_id_conflict(&self.client, plan)
             .await
             .map_err(|source| Error::Api {
-                doing: "the caches of the namespace can't be listed",
+                doing: "failed to list the caches of the namespace",
                 source,
             })
     }

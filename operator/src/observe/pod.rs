@@ -1,8 +1,13 @@
 //! State of one pod: whether it is serving, and if not, why. Pure.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
+
+/// A pod that has not been ready for less than this may just be starting.
+const STARTUP_GRACE: Duration = Duration::from_secs(90);
 
 /// What the operator needs to know of a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,6 +46,14 @@ impl PodState {
     /// pod's node.
     pub fn is_serving(&self) -> bool {
         self.ready && !self.is_terminating() && !self.unreachable
+    }
+
+    /// Whether it has not been ready for longer than a start takes.
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        self.unready_since.is_some_and(|since| {
+            now.as_second().saturating_sub(since.as_second())
+                >= i64::try_from(STARTUP_GRACE.as_secs()).unwrap_or(i64::MAX)
+        })
     }
 }
 

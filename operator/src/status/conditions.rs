@@ -6,7 +6,7 @@ use crate::apply::{Applied, Error, Outcome};
 use crate::observe::pod::{Cause, PodProblem, PodState};
 use crate::observe::pod_metrics::OriginHealth;
 use crate::status::Facts;
-use crate::status::rollout_progress::{RolloutProgress, is_overdue};
+use crate::status::rollout_progress::RolloutProgress;
 
 /// Maximum number of pods named in one message.
 const MAX_NAMED_PODS: usize = 3;
@@ -65,20 +65,26 @@ pub(super) fn degraded(facts: &Facts<'_>, rollout: &RolloutProgress) -> Conditio
 /// Problems that keep pods from serving: first pods that can't be created, then those that exist.
 fn pod_problems(facts: &Facts<'_>) -> Vec<(String, PodProblem)> {
     let missing = facts
+        .observed
         .creation_failures
         .iter()
         .map(|failure| (failure.pod.clone(), failure.problem.clone()));
-    let leaving = facts
-        .pods
-        .iter()
-        .filter_map(|pod| Some((pod.name.clone(), unconfirmed_deletion(pod, facts.now)?)));
+    let leaving = facts.observed.pods.iter().filter_map(|pod| {
+        Some((
+            pod.name.clone(),
+            unconfirmed_deletion(pod, facts.observed.now)?,
+        ))
+    });
     let present = facts
+        .observed
         .pods
         .iter()
         .filter(|pod| !pod.is_terminating())
         .filter_map(|pod| Some((pod, pod.problem.as_ref()?)))
         .filter(|(pod, problem)| {
-            problem.cause != Cause::NotResponding || pod.unreachable || is_overdue(pod, facts.now)
+            problem.cause != Cause::NotResponding
+                || pod.unreachable
+                || pod.is_overdue(facts.observed.now)
         })
         .map(|(pod, problem)| (pod.name.clone(), problem.clone()));
     missing.chain(leaving).chain(present).collect()

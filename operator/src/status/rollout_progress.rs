@@ -1,18 +1,11 @@
-//! Progress of a rollout, and the pods that block it. Pure.
+//! Progress of a rollout, in pods. Pure.
 
-use std::time::Duration;
-
-use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use k8s_openapi::jiff::Timestamp;
 
 use crate::apply::Applied;
 use crate::crd::status::FalconCacheStatus;
-use crate::observe::pod::{Cause, PodProblem, PodState};
+use crate::observe::pod::PodState;
 use crate::plan::Plan;
-
-/// A pod that is not ready for less than this may just be starting.
-const STARTUP_GRACE: Duration = Duration::from_secs(90);
 
 /// Counts of pods.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -97,62 +90,4 @@ fn min_available(desired: i32, max_unavailable: Option<&IntOrString>) -> i32 {
         None => 1,
     };
     desired.saturating_sub(away).max(1)
-}
-
-/// Whether a pod has not been ready for longer than a start takes.
-pub(super) fn is_overdue(pod: &PodState, now: Timestamp) -> bool {
-    pod.unready_since.is_some_and(|since| {
-        now.as_second().saturating_sub(since.as_second())
-            >= i64::try_from(STARTUP_GRACE.as_secs()).unwrap_or(i64::MAX)
-    })
-}
-
-/// The pods that block a rollout: they are of an older template, and have a problem that the new one may fix.
-/// Kubernetes waits for them for ever; deleted, they are recreated from the new template.
-///
-/// A pod that merely does not respond is given time, and only one such pod is returned at once: the cause may be the
-/// node or the network.
-pub fn stuck_pods<'a>(
-    set: &StatefulSet,
-    pods: &'a [PodState],
-    now: Timestamp,
-) -> Vec<&'a PodState> {
-    let Some(status) = &set.status else {
-        return Vec::new();
-    };
-    let Some(newest) = &status.update_revision else {
-        return Vec::new();
-    };
-    if status.observed_generation < set.metadata.generation {
-        return Vec::new();
-    }
-    let mut unresponsive = 0;
-    pods.iter()
-        .filter(|pod| {
-            !pod.ready
-                && !pod.is_terminating()
-                && !pod.revision.is_empty()
-                && pod.revision != *newest
-        })
-        .filter(|pod| match &pod.problem {
-            Some(problem) if problem.cause == Cause::NotResponding => {
-                let due = is_overdue(pod, now) && unresponsive == 0;
-                unresponsive += i32::from(due);
-                due
-            }
-            Some(problem) => problem.cause.may_be_fixed_by_template(),
-            None => false,
-        })
-        .collect()
-}
-
-/// Whether pods wait for the peer Secret of this name, or have been waiting so long that they may be: the operator
-/// can't read whether it exists, but can create it.
-pub fn missing_peer_secret(pods: &[PodState], secret: &str, now: Timestamp) -> bool {
-    let misses = |problem: &PodProblem| {
-        problem.cause == Cause::SecretMissing && problem.message.contains(&format!("{secret:?}"))
-    };
-    pods.iter().any(|pod| {
-        pod.creating && (is_overdue(pod, now) || pod.problem.as_ref().is_some_and(misses))
-    })
 }

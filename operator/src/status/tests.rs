@@ -4,9 +4,9 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::observe::pod::{Cause, PodProblem};
+use crate::observe::pod::{Cause, PodProblem, PodState};
+use crate::observe::pod_events::CreationFailure;
 use crate::plan::Defaults;
-use crate::status::rollout_progress::{missing_peer_secret, stuck_pods};
 
 const NOW: i64 = 1_800_000_000;
 
@@ -101,11 +101,13 @@ impl Case {
             operator: "ops/falcon-operator",
             plan: self.plan.as_ref(),
             outcome: self.outcome.as_ref(),
-            pods: &self.pods,
-            creation_failures: &self.creation_failures,
+            observed: &Observation {
+                now,
+                pods: self.pods.clone(),
+                creation_failures: self.creation_failures.clone(),
+            },
             metrics: self.metrics.as_ref(),
             previous: self.previous.as_ref(),
-            now,
         })
     }
 
@@ -368,34 +370,6 @@ fn small_changes_of_usage_are_ignored() {
 }
 
 #[test]
-fn only_pods_that_block_a_rollout_are_stuck() {
-    let mut pods = vec![
-        pod("media-0", None),
-        pod("media-1", Some((Cause::ImagePullFailed, "bad image"))),
-        pod("media-2", Some((Cause::NotResponding, "does not respond"))),
-        pod("media-3", Some((Cause::NotResponding, "does not respond"))),
-        pod("media-4", Some((Cause::Evicted, "evicted"))),
-    ];
-    let names = |pods: &[PodState], set: &StatefulSet| -> Vec<String> {
-        stuck_pods(set, pods, at(0))
-            .iter()
-            .map(|pod| pod.name.clone())
-            .collect()
-    };
-    let rolling = set(5, 1, 0);
-    assert_eq!(names(&pods, &rolling), ["media-1", "media-2"]);
-    // Not before the controller has seen the new template.
-    let mut unseen = rolling.clone();
-    unseen.metadata.generation = Some(9);
-    assert!(names(&pods, &unseen).is_empty());
-    // Not a pod of the newest template, nor one that is terminating.
-    pods[1].revision = "new".to_owned();
-    pods[2].terminates_at = Some(at(30));
-    pods[3].unready_since = Some(at(-5));
-    assert!(names(&pods, &rolling).is_empty());
-}
-
-#[test]
 fn pods_that_can_t_be_created_are_named_before_those_that_fail() {
     let mut case = Case::new(&json!({}), Some(set(1, 0, 1)));
     case.pods = vec![pod(
@@ -445,22 +419,4 @@ fn a_terminating_or_unreachable_pod_does_not_count_even_if_it_is_ready() {
     ) = (true, true, None);
     assert_eq!(case.at(at(0)).ready.as_deref(), Some("2/3"));
     assert_eq!(case.condition("Ready"), is("False", "NotResponding"));
-}
-
-#[test]
-fn a_missing_peer_secret_is_recognised_by_the_pods_message() {
-    let mut waiting = pod(
-        "media-0",
-        Some((
-            Cause::SecretMissing,
-            "secret \"media-peer-token\" not found",
-        )),
-    );
-    (waiting.creating, waiting.unready_since) = (true, Some(at(-3)));
-    assert!(missing_peer_secret(
-        &[waiting.clone()],
-        "media-peer-token",
-        at(0)
-    ));
-    assert!(!missing_peer_secret(&[waiting], "another", at(0)));
 }

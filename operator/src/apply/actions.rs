@@ -1,4 +1,5 @@
-//! Repairs: a missing peer token, a pod that blocks a rollout, a StatefulSet whose controller backs off for too long.
+//! Writes of one object that are not an apply: creating the peer token, deleting a pod, making a StatefulSet's controller
+//! retry.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret};
