@@ -9,10 +9,11 @@ mod fast;
 mod head_scanner;
 mod host;
 mod limits;
+mod refusal;
 mod write_scheduler;
 
 use std::convert::Infallible;
-use std::io as std_io;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,13 +21,12 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{Request, Response, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
@@ -37,6 +37,7 @@ use tower::{Service, ServiceExt};
 pub use body::BodyStalled;
 pub use fast::{FastPath, FastResponse, PlainRequest, SentObserver};
 pub use limits::Limits;
+pub use refusal::ErrorBody;
 pub use write_scheduler::WriteScheduler;
 
 use crate::metrics::Metrics;
@@ -60,14 +61,8 @@ const BUFFER_BYTES: usize = 2 * HEAD_BYTES;
 /// Connections beyond the limit that are answered at one time; more are closed without an answer.
 const REFUSALS: usize = 64;
 
-/// How long a refused client may take to read why.
-const REFUSAL_TIME: Duration = Duration::from_secs(1);
-
 /// Pause after an accept that failed because there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-const REFUSAL: &str =
-    r#"{"code":"TooManyConnections","message":"too many connections to this node: try again"}"#;
 
 /// One listening port: what it is called in metrics, its bounds, its end.
 #[derive(Clone)]
@@ -80,6 +75,8 @@ pub struct Listener {
     pub fast: Option<Arc<dyn FastPath>>,
     /// Shared by the connections of all listeners of the node.
     pub scheduler: Arc<WriteScheduler>,
+    /// The form of errors that are answered before the service is asked.
+    pub error_body: ErrorBody,
     /// Where connections are counted.
     pub metrics: Arc<Metrics>,
     /// Cancelled: accept no more, end what runs, return.
@@ -114,8 +111,9 @@ where
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             listener.metrics.connection_refused(listener.name);
             if let Ok(turn) = Arc::clone(&refusals).try_acquire_owned() {
+                let error_body = listener.error_body;
                 tokio::spawn(async move {
-                    refuse(stream).await;
+                    refusal::too_many_connections(stream, error_body).await;
                     drop(turn);
                 });
             }
@@ -175,15 +173,16 @@ where
         turn,
         limits,
     );
-    let (body_limit, quantum, scheduler) =
-        (limits.body, limits.quantum, Arc::clone(&listener.scheduler));
+    let (body_limit, quantum, error_body) = (limits.body, limits.quantum, listener.error_body);
+    let scheduler = Arc::clone(&listener.scheduler);
     let handler = service_fn(move |request: Request<Incoming>| {
         let has_body = !http_body::Body::is_end_stream(request.body());
         let fault = state.begin(has_body).or_else(|| host_fault(&request));
+        let refused = fault.map(|fault| refusal::bad_head(fault, error_body));
         let guard = RequestGuard(Arc::clone(&state));
         let (service, scheduler) = (service.clone(), Arc::clone(&scheduler));
         async move {
-            let response = answer(request, fault, service, guard, body_limit).await;
+            let response = answer(request, refused, service, guard, body_limit).await;
             let bytes = http_body::Body::size_hint(response.body()).upper();
             scheduler.note_response(bytes.unwrap_or(u64::MAX), quantum, Instant::now());
             Ok::<_, Infallible>(response)
@@ -219,10 +218,10 @@ fn host_fault(request: &Request<Incoming>) -> Option<Fault> {
     (!acceptable).then_some(Fault::Host)
 }
 
-/// Answers one request, which has begun; `guard` ends it.
+/// Answers one request, which has begun, unless it is `refused`; `guard` ends it.
 async fn answer<S, B>(
     request: Request<Incoming>,
-    fault: Option<Fault>,
+    refused: Option<Response<Body>>,
     service: S,
     guard: RequestGuard,
     body_limit: Duration,
@@ -234,8 +233,8 @@ where
 {
     let state = Arc::clone(&guard.0);
     let expects = request.headers().contains_key(header::EXPECT);
-    let mut response = match fault {
-        Some(fault) => bad_head(fault),
+    let mut response = match refused {
+        Some(response) => response,
         None => service
             .oneshot(request.map(|body| request_body(body, &state, body_limit)))
             .await
@@ -269,64 +268,9 @@ async fn read_away(state: &ConnState, expects: bool) -> bool {
     ended
 }
 
-/// The answer to a head that is refused before any route sees it. The connection is closed after it.
-fn bad_head(fault: Fault) -> Response<Body> {
-    let message = match fault {
-        Fault::TwoLengths => {
-            r#"{"code":"BadRequest","message":"a request must have Content-Length or Transfer-Encoding, not both"}"#
-        }
-        Fault::Fragment => {
-            r#"{"code":"BadRequest","message":"a # in the request's target must be written as %23"}"#
-        }
-        Fault::BehindBody => {
-            r#"{"code":"BadRequest","message":"a request after one with a body must wait for that one's answer"}"#
-        }
-        Fault::BareNewline => {
-            r#"{"code":"BadRequest","message":"each line of the request's head must end with CR LF"}"#
-        }
-        Fault::Host => {
-            r#"{"code":"BadRequest","message":"a request must have exactly one Host header, with a host and optionally a port"}"#
-        }
-    };
-    let mut answer = Response::new(Body::from(message));
-    *answer.status_mut() = StatusCode::BAD_REQUEST;
-    let headers = answer.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static("application/json"),
-    );
-    headers.insert(
-        header::CONNECTION,
-        header::HeaderValue::from_static("close"),
-    );
-    answer
-}
-
-fn refusal() -> String {
-    format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
-         retry-after: 1\r\nconnection: close\r\n\r\n{REFUSAL}",
-        REFUSAL.len()
-    )
-}
-
-/// Says that there are too many connections, and reads what the client had sent: closing a socket with unread bytes
-/// would discard the answer.
-async fn refuse(mut stream: TcpStream) {
-    let talk = async {
-        stream.write_all(refusal().as_bytes()).await?;
-        stream.shutdown().await?;
-        let mut sink = [0; 1024];
-        while stream.read(&mut sink).await? > 0 {}
-        Ok::<_, std_io::Error>(())
-    };
-    // A client that is gone or slow needs no answer.
-    timeout(REFUSAL_TIME, talk).await.ok();
-}
-
 /// Errors of the one connection that was to be accepted are over at once; others (no file descriptors) need time.
-async fn wait_after(error: &std_io::Error) {
-    use std_io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+async fn wait_after(error: &io::Error) {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if matches!(
         error.kind(),
         ConnectionAborted | ConnectionRefused | ConnectionReset

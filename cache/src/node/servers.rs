@@ -11,7 +11,8 @@ use crate::api::peer_routes::PeerApi;
 use crate::api::{self, Api};
 use crate::gateway::{self, GatewaySettings};
 use crate::server::{self, FastPath, Limits, Listener, WriteScheduler};
-use crate::web::{Hits, Services};
+use crate::web::dialect::Dialect;
+use crate::web::{Hits, Services, error_document};
 
 /// The ports, bound before the node starts.
 #[derive(Debug)]
@@ -49,8 +50,9 @@ impl Servers {
             gateway,
         } = served;
         let scheduler = Arc::<WriteScheduler>::default();
-        let listener = |name, hits: Option<Hits>, stop: &CancellationToken| Listener {
+        let listener = |name, dialect, hits: Option<Hits>, stop: &CancellationToken| Listener {
             name,
+            error_body: error_document::of_server(dialect),
             limits: limits.clone(),
             fast: hits.map(|hits| Arc::new(hits) as Arc<dyn FastPath>),
             scheduler: Arc::clone(&scheduler),
@@ -59,17 +61,17 @@ impl Servers {
         };
         let peers = api::peer_routes::router(peers, services.access.is_guarded());
         let routes = api::router(&api, peers);
-        let main = listener("blob", Some(api::hits(&api)), &stop.clients);
+        let main = listener("blob", Dialect::Blob, Some(api::hits(&api)), &stop.clients);
         let s3 = listeners.s3.map(|socket| {
             let hits = gateway::hits(&services, gateway.clone());
-            let s3 = listener("s3", hits, &stop.clients);
+            let s3 = listener("s3", Dialect::S3, hits, &stop.clients);
             tokio::spawn(server::serve(
                 socket,
                 gateway::router(&services, gateway),
                 s3,
             ))
         });
-        let admin = listener("admin", None, &stop.all);
+        let admin = listener("admin", Dialect::Blob, None, &stop.all);
         Self {
             main: tokio::spawn(server::serve(listeners.main, routes, main)),
             s3,

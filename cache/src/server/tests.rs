@@ -5,7 +5,9 @@ use axum::extract::Request as AxumRequest;
 use axum::response::{IntoResponse, Response as AxumResponse};
 use axum::routing::{get, post};
 use futures::future::join_all;
+use http::StatusCode;
 use http_body_util::BodyExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -56,6 +58,10 @@ async fn start_with(router: Router, limits: Limits, fast: Option<Arc<dyn FastPat
         limits,
         fast,
         scheduler: Arc::default(),
+        error_body: |code, message| {
+            let body = format!(r#"{{"code":"{code}","message":"{message}"}}"#);
+            ("application/json", body.into_bytes())
+        },
         metrics: Arc::clone(&metrics),
         stop: stop.clone(),
     };

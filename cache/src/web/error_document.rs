@@ -6,6 +6,7 @@ use super::dialect::Dialect;
 use super::failure::Failure;
 use super::xml::push_element;
 use crate::object::Said;
+use crate::server::ErrorBody;
 
 #[derive(Serialize)]
 struct ErrorJson<'a> {
@@ -13,6 +14,7 @@ struct ErrorJson<'a> {
     message: &'a str,
     key: Option<&'a str>,
     bucket: Option<&'a str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
     request_id: &'a str,
     #[serde(flatten)]
     detail: Option<serde_json::Map<String, serde_json::Value>>,
@@ -27,6 +29,14 @@ pub(crate) fn render(
     match dialect {
         Dialect::Blob => ("application/json", json(failure, request_id)),
         Dialect::S3 => ("application/xml", xml(failure, request_id)),
+    }
+}
+
+/// The form of errors that the server answers before any route, at a port of this dialect. They have no request id.
+pub(crate) fn of_server(dialect: Dialect) -> ErrorBody {
+    match dialect {
+        Dialect::Blob => |code, message| render(&Failure::bad(code, message), Dialect::Blob, ""),
+        Dialect::S3 => |code, message| render(&Failure::bad(code, message), Dialect::S3, ""),
     }
 }
 
@@ -73,7 +83,7 @@ fn own_xml(failure: &Failure, request_id: &str) -> Vec<u8> {
         ("Message", Some(failure.message())),
         ("BucketName", failure.bucket()),
         ("Key", failure.key()),
-        ("RequestId", Some(request_id)),
+        ("RequestId", Some(request_id).filter(|id| !id.is_empty())),
     ];
     for (name, value) in elements {
         if let Some(value) = value {
@@ -118,6 +128,22 @@ mod tests {
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>InvalidArgument</Code>\
              <Message>a &lt; b &amp; c</Message><BucketName>b</BucketName><Key>k&#10;&quot;&apos;</Key>\
              <RequestId>id-1</RequestId></Error>"
+        );
+    }
+
+    #[test]
+    fn an_error_of_the_server_has_the_form_of_its_port() {
+        let (media, json) = of_server(Dialect::Blob)("BadRequest", "no Host");
+        let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(
+            (media, &json["code"]),
+            ("application/json", &"BadRequest".into())
+        );
+        let (media, xml) = of_server(Dialect::S3)("BadRequest", "no Host");
+        assert_eq!(media, "application/xml");
+        assert_eq!(
+            String::from_utf8(xml).unwrap(),
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>BadRequest</Code><Message>no Host</Message></Error>"
         );
     }
 
