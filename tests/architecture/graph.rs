@@ -67,6 +67,20 @@ impl Crate {
         graph
     }
 
+    /// `file: Type of home` for methods in another file than the one that defines their type.
+    pub(super) fn methods_elsewhere(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for (module, source) in &self.files {
+            for of in &source.method_types {
+                let home = self.find(module, of).map(|definition| definition.file);
+                if let Some(home) = home.filter(|home| home != module) {
+                    found.insert(format!("{module}: {of} of {home}"));
+                }
+            }
+        }
+        found
+    }
+
     /// Where what `path` means is defined, seen from `module`; none for a module, a local name or another crate's.
     fn find<'a>(&'a self, module: &'a str, path: &str) -> Option<Definition<'a>> {
         match split_first(path) {
@@ -247,6 +261,23 @@ fn a_cycle_is_found_through_re_exports_macros_and_children() {
         [BTreeSet::from(["b", "c"]), BTreeSet::from(["c/x", "c/x/y"])]
     );
     assert_eq!(cycles(&rooms(&graph)), [BTreeSet::from(["a", "b", "c"])]);
+}
+
+#[test]
+fn methods_in_another_file_than_their_type_are_found() {
+    let sources = made_up(&[
+        ("", "mod a;"),
+        (
+            "a",
+            "mod part; pub struct Big; impl Big {} pub struct Plain;",
+        ),
+        (
+            "a/part",
+            "use super::Big; impl Big { fn act(&self) {} } impl Clone for super::Plain {}",
+        ),
+    ]);
+    let found = sources.methods_elsewhere();
+    assert_eq!(Vec::from_iter(found), ["a/part: Big of a"]);
 }
 
 #[test]

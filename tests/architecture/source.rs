@@ -6,7 +6,7 @@ use std::fmt::Display;
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
-use syn::{Attribute, ImplItem, Item, ItemUse, Stmt, UseTree, Visibility};
+use syn::{Attribute, ImplItem, Item, ItemImpl, ItemUse, Stmt, UseTree, Visibility};
 
 #[derive(Default)]
 pub(super) struct Source {
@@ -20,6 +20,8 @@ pub(super) struct Source {
     pub(super) paths: BTreeSet<String>,
     /// The names that it re-exports, and the paths that they stand for.
     pub(super) re_exports: BTreeMap<String, String>,
+    /// The types that it has methods for: of `impl Type`, not of `impl Trait for Type`.
+    pub(super) method_types: BTreeSet<String>,
     /// It has an `async` or an `.await`.
     pub(super) waits: bool,
 }
@@ -150,13 +152,15 @@ impl<'ast> Visit<'ast> for Source {
         self.add_use(&item.tree, "", re_exports);
     }
 
+    fn visit_item_impl(&mut self, block: &'ast ItemImpl) {
+        if let (None, syn::Type::Path(of)) = (&block.trait_, &*block.self_ty) {
+            self.method_types.insert(joined(&of.path));
+        }
+        visit::visit_item_impl(self, block);
+    }
+
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        let segments: Vec<_> = path
-            .segments
-            .iter()
-            .map(|segment| segment.ident.to_string())
-            .collect();
-        self.paths.insert(segments.join("::"));
+        self.paths.insert(joined(path));
         visit::visit_path(self, path);
     }
 
@@ -189,6 +193,13 @@ impl<'ast> Visit<'ast> for Source {
         self.waits |= signature.asyncness.is_some();
         visit::visit_signature(self, signature);
     }
+}
+
+/// A path without its generic arguments.
+fn joined(path: &syn::Path) -> String {
+    let segments = path.segments.iter();
+    let names: Vec<_> = segments.map(|segment| segment.ident.to_string()).collect();
+    names.join("::")
 }
 
 fn last(path: &str) -> &str {
