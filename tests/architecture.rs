@@ -62,12 +62,6 @@ const MAX_LINES: usize = 400;
 /// A longer name is no sentence to remember.
 const MAX_TEST_NAME: usize = 75;
 
-/// Cycles that are still to be untangled. One that is gone has to leave this list, too.
-const KNOWN_CYCLES: &[&str] = &[
-    "discovery discovery/endpoints discovery/follow discovery/slices",
-    "members/lease members/table/node",
-];
-
 /// Methods that stand in another file than their type, where they reach into fields that are not their file's. One that
 /// is gone has to leave this list, too.
 const KNOWN_METHODS_ELSEWHERE: &[&str] = &[
@@ -225,23 +219,13 @@ fn rooms_name_only_what_the_plan_allows() {
 #[test]
 fn no_file_calls_back() {
     let mut mistakes = Vec::new();
-    let mut known: BTreeSet<_> = KNOWN_CYCLES.iter().map(|&cycle| cycle.to_owned()).collect();
     for (folder, _) in CRATES {
         let files = read(folder).graph();
         for graph in [&files, &rooms(&files)] {
-            for cycle in cycles(graph)
-                .iter()
-                .filter(|cycle| !known.remove(&joined(cycle)))
-            {
-                mistakes.push(describe(folder, graph, cycle));
-            }
+            let found = cycles(graph);
+            mistakes.extend(found.iter().map(|cycle| describe(folder, graph, cycle)));
         }
     }
-    mistakes.extend(
-        known
-            .iter()
-            .map(|cycle| format!("KNOWN_CYCLES lists `{cycle}`, which is untangled: remove it")),
-    );
     check(&mistakes);
 }
 

@@ -6,12 +6,10 @@
 //! Deliberately absent: what a member's state means for the ring, and noticing that a peer is dead. A watch knows
 //! nothing of the first and is too slow for the second; both are in `members`.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures::Stream;
-use k8s_openapi::api::core::v1::{Endpoints, ObjectReference};
+use k8s_openapi::api::core::v1::Endpoints;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 pub use self::fixed::{PeerAddress, PeersError, fixed};
@@ -20,17 +18,12 @@ pub use self::host::Host;
 use crate::members::DiscoveredNode;
 use crate::peer::Contact;
 
+mod candidate;
 mod endpoints;
 mod fixed;
 mod follow;
 mod host;
 mod slices;
-
-/// The label by which a cache's Service is found; Kubernetes copies it to the slices and to the Endpoints.
-pub const LABEL: &str = "falcon-discovery-id";
-
-/// The port of a Service by which nodes talk to each other, where it has several.
-const PORT_NAME: &str = "http";
 
 /// Ten seconds longer than a watch may be silent, so that only a dead connection reaches it.
 const READ_TIMEOUT: Duration = Duration::from_secs(35);
@@ -96,78 +89,6 @@ pub fn watch(
             move |endpoints| endpoints::merge(endpoints, port),
         ),
     }
-}
-
-/// A node as one Kubernetes object names it.
-struct Candidate {
-    name: String,
-    at: SocketAddr,
-    zone: Option<String>,
-    serving: bool,
-    terminating: bool,
-}
-
-/// One address family, one entry per node; sorted by name. Of two equal entries the later one counts.
-fn settle(mut candidates: Vec<Candidate>) -> Vec<DiscoveredNode> {
-    // A dual-stack Service names each pod twice. Both addresses work; all nodes must choose the same one.
-    if candidates.iter().any(|candidate| candidate.at.is_ipv4()) {
-        candidates.retain(|candidate| candidate.at.is_ipv4());
-    }
-    let rank = |candidate: &Candidate| (!candidate.terminating, candidate.serving);
-    let mut best: HashMap<String, Candidate> = HashMap::new();
-    for candidate in candidates {
-        let better = best
-            .get(&candidate.name)
-            .is_none_or(|held| rank(&candidate) >= rank(held));
-        if better {
-            best.insert(candidate.name.clone(), candidate);
-        }
-    }
-    let mut found: Vec<DiscoveredNode> = best
-        .into_values()
-        .map(|candidate| DiscoveredNode {
-            url: format!("http://{}", candidate.at),
-            name: candidate.name,
-            zone: candidate.zone,
-            serving: candidate.serving,
-            terminating: candidate.terminating,
-        })
-        .collect();
-    found.sort_by(|left, right| left.name.cmp(&right.name));
-    found
-}
-
-/// The pod's name, which a restart doesn't change; else the host name, else the address.
-fn name(target: Option<&ObjectReference>, hostname: Option<&str>, ip: IpAddr) -> String {
-    let pod = target
-        .filter(|target| target.kind.as_deref().is_none_or(|kind| kind == "Pod"))
-        .and_then(|target| target.name.as_deref());
-    [pod, hostname]
-        .into_iter()
-        .flatten()
-        .find(|name| !name.is_empty())
-        .map_or_else(|| ip.to_string(), str::to_owned)
-}
-
-/// The port named `http`, else the only one, else `fallback`.
-fn port<'a>(
-    ports: impl Iterator<Item = (Option<&'a str>, Option<i32>)> + Clone,
-    fallback: u16,
-) -> u16 {
-    let mut named = ports.clone().filter(|(name, _)| *name == Some(PORT_NAME));
-    let mut all = ports;
-    let (chosen, only) = (named.next(), all.next().filter(|_| all.next().is_none()));
-    chosen
-        .or(only)
-        .and_then(|(_, number)| u16::try_from(number?).ok())
-        .filter(|number| *number != 0)
-        .unwrap_or(fallback)
-}
-
-/// An address that a node can have. It is checked, since slices are also written by hand.
-fn address(text: &str) -> Option<IpAddr> {
-    let address: IpAddr = text.parse().ok()?;
-    (!address.is_unspecified() && !address.is_multicast()).then_some(address)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use k8s_openapi::api::core::v1::{EndpointAddress, Endpoints};
 
-use super::{Candidate, address, name, port, settle};
+use super::candidate::{Candidate, address, name, port, settle};
 use crate::members::DiscoveredNode;
 
 /// The union of all subsets. An address that is not ready is a node that does not serve.

@@ -13,8 +13,10 @@ use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
-use super::LABEL;
 use crate::members::DiscoveredNode;
+
+/// The label by which a cache's Service is found; Kubernetes copies it to the slices and to the Endpoints.
+const LABEL: &str = "falcon-discovery-id";
 
 /// A watch that is silent for longer than this and five seconds is dead. kube's own 290 s would hide a half-open
 /// connection for almost five minutes.

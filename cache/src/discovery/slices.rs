@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::ResourceExt;
 
-use super::{Candidate, address, name, port, settle};
+use super::candidate::{Candidate, address, name, port, settle};
 use crate::members::DiscoveredNode;
 
 /// The union of the slices, given in the order in which they were written.

@@ -14,7 +14,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::table::GONE_AFTER;
+/// A node that discovery no longer names is told of invalidations until it has been unreachable for this long.
+pub(super) const GONE_AFTER: Duration = Duration::from_secs(10);
 
 /// How long a heartbeat that was answered counts; less than [`GONE_AFTER`], since clocks drift.
 pub(super) const LEASE: Duration = Duration::from_secs(8);

@@ -9,7 +9,6 @@ use std::time::Duration;
 use super::{DiscoveredNode, lease};
 use crate::peer::{Contact, Heartbeat, HeartbeatAck, SenderStatus};
 use crate::ring::{Member, MemberState};
-pub(super) use node::GONE_AFTER;
 pub(super) use node::Reception;
 use node::{Handshake, Listing, NodeInfo};
 

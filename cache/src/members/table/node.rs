@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use crate::members::lease::LEASE;
+use crate::members::lease::{GONE_AFTER, LEASE};
 use crate::peer::{Heartbeat, SenderStatus};
 use crate::ring::MemberState;
-
-/// A node that discovery no longer names is told of invalidations until it has been unreachable for this long.
-pub(in crate::members) const GONE_AFTER: Duration = Duration::from_secs(10);
 
 /// How the heartbeats to another node's present incarnation went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::node::GONE_AFTER;
 use super::*;
+use crate::members::lease::GONE_AFTER;
 
 const NOW: Duration = Duration::from_secs(100);
 
