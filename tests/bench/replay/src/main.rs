@@ -7,7 +7,7 @@ mod rivals;
 mod traces;
 
 // The cache's own files, by the names that they call each other.
-#[expect(dead_code, reason = "all of it that the ring does not use")]
+#[expect(dead_code, unused_imports, reason = "all of it that the ring does not use")]
 #[path = "../../../../cache/src/object.rs"]
 mod object;
 #[expect(dead_code, reason = "what else the cache does with it")]

@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::object::ObjectId;
-use crate::ring::{Member, Ring, State};
+use crate::ring::{Member, MemberState, Ring};
 
 const COUNTS: [usize; 5] = [3, 4, 5, 8, 64];
 /// For these it is told how long a look-up takes.
@@ -86,7 +86,7 @@ fn ring(count: usize) -> Ring {
         name: format!("falcon-{i:02}"),
         url: format!("http://10.0.0.{i}:8080"),
         zone: None,
-        state: State::Serving,
+        state: MemberState::Serving,
     };
     Ring::new("falcon-00", (0..count).map(member).collect(), 1)
 }
