@@ -75,7 +75,8 @@ fn the_cache_accepts_the_flags_of_the_operator() {
     let full = understood(
         &json!({
             "origin": {"buckets": ["photos"], "endpoint": "https://s3.lan:9000", "region": "lan-1", "credentialsSecretRef": {"name": "keys"}},
-            "cache": {"memory": "512Mi", "blockSize": "512Ki", "maxBlobSize": "64Mi", "ttl": "24h", "staleIfError": "10m", "negativeTtl": "3s", "timeout": "800ms"},
+            "cache": {"memory": "512Mi", "blockSize": "512Ki", "maxBlobSize": "64Mi", "ttl": "24h", "staleIfError": "10m", "negativeTtl": "3s", "timeout": "800ms",
+                "partsInFlight": 24, "replicaShare": 30, "readOnly": true, "maxConnections": 500},
             "discovery": {"id": "shared", "api": "Endpoints"}, "rollout": {"drainTimeout": "2m"}, "logging": {"level": "debug", "format": "text"}
         }),
         Ipv6Addr::LOCALHOST.into(),
@@ -103,6 +104,10 @@ fn the_cache_accepts_the_flags_of_the_operator() {
     assert_eq!(proxy.ttl, Some(Duration::from_hours(24)));
     assert_eq!(proxy.stale_if_error, Duration::from_mins(10));
     assert_eq!(proxy.negative_ttl, Duration::from_secs(3));
+    assert_eq!(proxy.parts_in_flight, 24);
+    assert_eq!(full.node.replica_share, 512 * MIB / 100 * 30);
+    assert_eq!(full.node.limits.max_connections, 500);
+    assert!(full.node.web.read_only && !full.node.api.cache_on_write);
     assert_eq!(full.node.limits.drain_timeout, Duration::from_mins(2));
     assert_eq!(
         full.ring.discovery,
@@ -135,6 +140,45 @@ fn the_s3_gateway_opens_as_the_spec_says() {
     let open = opened(json!({"enabled": true}));
     assert_eq!(open.network.s3_port, Some(9000));
     assert_eq!(open.node.access_file, None);
+    assert_eq!(open.node.gateway.s3_domain, Vec::<String>::new());
+    let hosted = opened(json!({"enabled": true, "domains": ["s3.lan", "s3.example.com"]}));
+    assert_eq!(hosted.node.gateway.s3_domain, ["s3.lan", "s3.example.com"]);
+}
+
+#[test]
+fn fields_that_only_the_cache_interprets_have_its_own_defaults_and_limits() {
+    let flags = |spec: &Value| {
+        let args = container(spec).args.unwrap().into_iter();
+        Args::read(std::iter::once("falcon-cache".to_owned()).chain(args))
+    };
+    let with = |cache: Value| json!({"origin": {"buckets": ["photos"]}, "cache": cache});
+    let understood = |spec: &Value| understood(spec, Ipv4Addr::LOCALHOST.into());
+    let own =
+        Args::read(["falcon-cache", "--bucket=photos", "--host=127.0.0.1"].map(str::to_owned))
+            .unwrap()
+            .into_config(&Environment::default())
+            .unwrap();
+    let plain = understood(&with(json!({})));
+    assert_eq!(
+        plain.node.proxy.parts_in_flight,
+        own.node.proxy.parts_in_flight
+    );
+    assert_eq!(
+        plain.node.limits.max_connections,
+        own.node.limits.max_connections
+    );
+    assert_eq!(
+        plain.node.replica_share,
+        plain.node.max_cache_size / 100 * 12
+    );
+    assert!(!plain.node.web.read_only && !plain.node.api.cache_on_write);
+    for cache in [
+        json!({"partsInFlight": 1, "replicaShare": 0, "maxConnections": 1}),
+        json!({"partsInFlight": 256, "replicaShare": 90, "maxConnections": i32::MAX}),
+        json!({"cacheOnWrite": true}),
+    ] {
+        assert!(flags(&with(cache.clone())).is_ok(), "{cache}");
+    }
 }
 
 #[test]

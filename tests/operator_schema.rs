@@ -67,6 +67,19 @@ fn broken() -> Vec<(&'static str, Value)> {
             wrap(json!({"cache": {"memory": "128Mi", "blockSize": "16Mi"}})),
         ),
         (
+            "partsInFlight",
+            wrap(json!({"cache": {"partsInFlight": 257}})),
+        ),
+        ("replicaShare", wrap(json!({"cache": {"replicaShare": 91}}))),
+        (
+            "readOnly and cacheOnWrite exclude each other",
+            wrap(json!({"cache": {"readOnly": true, "cacheOnWrite": true}})),
+        ),
+        (
+            "a domain has lower case letters",
+            wrap(json!({"s3": {"domains": ["S3.example.com"]}})),
+        ),
+        (
             ".cache.blockSize: a size is a whole number",
             wrap(json!({"cache": {"blockSize": "1.5"}})),
         ),

@@ -58,6 +58,8 @@ pub struct Plan {
     pub memory: Memory,
     /// Freshness of objects.
     pub freshness: Freshness,
+    /// Settings that only the cache interprets.
+    pub tuning: Tuning,
     /// Value of the label `falcon-discovery-id`.
     pub discovery_id: String,
     /// Kubernetes API used for discovery.
@@ -185,6 +187,21 @@ pub struct Freshness {
     pub timeout: Duration,
 }
 
+/// Settings that are passed to the cache as they are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Tuning {
+    /// Parallel reads from S3 for one large object.
+    pub parts_in_flight: i32,
+    /// Share of the memory reserved for replicas, in percent.
+    pub replica_share: i32,
+    /// Refuse uploads and deletions.
+    pub read_only: bool,
+    /// Cache objects when they are uploaded.
+    pub cache_on_write: bool,
+    /// Maximum open connections at each port.
+    pub max_connections: i32,
+}
+
 /// The Service for applications.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServicePlan {
@@ -205,6 +222,8 @@ pub struct S3Gateway {
     pub port: i32,
     /// Secret with the access file; none: no authentication.
     pub access_secret: Option<String>,
+    /// Base domains for virtual-hosted-style requests.
+    pub domains: Vec<String>,
 }
 
 /// Image of the cache.
@@ -281,6 +300,7 @@ pub fn plan(cache: &FalconCache, defaults: &Defaults) -> Result<Plan, Error> {
         account: checks::account(&spec.origin)?,
         memory: checks::memory(&spec.cache)?,
         freshness: checks::freshness(&spec.cache)?,
+        tuning: checks::tuning(&spec.cache)?,
         discovery_id: spec
             .discovery
             .id
@@ -385,7 +405,14 @@ mod tests {
     }
 
     /// What is merged over a plain spec, and the field that is then named.
-    const MISTAKES: [(&str, &str); 25] = [
+    const MISTAKES: [(&str, &str); 29] = [
+        ("cache: {partsInFlight: 0}", "spec.cache.partsInFlight"),
+        ("cache: {replicaShare: 91}", "spec.cache.replicaShare"),
+        (
+            "cache: {readOnly: true, cacheOnWrite: true}",
+            "spec.cache.cacheOnWrite",
+        ),
+        ("s3: {domains: ['a,b']}", "spec.s3.domains"),
         ("origin: {buckets: []}", "spec.origin.buckets"),
         ("origin: {buckets: ['a,b']}", "spec.origin.buckets"),
         (

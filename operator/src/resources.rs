@@ -183,6 +183,11 @@ mod tests {
                 "--stale-if-error=60",
                 "--negative-ttl=2000",
                 "--timeout=5000",
+                "--parts-in-flight=16",
+                "--replica-share=12",
+                "--read-only=false",
+                "--cache-on-write=false",
+                "--max-connections=10000",
                 "--k8s-discovery-id=media",
                 "--k8s-discovery-api=endpointslices",
                 "--k8s-namespace=prod",
@@ -200,8 +205,9 @@ mod tests {
         let made = made(&json!({
             "origin": {"buckets": ["photos"], "endpoint": "https://s3.lan:9000", "region": "lan-1", "credentialsSecretRef": {"name": "keys"},
                        "caBundleRef": {"configMapName": "ca"}},
-            "cache": {"memory": "512Mi", "blockSize": "512Ki", "maxBlobSize": "64Mi", "ttl": "24h", "staleIfError": "10m", "timeout": "800ms"},
-            "s3": {"enabled": true, "auth": "Keys", "accessSecretRef": {"name": "access"}},
+            "cache": {"memory": "512Mi", "blockSize": "512Ki", "maxBlobSize": "64Mi", "ttl": "24h", "staleIfError": "10m", "timeout": "800ms",
+                      "cacheOnWrite": true},
+            "s3": {"enabled": true, "auth": "Keys", "accessSecretRef": {"name": "access"}, "domains": ["s3.lan", "s3.example.com"]},
             "discovery": {"id": "shared", "api": "Endpoints"}, "rollout": {"drainTimeout": "2m"}, "logging": {"level": "debug", "format": "text"}
         }));
         let args = args(&made);
@@ -219,6 +225,8 @@ mod tests {
             "--ttl=1440",
             "--stale-if-error=10",
             "--timeout=800",
+            "--cache-on-write=true",
+            "--s3-domain=s3.lan,s3.example.com",
             "--k8s-discovery-id=shared",
             "--k8s-discovery-api=endpoints",
             "--drain-timeout=120",

@@ -15,7 +15,9 @@ use crate::crd::schema;
     {"rule": "quantity(self.blockSize).asInteger() in [65536, 131072, 262144, 524288, 1048576, 2097152, 4194304, 8388608, 16777216]",
      "message": "blockSize must be a power of two from 64Ki to 16Mi"},
     {"rule": "quantity(self.memory).asInteger() >= 16 * quantity(self.blockSize).asInteger()",
-     "message": "memory must hold at least 16 blocks of blockSize"}
+     "message": "memory must hold at least 16 blocks of blockSize"},
+    {"rule": "!(self.readOnly && self.cacheOnWrite)",
+     "message": "readOnly and cacheOnWrite exclude each other: nothing is uploaded through a read-only cache"}
 ]))]
 pub struct Cache {
     /// Memory for cached objects in each pod. Default `1Gi`, at least `64Mi`. The pod's memory request and limit are
@@ -50,6 +52,26 @@ pub struct Cache {
     /// Timeout for the first byte of a response from S3. Default `5s`, at most `1h`. Example: `800ms`.
     #[schemars(schema_with = "schema::duration")]
     pub timeout: String,
+
+    /// Parallel reads from S3 for one large object. Default 16. More may use a fast network better; each takes memory
+    /// while it runs.
+    #[schemars(range(min = 1, max = 256))]
+    pub parts_in_flight: i32,
+
+    /// Share of the memory, in percent, reserved for replicas: copies of blocks that other pods own. Default 12.
+    /// Replicas use more while memory is free. Raise it if all pods read the same few objects.
+    #[schemars(range(min = 0, max = 90))]
+    pub replica_share: i32,
+
+    /// Refuse uploads and deletions. Default false.
+    pub read_only: bool,
+
+    /// Cache objects when they are uploaded through the cache, and not only when they are read. Default false.
+    pub cache_on_write: bool,
+
+    /// Maximum open connections of a pod, at each of its ports; further ones get 503 and are closed. Default 10000.
+    #[schemars(range(min = 1))]
+    pub max_connections: i32,
 }
 
 impl Default for Cache {
@@ -62,6 +84,11 @@ impl Default for Cache {
             stale_if_error: "1h".to_owned(),
             negative_ttl: "2s".to_owned(),
             timeout: "5s".to_owned(),
+            parts_in_flight: 16,
+            replica_share: 12,
+            read_only: false,
+            cache_on_write: false,
+            max_connections: 10_000,
         }
     }
 }

@@ -96,6 +96,16 @@ pub struct S3 {
     /// prefixes, verbs}`. It is reloaded when it changes. These keys are not those of the origin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_secret_ref: Option<AccessSecretRef>,
+
+    /// Base domains for virtual-hosted-style requests (`BUCKET.DOMAIN`). Default: none, path-style requests only.
+    /// Example: `[s3.example.com]`, with a DNS record for `*.s3.example.com`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 253)))]
+    #[schemars(extend("x-kubernetes-validations" = [
+        {"rule": "self.all(d, d.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$'))",
+         "message": "a domain has lower case letters, digits, dots and hyphens, such as s3.example.com"}
+    ]))]
+    pub domains: Vec<String>,
 }
 
 /// Authentication at the S3 gateway.

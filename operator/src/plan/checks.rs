@@ -11,7 +11,7 @@ use crate::crd::{origin, pod};
 use crate::plan::units::{self, MIB};
 use crate::plan::{
     AccountPlan, CaBundle, Error, Freshness, Identity, Memory, Monitor, OriginPlan, PodPlan,
-    S3Gateway, overrides,
+    S3Gateway, Tuning, overrides,
 };
 
 pub(super) fn identity(cache: &FalconCache) -> Result<Identity, Error> {
@@ -181,6 +181,23 @@ pub(super) fn freshness(spec: &Cache) -> Result<Freshness, Error> {
     })
 }
 
+pub(super) fn tuning(spec: &Cache) -> Result<Tuning, Error> {
+    if spec.read_only && spec.cache_on_write {
+        return Err(wrong(
+            "spec.cache.cacheOnWrite",
+            "must be false with readOnly: nothing is uploaded through a read-only cache",
+        ));
+    }
+    let field = "spec.cache.maxConnections";
+    Ok(Tuning {
+        parts_in_flight: within("spec.cache.partsInFlight", spec.parts_in_flight, 1, 256)?,
+        replica_share: within("spec.cache.replicaShare", spec.replica_share, 0, 90)?,
+        read_only: spec.read_only,
+        cache_on_write: spec.cache_on_write,
+        max_connections: within(field, spec.max_connections, 1, i32::MAX)?,
+    })
+}
+
 pub(super) fn drain(text: &str) -> Result<Duration, Error> {
     const FIELD: &str = "spec.rollout.drainTimeout";
     let drain = units::whole(FIELD, text, Duration::from_secs(1))?;
@@ -212,9 +229,17 @@ pub(super) fn s3(
             return Err(wrong("spec.s3.accessSecretRef", "requires auth: Keys"));
         }
     };
-    Ok(spec.enabled.then_some(S3Gateway {
+    let is_domain = |domain: &String| !domain.is_empty() && !domain.contains([',', '/', ' ']);
+    if !spec.domains.iter().all(is_domain) {
+        return Err(wrong(
+            "spec.s3.domains",
+            "must be domains, such as s3.example.com, without commas, slashes or blanks",
+        ));
+    }
+    Ok(spec.enabled.then(|| S3Gateway {
         port,
         access_secret,
+        domains: spec.domains.clone(),
     }))
 }
 

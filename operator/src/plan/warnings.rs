@@ -56,7 +56,7 @@ pub(super) fn find(plan: &Plan) -> Vec<String> {
             .env
             .iter()
             .any(|variable| variable.name.starts_with("FALCON_")),
-        "pod.env sets FALCON_ variables: flags set by the operator take precedence",
+        "pod.env sets FALCON_ variables: the operator sets nearly all flags, which take precedence; use the field of the spec instead",
     );
     let grace = plan
         .pod
