@@ -1,4 +1,4 @@
-//! Who may do what: the principals of the access file, and the one function that decides, for both APIs, before every
+//! Authorisation: the principals of the access file, and the one function that decides, for both APIs, before every
 //! lookup, warm or cold.
 //!
 //! A refusal is the same whether or not the object exists, so callers can't learn which objects they may not read
@@ -23,7 +23,7 @@ pub enum Verb {
     Read,
     /// Put, delete, copy to; uploads.
     Write,
-    /// Make the cache forget.
+    /// Invalidate.
     Invalidate,
 }
 
@@ -107,7 +107,7 @@ fn has_dot_segment(name: &str) -> bool {
     })
 }
 
-/// Who sends a request.
+/// The sender of a request.
 #[derive(Debug, Clone)]
 pub enum Caller {
     /// There is no access file.
@@ -162,12 +162,12 @@ struct AccessRules {
 }
 
 impl Access {
-    /// Everybody may do everything.
+    /// Every caller may do everything.
     fn open() -> Self {
         Self(None)
     }
 
-    /// The rules of a file, which [`Access::reload`] reads again; without one, everybody may do everything.
+    /// The rules of a file, which [`Access::reload`] reads again; without one, every caller may do everything.
     pub fn load(file: Option<PathBuf>) -> Result<Self, Error> {
         file.map_or_else(|| Ok(Self::open()), Self::of_file)
     }
@@ -193,7 +193,7 @@ impl Access {
         self.find(|principal| principal.access_key_id.as_deref() == Some(id))
     }
 
-    /// The caller with this token; `None` if no principal has it. Without an access file, anybody.
+    /// The caller with this token; `None` if no principal has it. Without an access file, any caller.
     pub fn by_token(&self, shown: Option<&[u8]>) -> Option<Caller> {
         if self.0.is_none() {
             return Some(Caller::Anybody);
@@ -206,7 +206,7 @@ impl Access {
         .map(Caller::Known)
     }
 
-    /// Applies the file once it has read the same twice: a file that is being written holds only half of the rules.
+    /// Applies the file once it has read the same twice: a file that is being written may hold only half of the rules.
     /// True if the rules changed.
     pub fn reload(&self) -> Result<bool, Error> {
         let Some(inner) = &self.0 else {

@@ -43,7 +43,7 @@ pub enum Error {
     /// The S3 server did not start.
     #[error(transparent)]
     Embedded(#[from] embedded::Error),
-    /// A port or a file could not be had.
+    /// A port or a file is not available.
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The flags of a node, made here, were refused.

@@ -229,7 +229,7 @@ impl Members {
         self.owing.notified().await;
     }
 
-    /// The oldest debt of a node, and where it listens; `None` if it owes nothing, or is gone.
+    /// The oldest debt of a node, and its address; `None` if it owes nothing, or is gone.
     pub fn debt(&self, name: &str) -> Option<(String, Debt)> {
         self.change(|table, now| {
             self.forget_gone(table, now);

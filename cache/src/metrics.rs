@@ -1,4 +1,4 @@
-//! What is counted, by name. Labels are bounded: no key, no bucket, no client is ever one.
+//! What is counted, by name. Labels are bounded: a key, a bucket or a client is never one.
 //!
 //! Counted here: what happens. Read from elsewhere at each scrape: how things stand ([`Snapshot`]).
 
@@ -30,7 +30,8 @@ type Counters<const N: usize> = Family<Labels<N>, Counter>;
 type Gauges<const N: usize> = Family<Labels<N>, Gauge>;
 type Histograms<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
 
-/// The operation of whoever reads an object through the cache, by `GET` or `HEAD`, through either API: what hits are counted among.
+/// The operation of a read of an object through the cache, by `GET` or `HEAD`, through either API: the base of the hit
+/// ratio.
 pub const READ: &str = "read";
 
 /// All counters of a process.
@@ -124,13 +125,13 @@ impl Metrics {
         }
     }
 
-    /// Where the figures of [`Snapshot`] come from at each scrape. Only the first call counts.
+    /// Sets the source of [`Snapshot`] at each scrape. Only the first call counts.
     pub fn observe(&self, source: impl Fn() -> Snapshot + Send + Sync + 'static) {
         self.source.set(SnapshotSource(Box::new(source))).ok();
     }
 
-    /// A request's answer begins: `took` is the time to its first byte. `source` is the word of `x-falcon-cache`, or `none`.
-    /// `op` is [`READ`], or what else was asked for.
+    /// A request's answer begins: `took` is the time to its first byte. `source` is the word of `x-falcon-cache`, or
+    /// `none`. `op` is [`READ`], or another operation.
     pub fn request(
         &self,
         api: &'static str,
@@ -169,7 +170,7 @@ impl Metrics {
         }
     }
 
-    /// Where the answers to reads of an API from one source are counted, found once for many.
+    /// The counters of the answers to one API's reads from one source, looked up once for many answers.
     pub fn response_counters(&self, api: &'static str, source: &'static str) -> ResponseCounters {
         let status = |status| {
             let labels = [
@@ -196,7 +197,7 @@ impl Metrics {
         self.sent.get_or_create(&[("source", source)]).inc_by(n);
     }
 
-    /// Bytes of objects that were read and not kept, and why not.
+    /// Bytes of objects that were read past the cache, and why.
     pub fn bypassed(&self, reason: &'static str, n: u64) {
         self.bypassed.get_or_create(&[("reason", reason)]).inc_by(n);
     }
@@ -222,7 +223,7 @@ impl Metrics {
         self.peer_bytes.inc_by(n);
     }
 
-    /// An invalidation that began here is over; `complete` when every node answered.
+    /// An invalidation that began here is over; `complete` if every node answered.
     pub fn invalidation(&self, complete: bool) {
         let result = if complete { "complete" } else { "incomplete" };
         self.invalidations
@@ -240,7 +241,7 @@ impl Metrics {
         self.connections.get_or_create(&[("api", api)]).dec();
     }
 
-    /// A connection was refused because as many as may be are open.
+    /// A connection was refused because the limit is reached.
     pub fn connection_refused(&self, api: &'static str) {
         self.refused.get_or_create(&[("api", api)]).inc();
     }

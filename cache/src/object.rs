@@ -1,4 +1,4 @@
-//! The words of the cache: an object, its head, a block of one version, a byte range. No I/O.
+//! The basic types of the cache: an object, its head, a block of one version, a byte range. No I/O.
 
 // By its path, since the benchmark's replay takes this file by its own.
 #[path = "object/fields.rs"]
@@ -33,7 +33,7 @@ pub use version::{ETag, Head};
 /// Consecutive blocks that are placed together: the unit of ownership.
 pub const EXTENT_BLOCKS: u32 = 16;
 
-/// The longest key that S3 takes, in bytes of UTF-8.
+/// The longest key that S3 accepts, in bytes of UTF-8.
 const MAX_KEY_BYTES: usize = 1024;
 
 /// What S3 holds under a bucket and a key. The key is exact: nothing is trimmed, folded or decoded here.
@@ -75,7 +75,7 @@ impl ObjectId {
         if key.len() > MAX_KEY_BYTES {
             return Err(InvalidName::KeyTooLong(key.len()));
         }
-        // The bucket's hash seeds the key's, so no pair of names runs together.
+        // The bucket's hash seeds the key's, so that no two pairs of names are hashed as the same bytes.
         let hash = xxh3_64_with_seed(key.as_bytes(), xxh3_64(bucket.as_bytes()));
         Ok(Self(Arc::new(Name {
             text: [bucket, key].concat().into(),
@@ -172,7 +172,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// True when the invalidation names this object.
+    /// True if the invalidation names this object.
     pub fn covers(&self, object: &ObjectId) -> bool {
         match self {
             Self::Key { bucket, key } => object.bucket() == bucket && object.key() == key,
@@ -206,7 +206,7 @@ pub enum ByteRange {
 }
 
 impl ByteRange {
-    /// The bytes it means in an object of `size`; `None` where it means none of them (416).
+    /// The bytes that it means in an object of `size`; `None` if there are none (416).
     pub fn resolve(self, size: u64) -> Option<Range<u64>> {
         match self {
             Self::FromTo(first, last) if first < size && first <= last => {

@@ -1,6 +1,7 @@
 //! Asking another node: the client of the routes under `/_falcon/`. Which node, and what then, is `proxy`'s to decide.
 //!
-//! HTTP/1.1 over pooled connections; bodies are streamed. Every request carries the cache's shared token, when there is one.
+//! HTTP/1.1 over pooled connections; bodies are streamed. Every request carries the cache's shared token, when there is
+//! one.
 
 mod message;
 mod token;
@@ -139,7 +140,7 @@ impl PeerBody {
 }
 
 impl Peers {
-    /// A client whose requests carry `token`.
+    /// A client that sends `token` with its requests.
     pub fn new(token: Token) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));

@@ -1,6 +1,7 @@
-//! What this node holds: blocks, heads, their bound in bytes, and the fence that keeps out what an invalidation has overtaken.
+//! What this node holds: blocks, heads, their bound in bytes, and the fence that rejects what was read before an
+//! invalidation.
 //!
-//! It reads nothing from anywhere: others fill it, after they have reserved the memory here.
+//! It reads nothing itself: callers fill it, after they have reserved the memory here.
 
 mod block_lease;
 mod blocks;
@@ -27,7 +28,7 @@ use heads::Heads;
 
 use crate::object::{BlockId, ETag, ObjectId, Scope};
 
-/// Everything that a node holds in memory for objects.
+/// All that a node holds in memory for objects.
 pub struct Store {
     budget: Budget,
     blocks: BlockStore,
@@ -53,9 +54,9 @@ pub struct Stats {
     pub heads: u64,
     /// Bytes of blocks that this node owns.
     pub owned_bytes: u64,
-    /// Bytes of copies of others' blocks.
+    /// Bytes of replicas.
     pub replica_bytes: u64,
-    /// Bytes that finding the blocks costs.
+    /// Bytes of the index that finds the blocks.
     pub index_bytes: u64,
     /// Blocks and heads removed since the start.
     pub evictions: Evictions,
@@ -74,19 +75,21 @@ impl Store {
         }
     }
 
-    /// The bound and what is used of it.
+    /// The bound, and how much of it is in use.
     pub fn budget(&self) -> &Budget {
         &self.budget
     }
 
-    /// Charges `bytes` and evicts blocks for them where needed. `None` when the rest is in use: being read, filled or sent.
+    /// Charges `bytes`, and evicts blocks for them if necessary. `None` if the rest is in use: being read, filled or
+    /// sent.
     ///
-    /// Reserve what will be a replica as [`Kind::Replicas`]: once replicas have their share, it evicts one of them and no owned block.
+    /// Use [`Kind::Replicas`] for a future replica: once replicas have their share, only replicas are evicted for it,
+    /// no owned block.
     pub fn try_reserve(&self, kind: Kind, bytes: u64) -> Option<Charge> {
         self.blocks.try_reserve(kind, bytes)
     }
 
-    /// As [`Store::try_reserve`], waiting up to `wait` until others let go of memory.
+    /// As [`Store::try_reserve`], but waits for others to release memory, for `wait` at most.
     pub async fn reserve(&self, kind: Kind, bytes: u64, wait: Duration) -> Option<Charge> {
         if bytes > self.budget.limit() {
             return None;
@@ -96,17 +99,18 @@ impl Store {
             .await
     }
 
-    /// The ticket of a read of `object` that begins now. Take it before the origin is asked.
+    /// The ticket for a read of `object` that begins now. Take it before asking the origin.
     pub fn begin(&self, object: &ObjectId) -> Ticket {
         self.fence.begin(object)
     }
 
-    /// What is known of the object, fresh or not.
+    /// What is known about the object, fresh or not.
     pub fn head(&self, object: &ObjectId) -> Option<Entry> {
         self.heads.get(object)
     }
 
-    /// Replaces what is known of an object by what `amend` makes of it. Asked twice: the second time nothing can come between.
+    /// Replaces what is known about an object by what `amend` returns. `amend` is called twice: nothing can change
+    /// during the second call.
     pub fn amend_head(
         &self,
         object: &ObjectId,
@@ -127,8 +131,9 @@ impl Store {
         })
     }
 
-    /// Stores what is known of an object. False when it was not stored: an invalidation came since the ticket was taken,
-    /// or all memory is in use. It may later be dropped for entries that are asked for more often; its blocks then age out.
+    /// Stores what is known about an object. False if it was not stored: an invalidation came since the ticket was
+    /// taken, or all memory is in use. It may later be evicted for entries that are used more often; its blocks then
+    /// age out.
     pub fn put_head(&self, object: &ObjectId, entry: Entry, ticket: Ticket) -> bool {
         let Some(charge) = self.try_reserve(Kind::Heads, Heads::cost(object, &entry)) else {
             return false;
@@ -139,7 +144,7 @@ impl Store {
         })
     }
 
-    /// Forgets what is known of the object if that is still this version. Its blocks age out.
+    /// Forgets what is known about the object if that is still this version. Its blocks age out.
     pub fn remove_head(&self, object: &ObjectId, etag: &ETag) {
         self.fence
             .alone(object, || self.heads.remove_version(object, etag));
@@ -155,15 +160,15 @@ impl Store {
         self.blocks.peek(id)
     }
 
-    /// Stores a complete block. False when it was not stored: an invalidation came since the ticket was taken, or there is no room,
-    /// which for a replica means no room in its share.
+    /// Stores a complete block. False if it was not stored: an invalidation came since the ticket was taken, or there
+    /// is no room, which for a replica means no room in its share.
     pub fn put_block(&self, id: BlockId, block: Block, pool: Pool, ticket: Ticket) -> bool {
         let object = id.object.clone();
         self.fence
             .admit(&object, ticket, || self.blocks.put(id, block, pool))
     }
 
-    /// Removes what the scope names; what was begun before is not stored any more.
+    /// Removes what the scope names. Reads that began before are not stored.
     pub fn invalidate(&self, scope: &Scope) -> Dropped {
         self.fence.revoke(scope, || Dropped {
             heads: self.heads.remove(scope),
@@ -171,7 +176,7 @@ impl Store {
         })
     }
 
-    /// Forgets what is known of all objects, and what is being found out. Their blocks stay.
+    /// Forgets what is known about all objects, and voids lookups in progress. Blocks stay.
     pub fn forget_heads(&self) {
         let scope = Scope::All;
         self.fence.revoke(&scope, || self.heads.remove(&scope));

@@ -83,17 +83,17 @@ impl Embedded {
         })
     }
 
-    /// Where the objects lie, a folder a bucket.
+    /// Where the objects are: one folder for each bucket.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// True when the folder goes with the S3.
+    /// True if the folder is removed with the S3.
     pub fn is_temporary(&self) -> bool {
         self.temporary.is_some()
     }
 
-    /// Makes a bucket; one that is there stays as it is.
+    /// Creates a bucket; an existing one stays as it is.
     pub fn create_bucket(&self, name: &str) -> Result<(), Error> {
         let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
         let allowed = |c: u8| plain(c) || c == b'-' || c == b'.';

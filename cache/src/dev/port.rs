@@ -15,7 +15,7 @@ pub struct Bound {
     pub listener: TcpListener,
     /// The port that it listens on.
     pub port: u16,
-    /// True if the wanted port was taken; the user is told.
+    /// True if the wanted port was taken; the output says so.
     pub moved: bool,
 }
 

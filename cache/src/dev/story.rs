@@ -1,4 +1,4 @@
-//! What `falcon-cache dev` prints: where everything is, and lines to paste that show what a cache does.
+//! What `falcon-cache dev` prints: where everything is, and commands to paste that show what a cache does.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ pub(super) struct Place {
     pub(super) metrics: String,
 }
 
-/// All there is to tell.
+/// Everything to print.
 pub(super) struct Story {
     pub(super) places: Vec<Place>,
     /// A wanted port was taken.
@@ -26,7 +26,7 @@ pub(super) struct Story {
 }
 
 impl Story {
-    /// Tells it.
+    /// Prints it.
     pub(super) fn tell(&self, out: &mut impl Write) -> io::Result<()> {
         let count = self.places.len();
         writeln!(
@@ -91,7 +91,7 @@ impl Story {
                 get(first),
             ),
         ];
-        // A node that does not own it has to ask, so there the story is the same whatever the ports are.
+        // A node that does not own it has to ask another, so the output there does not depend on the ports.
         let other = self
             .places
             .iter()

@@ -1,9 +1,10 @@
-//! The promise of `/invalidate`, tried in every order of events: nodes, one key, an S3 that is written to, readers everywhere.
+//! The promise of `/invalidate`, checked in every order of events: nodes, one key, an S3 that is written to, readers
+//! everywhere.
 //!
-//! Readers are no part of the state. One could come at any moment to any node that serves, so a head below the floor (what
-//! completed invalidations have promised) is already a stale read, and a flight that can be joined owes its result to a reader
-//! of this very moment. What holds the last version that is ever written can't be stale and is forgotten at once; so the
-//! states that are left are those in which something old is still about.
+//! Readers are not part of the state. One could come to any serving node at any moment, so a head below the floor (what
+//! completed invalidations have promised) is already a stale read, and a read in progress that can be joined owes its
+//! result to a reader of this moment. Whatever holds the last version that is written can't be stale and is dropped
+//! from the state at once, so only states that still contain something old remain.
 
 mod explorer;
 mod world;
@@ -11,7 +12,7 @@ mod world;
 use explorer::explore;
 use world::{Mutant, Plan};
 
-/// Two writes, each followed by an invalidation, from two coordinators that know nothing of each other's.
+/// Two writes, each followed by an invalidation, from two coordinators that don't know of each other's.
 const TWO_WRITES: Plan = Plan {
     writes: 2,
     calls: 2,
@@ -25,7 +26,7 @@ const TWO_WRITES: Plan = Plan {
     mutant: None,
 };
 
-/// One write and one invalidation, and more reads under way at a time.
+/// One write and one invalidation, and more reads in progress at a time.
 const MANY_FLIGHTS: Plan = Plan {
     writes: 1,
     calls: 1,
@@ -39,7 +40,7 @@ const A_NODE_JOINS: Plan = Plan {
     ..MANY_FLIGHTS
 };
 
-/// The same with two writes and both coordinators; fewer reads at a time, or the states would not end soon.
+/// The same with two writes and both coordinators; fewer reads at a time, to limit the number of states.
 #[cfg(not(debug_assertions))]
 const A_NODE_JOINS_TWO_WRITES: Plan = Plan {
     flights: 2,
@@ -47,14 +48,14 @@ const A_NODE_JOINS_TWO_WRITES: Plan = Plan {
     ..TWO_WRITES
 };
 
-/// Orders or their answers get lost; the call has promised nothing then, what is collected does.
+/// Orders or their answers are lost. The call has promised nothing then; collecting the debts does.
 const LOST_ORDERS: Plan = Plan {
     flights: 2,
     lost: 2,
     ..MANY_FLIGHTS
 };
 
-/// The same, and a node dies at any moment: the coordinator, one that remembers, or one that owes.
+/// The same, and a node may die at any moment: the coordinator, one that remembers, or one that owes.
 const LOST_ORDERS_AND_A_DEATH: Plan = Plan {
     flights: 2,
     lost: 2,
@@ -62,7 +63,7 @@ const LOST_ORDERS_AND_A_DEATH: Plan = Plan {
     ..MANY_FLIGHTS
 };
 
-/// A node hangs, or is cut off, for longer than its lease: the others may give it up. It serves all the while.
+/// A node hangs, or is cut off, for longer than its lease: the others may give it up. It keeps serving.
 const A_LEASE_RUNS_OUT: Plan = Plan {
     flights: 2,
     lapses: 1,
@@ -91,7 +92,8 @@ const BESIDE: Plan = Plan {
     ..TWO_WRITES
 };
 
-/// A sidecar beside a node, which tells for it a second one that starts in the middle and never hears of it.
+/// A sidecar beside a node, which passes its invalidation to a second one that starts in the middle and never hears of
+/// the sidecar.
 const BESIDE_WHILE_A_NODE_JOINS: Plan = Plan {
     joins: true,
     ..BESIDE

@@ -26,7 +26,7 @@ pub struct Debt {
     number: u64,
 }
 
-/// Who owes what.
+/// Which node owes which invalidations.
 #[derive(Debug, Default)]
 pub(super) struct Debts {
     nodes: BTreeMap<String, Owed>,

@@ -1,4 +1,4 @@
-//! How long a node may believe what it knows.
+//! How long a node may trust its entries.
 //!
 //! A coordinator gives up a node that discovery no longer names and that has been unreachable for [`GONE_AFTER`]. That
 //! node may still run: it hung, or was cut off. So each node holds a lease: after a heartbeat that was answered, it

@@ -1,8 +1,8 @@
-//! OpenMetrics text → Prometheus text 0.0.4: the same samples, other names on the lines that describe them.
+//! OpenMetrics text → Prometheus text 0.0.4: the same samples, with other names on the lines that describe them.
 
 use std::fmt::Write as _;
 
-/// The older format wants `# TYPE x_total counter`, knows no `info`, no unit and no end mark.
+/// The older format has `# TYPE x_total counter`, and no `info`, unit or end mark.
 pub(super) fn prometheus(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len() + 512);
     let mut help = None;

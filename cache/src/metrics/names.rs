@@ -6,7 +6,7 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "falcon_requests_total",
         "counter",
         "api, op, source, status",
-        "Requests answered, when their first byte left; op is read for objects through the cache, so of these source gives the hit ratio",
+        "Requests answered, counted at the first byte; op is read for objects read through the cache, whose source gives the hit ratio",
     ),
     (
         "falcon_request_first_byte_seconds",
@@ -18,13 +18,13 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "falcon_request_seconds",
         "histogram",
         "api, source",
-        "From a request's head to the last byte of its answer, or to its cut",
+        "From a request's head to the last byte of its answer, or until it is cut off",
     ),
     (
         "falcon_sent_bytes_total",
         "counter",
         "source",
-        "Bytes of answers handed to clients, by where they came from",
+        "Bytes of answers sent to clients, by source",
     ),
     (
         "falcon_bypassed_bytes_total",
@@ -62,18 +62,18 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "",
         "Bytes of objects read from other nodes",
     ),
-    ("falcon_fills", "gauge", "", "Fills that run now"),
+    ("falcon_fills", "gauge", "", "Fills in progress"),
     (
         "falcon_fill_waiters",
         "gauge",
         "",
-        "Readers that follow a fill now",
+        "Readers that follow a fill",
     ),
     (
         "falcon_origin_reads",
         "gauge",
         "speed",
-        "Reads from S3 that run now: normal ones, and slow ones, which are counted apart",
+        "Reads from S3 in progress: normal ones, and slow ones, which are counted apart",
     ),
     (
         "falcon_invalidations_total",
@@ -92,7 +92,7 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "falcon_connections_refused_total",
         "counter",
         "api",
-        "Connections answered 503 because there were too many",
+        "Connections answered 503 because the limit was reached",
     ),
     ("falcon_blocks", "gauge", "", "Blocks held"),
     ("falcon_heads", "gauge", "", "Heads held"),
@@ -106,25 +106,25 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "falcon_evictions_total",
         "counter",
         "reason",
-        "Blocks and heads that made room or became invalid",
+        "Blocks and heads removed, by reason",
     ),
     (
         "falcon_memory_bytes",
         "gauge",
         "kind",
-        "Memory reserved, by what it is for",
+        "Memory reserved, by use",
     ),
     (
         "falcon_memory_budget_bytes",
         "gauge",
         "",
-        "The most memory that may be reserved",
+        "The upper bound on reserved memory",
     ),
     (
         "falcon_memory_peak_bytes",
         "gauge",
         "",
-        "The most memory that was reserved at one moment since the start",
+        "The peak of reserved memory since the start",
     ),
     (
         "falcon_ring_members",
@@ -136,7 +136,7 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "falcon_build_info",
         "info",
         "version",
-        "Always 1; the version that runs",
+        "Always 1; the label is the running version",
     ),
 ];
 
@@ -150,7 +150,7 @@ pub fn table() -> String {
         })
 }
 
-/// The name as the library wants it (it adds the suffixes itself) and the help.
+/// The name as the library expects it (it adds the suffixes itself), and the help.
 pub(super) fn listed(name: &'static str) -> (&'static str, &'static str) {
     let (name, kind, _, help) = METRICS
         .iter()
@@ -164,7 +164,7 @@ pub(super) fn listed(name: &'static str) -> (&'static str, &'static str) {
     (name.strip_suffix(suffix).unwrap_or(name), help)
 }
 
-/// From a hit in memory (0.1 ms) to a large object over a slow line.
+/// From a hit in memory (0.1 ms) to a large object over a slow connection.
 pub(super) const SECONDS: [f64; 18] = [
     0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0, 30.0, 120.0,
@@ -203,7 +203,7 @@ pub(super) fn code_label(code: &str) -> &'static str {
     known.copied().unwrap_or("other")
 }
 
-/// Statuses that Falcon gives; others are reported by their class.
+/// Statuses that Falcon returns; others are reported by their class.
 const STATUSES: &[(u16, &str)] = &[
     (200, "200"),
     (202, "202"),

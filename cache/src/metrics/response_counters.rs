@@ -1,11 +1,11 @@
-//! The counters of the answers of one API from one source: what a hit would else look up, six times by name.
+//! The counters of the answers of one API from one source: otherwise each hit would look up six of them by name.
 
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 
-/// Handles to the counters that [`Metrics::request`](super::Metrics::request) and its kind find by their labels.
+/// Handles to the counters that [`Metrics::request`](super::Metrics::request) and similar methods find by their labels.
 #[derive(Debug)]
 pub struct ResponseCounters {
     pub(super) whole_objects: Counter,

@@ -1,4 +1,4 @@
-//! How things stand at the moment of a scrape.
+//! Gauges at the moment of a scrape.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -42,7 +42,7 @@ pub struct Snapshot {
 /// Makes a snapshot.
 pub(super) struct SnapshotSource(pub(super) Box<dyn Fn() -> Snapshot + Send + Sync>);
 
-/// Puts the snapshot of the moment into each scrape; nothing before [`super::Metrics::observe`].
+/// Adds a snapshot to each scrape; nothing before [`super::Metrics::observe`].
 pub(super) struct SnapshotCollector(pub(super) Arc<OnceLock<SnapshotSource>>);
 
 impl fmt::Debug for SnapshotCollector {
@@ -87,7 +87,7 @@ impl Collector for SnapshotCollector {
     }
 }
 
-/// As the registry writes it for what is registered there: with a full stop.
+/// As the registry writes it for registered metrics: with a full stop.
 fn described(name: &'static str) -> (&'static str, String) {
     let (name, help) = listed(name);
     (name, format!("{help}."))

@@ -1,4 +1,4 @@
-//! The header fields that are stored with an object, as the lines of an answer: one allocation, and nothing left to be made of it.
+//! The header fields that are stored with an object, as the lines of an answer: one allocation, sent as it is.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// Header fields with their values, in the order in which they are sent.
 ///
-/// They stand as in an answer: `name: value` and a line's end each. A value is bytes, in whatever encoding it was stored.
-/// What can't stand there is percent-encoded, so nothing that S3 stores is dropped.
+/// They stand as in an answer: `name: value` and a line's end each. A value is bytes, in whatever encoding it was
+/// stored. What is not allowed there is percent-encoded, so nothing that S3 stores is dropped.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<(String, Value)>", into = "Vec<(String, Value)>")]
 pub struct FieldLines(Box<[u8]>);
@@ -57,7 +57,7 @@ impl FieldLines {
 }
 
 impl<N: AsRef<str>, V: AsRef<[u8]>> FromIterator<(N, V)> for FieldLines {
-    /// A field without a name is none.
+    /// A field must have a name.
     fn from_iter<I: IntoIterator<Item = (N, V)>>(fields: I) -> Self {
         let mut lines = Vec::new();
         for (name, value) in fields {

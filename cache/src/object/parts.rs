@@ -1,11 +1,11 @@
-//! What S3 said of a version's parts, as they were uploaded.
+//! What S3 said about a version's parts, as they were uploaded.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::FieldLines;
 
-/// The most parts that are remembered of a version: 8 GiB in the parts that most clients upload.
+/// The most parts that are remembered for a version: 8 GiB with the part size of most clients.
 const MOST: usize = 1024;
 
 /// One part.
@@ -15,18 +15,18 @@ pub struct Part {
     pub number: u32,
     /// Which bytes of the object it is.
     pub bytes: Range<u64>,
-    /// How many there are of the object; `None` where it was uploaded in one.
+    /// How many parts the object has; `None` if it was uploaded in one.
     pub count: Option<u32>,
     /// Its own checksums.
     pub checksums: FieldLines,
 }
 
-/// Those that S3 was asked for. A clone costs one reference count.
+/// The parts that S3 was asked for. A clone costs one reference count.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parts(Option<Arc<[Part]>>);
 
 impl Parts {
-    /// The part of that number.
+    /// The part with this number.
     pub fn get(&self, number: u32) -> Option<&Part> {
         let parts = self.all();
         let place = parts
@@ -35,7 +35,7 @@ impl Parts {
         parts.get(place)
     }
 
-    /// These and one more; `None` where it is known already, or too many are.
+    /// These and one more; `None` if it is known already, or there are too many.
     #[must_use]
     pub fn with(&self, part: Part) -> Option<Self> {
         let parts = self.all();
@@ -55,7 +55,7 @@ impl Parts {
         self.0.is_none()
     }
 
-    /// Bytes that they take in memory.
+    /// Their size in memory, in bytes.
     pub fn memory_bytes(&self) -> u64 {
         let lines = self
             .all()

@@ -1,10 +1,10 @@
-//! What a peer heard from S3 and passed on.
+//! A refusal that a peer got from S3 and passed on.
 
 use std::sync::Arc;
 
 use super::Said;
 
-/// A refusal of S3's, or of another node that asked it.
+/// A refusal by S3, or by another node that asked it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Relayed {

@@ -1,4 +1,4 @@
-//! What else S3 says with a refusal, beside its code and its message.
+//! What else S3 says with a refusal, besides its code and its message.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,12 +12,12 @@ const MOST: usize = 8 * 1024;
 pub struct Said {
     /// Its own header fields, `x-amz-delete-marker` for one.
     pub fields: FieldLines,
-    /// The document; empty where there was none, as with every HEAD.
+    /// The document; empty if there was none, as with every HEAD.
     pub xml: Box<str>,
 }
 
 impl Said {
-    /// `None` where nothing was said. What is longer than any refusal of S3's is left out.
+    /// `None` if there is nothing. What is longer than any refusal by S3 is dropped.
     pub fn new(fields: FieldLines, xml: &str) -> Option<Self> {
         let fields = if fields.as_bytes().len() > MOST {
             FieldLines::default()
@@ -32,7 +32,7 @@ impl Said {
         (said != Self::default()).then_some(said)
     }
 
-    /// Bytes that it takes in memory.
+    /// Its size in memory, in bytes.
     pub fn memory_bytes(&self) -> u64 {
         (size_of::<Self>() + self.fields.as_bytes().len() + self.xml.len()) as u64
     }

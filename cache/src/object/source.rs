@@ -12,11 +12,11 @@ pub enum Source {
     Peer,
     /// S3, read for this answer.
     Origin,
-    /// Memory, after S3 said that the version still holds.
+    /// Memory, after S3 said that the version is still current.
     Revalidated,
-    /// Memory, older than its freshness, because S3 does not answer.
+    /// Memory, past its freshness, because S3 does not answer.
     Stale,
-    /// S3, and nothing of it is stored.
+    /// S3, without storing anything.
     Bypass(BypassReason),
 }
 
@@ -33,7 +33,7 @@ impl Source {
         }
     }
 
-    /// Why nothing of it is stored.
+    /// Why nothing is stored.
     pub const fn bypass_reason(self) -> Option<BypassReason> {
         match self {
             Self::Bypass(reason) => Some(reason),
@@ -42,7 +42,7 @@ impl Source {
     }
 }
 
-/// Why an answer of S3's is not stored: the word in `x-falcon-bypass` and in the metrics.
+/// Why S3's answer is not stored: the word in `x-falcon-bypass` and in the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BypassReason {
@@ -50,13 +50,13 @@ pub enum BypassReason {
     TooLarge,
     /// S3 forbids to store it: `Cache-Control: private` or `no-store`.
     Private,
-    /// S3 does not give it in parts that can be told to be of one version.
+    /// S3 does not give it in parts that are provably of one version.
     WholeOnly,
     /// All memory is in use.
     NoMemory,
-    /// The fetch that was to store it was given up.
+    /// The fetch that would have stored it was abandoned.
     FetchFailed,
-    /// It is encrypted with a key of the client's.
+    /// It is encrypted with the client's own key.
     CustomerKey,
     /// S3 alone knows the answer: an operation or a parameter that is not cached.
     OriginOnly,

@@ -1,4 +1,4 @@
-//! A version of an object: its tag, and what S3 says of it.
+//! A version of an object: its tag, and what S3 says about it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,19 +9,19 @@ use serde::{Deserialize, Serialize};
 use super::fields::sendable;
 use super::{BypassReason, FieldLines, Parts};
 
-/// S3's name for one version of an object, quotes included, as it stood in the answer and can be sent in one: S3 sends no
-/// control characters, but JSON could; they are percent-encoded.
+/// S3's name for one version of an object, quotes included, as it stood in the answer and can be sent in one: S3 sends
+/// no control characters, but JSON could; they are percent-encoded.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct ETag(Arc<str>);
 
 impl ETag {
-    /// The tag as the header shows it; empty where S3 gave none.
+    /// The tag as it is in the header; empty if S3 gave none.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// True when two answers with this tag are of the same bytes. No tag proves nothing, and a weak one not enough.
+    /// True if two answers with this tag have the same bytes. A missing tag proves nothing, and a weak one not enough.
     pub fn is_strong(&self) -> bool {
         !self.0.is_empty() && !self.0.starts_with("W/")
     }
@@ -57,7 +57,7 @@ impl fmt::Display for ETag {
     }
 }
 
-/// What S3 says of one version: its tag, its size and the headers stored with it.
+/// What S3 says about one version: its tag, its size and the headers stored with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     /// The version's tag.
@@ -66,15 +66,16 @@ pub struct Head {
     pub size: u64,
     /// When S3 stored it; S3 gives whole seconds.
     pub last_modified: Option<SystemTime>,
-    /// What else is stored with it: `Content-Type` and its kin, `x-amz-meta-*`, encryption, tags, locks. Falcon decodes nothing.
+    /// What else is stored with it: `Content-Type` and similar fields, `x-amz-meta-*`, encryption, tags, locks. Falcon
+    /// decodes nothing.
     pub fields: FieldLines,
     /// Its checksums; given to clients that ask for them with the whole object.
     pub checksums: FieldLines,
-    /// S3 gives it whole or not at all: no tag proves that two answers are of one version, or it knows no ranges, or tells no
-    /// length. Each reader has an answer of its own, and nothing is stored.
+    /// S3 gives it only whole: no tag proves that two answers are of one version, or S3 does not support ranges, or
+    /// gives no length. Each reader gets an answer of its own, and nothing is stored.
     #[serde(default)]
     pub whole_only: bool,
-    /// S3 was asked for the checksums of the whole object: those that are not here are not there.
+    /// S3 was asked for the checksums of the whole object: it has no others than these.
     #[serde(default)]
     pub checksums_known: bool,
     /// Its parts by their numbers, as far as S3 was asked for them by this node.
@@ -86,13 +87,13 @@ impl Head {
     /// The size of an object whose length S3 does not give.
     pub const UNSIZED: u64 = u64::MAX;
 
-    /// True when its length is known before its last byte is.
+    /// True if its length is known before its last byte.
     pub fn is_sized(&self) -> bool {
         self.size != Self::UNSIZED
     }
 
-    /// This head, which S3 gave later, with what it left out and the one before knew, if both are of one version in every
-    /// other word; `None`: there is nothing of the kind.
+    /// This head, which S3 gave later, completed from the previous one, if both otherwise agree; `None` if there is
+    /// nothing to add.
     #[must_use]
     pub fn inheriting(&self, before: &Self) -> Option<Self> {
         let words = |head: &Self| {
@@ -115,7 +116,7 @@ impl Head {
         Some(head)
     }
 
-    /// True when a shared cache may and can store it.
+    /// True if a shared cache may and can store it.
     pub fn is_storable(&self) -> bool {
         self.bypass_reason().is_none()
     }
@@ -131,7 +132,7 @@ impl Head {
         }
     }
 
-    /// Bytes that this head takes in memory, its strings included.
+    /// The size of this head in memory, in bytes, including its strings.
     pub fn memory_bytes(&self) -> u64 {
         let texts = [
             self.etag.as_str().as_bytes(),
@@ -142,9 +143,9 @@ impl Head {
         (size_of::<Self>() + texts) as u64 + self.parts.memory_bytes()
     }
 
-    /// True when the stored `Cache-Control` names one of the directives (without its value).
+    /// True if the stored `Cache-Control` names one of the directives (without its value).
     pub fn cache_control_has(&self, directives: &[&str]) -> bool {
-        // Several lines of it are one list.
+        // Several such lines are one list.
         let lines = self.fields.iter();
         let mut values = lines.filter(|(name, _)| name.eq_ignore_ascii_case("cache-control"));
         values.any(|(_, value)| {

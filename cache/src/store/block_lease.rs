@@ -1,5 +1,5 @@
-//! Bytes on their way to clients. A client that is slow keeps what it was given: so all of them together may keep only a part of
-//! the blocks from being evicted, and beyond that are given copies.
+//! Bytes on their way to clients. A slow client holds on to what it was given. So all clients together may keep only a
+//! part of the blocks from being evicted, and get copies beyond that.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,19 +8,21 @@ use bytes::Bytes;
 
 use super::budget::{Budget, Charge, Kind};
 
-/// Clients may hold this part of the memory in blocks, and as much in copies: half is left to fills and to what is read often.
+/// Clients may hold this part of the memory in blocks, and the same in copies: half is left for fills and for what is
+/// read often.
 const PART: u64 = 4;
-/// Clients whose speed is not known may hold this part of it in blocks: then clients that stop reading leave some for quick ones.
+/// Clients of unknown speed may hold this part of it in blocks, so that clients that stop reading leave some for fast
+/// ones.
 const UNKNOWN_PART: u64 = 8;
-/// The part of what clients may still hold in copies that one of them is given: with N of them, each has 1/(N + 16) of all.
+/// One client gets this part of what clients may still hold in copies: with N clients, each has 1/(N + 16) of all.
 const COPY_PART: u64 = 16;
-/// The least that a client is given as a copy: a thousand that have stopped hold 16 MiB even when all is leased.
+/// The smallest copy for a client: a thousand clients that have stopped hold 16 MiB even when everything is leased.
 const COPY_BYTES: u64 = 16 * 1024;
 
-/// How fast a client takes what it is given.
+/// How fast a client reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientSpeed {
-    /// It was given nothing yet.
+    /// Nothing has been sent to it yet.
     Unknown,
     /// It holds a block for a moment.
     Fast,
@@ -28,15 +30,15 @@ pub enum ClientSpeed {
     Slow,
 }
 
-/// A lease on the bytes of a block: the right to give them to a client as they are, without a copy.
+/// A lease on the bytes of a block: the right to send them to a client without a copy.
 pub struct BlockLease {
     budget: Budget,
     bytes: u64,
 }
 
 impl Budget {
-    /// The right to give away blocks of `bytes` to a client of that speed; `None` when it is slow, and when clients hold their
-    /// part of the memory: give copies then.
+    /// The right to send a block of `bytes` to a client of this speed. `None` if the client is slow, or if clients hold
+    /// their part of the memory: send copies then.
     pub fn try_lease(&self, bytes: u64, speed: ClientSpeed) -> Option<Arc<BlockLease>> {
         let most = match speed {
             ClientSpeed::Unknown => self.limit() / UNKNOWN_PART,
@@ -80,8 +82,8 @@ impl BlockLease {
 }
 
 impl Charge {
-    /// A copy of the first bytes of `pieces`, as many as this covers; what exceeds them is given back. It drops `with` when it
-    /// is dropped.
+    /// A copy of the first bytes of `pieces`, as many as this charge covers; the excess is given back. Dropping it
+    /// drops `with`.
     pub fn copy(mut self, pieces: impl Iterator<Item = Bytes>, with: impl Send + 'static) -> Bytes {
         let most = usize::try_from(self.bytes()).unwrap_or(usize::MAX);
         let mut bytes = Vec::with_capacity(most);

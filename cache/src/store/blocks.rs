@@ -1,4 +1,5 @@
-//! The complete blocks: found by one hash under one lock, evicted in the policy's order, bounded by the budget to the byte.
+//! The complete blocks: found by one hash under one lock, evicted in the policy's order, and bounded by the budget to
+//! the byte.
 
 mod index;
 
@@ -12,7 +13,7 @@ use super::buffer::Block;
 use super::policy::Pool;
 use crate::object::{BlockId, ObjectId, Scope};
 
-/// What the blocks come to.
+/// Totals over the blocks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Holdings {
     pub(crate) blocks: u64,
@@ -29,7 +30,8 @@ pub(crate) struct BlockStore {
 }
 
 impl BlockStore {
-    /// An empty store. Replicas keep `replica_share` bytes and take more while memory is free; without a share there are none.
+    /// An empty store. Replicas keep `replica_share` bytes, and take more while memory is free; with a share of 0 there
+    /// are none.
     pub(crate) fn new(budget: Budget, replica_share: u64) -> Self {
         let overhead = budget.nothing(Kind::Blocks);
         Self {
@@ -39,13 +41,13 @@ impl BlockStore {
         }
     }
 
-    /// Charges `bytes`, evicting what is needed. `None` when they don't fit even so; nothing is evicted for what can't succeed.
+    /// Charges `bytes`, and evicts what is necessary. `None` if they don't fit even then; nothing is evicted in vain.
     pub(crate) fn try_reserve(&self, kind: Kind, bytes: u64) -> Option<Charge> {
         loop {
             if let Some(charge) = self.budget.try_charge(kind, bytes) {
                 return Some(charge);
             }
-            // Another thread may take what is freed here; then it goes on, until nothing is left to evict.
+            // Another thread may take what is freed here, so this repeats until nothing is left to evict.
             let missing = self.budget.missing(bytes);
             if missing > 0 && self.evict(kind, bytes, missing) == 0 {
                 return None;
@@ -68,14 +70,15 @@ impl BlockStore {
         index.block(place).cloned()
     }
 
-    /// Stores a block. One that is there already stays; only a replica gives way to an owned block. False when there is no room.
+    /// Stores a block. If it is held already, that one stays, unless it is a replica and this one is owned. False if
+    /// there is no room.
     pub(crate) fn put(&self, id: BlockId, block: Block, pool: Pool) -> bool {
         let hash = hash_of(&id);
         let kind = match pool {
             Pool::Owned => Kind::Blocks,
             Pool::Replica => Kind::Replicas,
         };
-        // What is evicted is dropped after the lock is released: giving memory back to the system takes its time.
+        // Evicted blocks are dropped after the lock is released: returning memory to the system takes time.
         let mut dead = Vec::new();
         let mut spare: Option<Charge> = None;
         loop {
@@ -83,7 +86,7 @@ impl BlockStore {
             if let Some(held) = index.settle(hash, &id, pool, &mut dead) {
                 return held;
             }
-            // Beyond their share replicas use only memory that is free: whatever needs it evicts them first.
+            // Beyond their share, replicas only use free memory: any other need evicts them first.
             if pool == Pool::Replica && block.len() > self.replica_share {
                 return false;
             }
@@ -97,7 +100,7 @@ impl BlockStore {
                 return true;
             }
             drop(index);
-            // Reserved without the lock, since it may evict. Meanwhile others change the index: look again.
+            // Reserved without the lock, since it may evict. The index may change meanwhile, so check again.
             dead.clear();
             drop(spare.take());
             spare = self.try_reserve(kind, cost);
@@ -107,7 +110,7 @@ impl BlockStore {
         }
     }
 
-    /// Removes all blocks of the scope and counts them. The caller keeps others from adding to it meanwhile.
+    /// Removes all blocks of the scope and counts them. The caller ensures that none is added meanwhile.
     pub(crate) fn remove(&self, scope: &Scope) -> u64 {
         let mut removed = 0;
         if let Scope::Key { bucket, key } = scope {
@@ -162,7 +165,7 @@ impl BlockStore {
         if owned + replicas + index.overhead.bytes() < missing {
             return 0;
         }
-        // A block from a peer will be a replica: when their share is full, it takes the place of one of them.
+        // A block from a peer will be a replica: if their share is full, it replaces one of them.
         let coming = if kind == Kind::Replicas { bytes } else { 0 };
         let order = if replicas.saturating_add(coming) > self.replica_share {
             [Pool::Replica, Pool::Owned]
@@ -184,7 +187,7 @@ impl BlockStore {
     }
 
     fn lock(&self) -> MutexGuard<'_, Index> {
-        // Nothing under the lock panics but by a bug; then a wrong answer is worse than none.
+        // Only a bug can panic under the lock, and then a wrong answer is worse than none.
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,5 @@
-//! The accountant: every byte that a node holds for objects is charged here before it is allocated. It knows no blocks and evicts nothing.
+//! The accountant: every byte that a node holds for objects is charged here before it is allocated. It doesn't know
+//! about blocks, and evicts nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -7,8 +8,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-/// A reader that lets go of a block which stays in the store releases no charge, yet makes it evictable;
-/// so a waiter looks again after this time even if nothing was released.
+/// A reader that lets go of a block which stays in the store releases no charge, yet makes it evictable; so a waiter
+/// checks again after this time even if nothing was released.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What memory is used for; the metric's label.
@@ -16,13 +17,13 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 pub enum Kind {
     /// Complete blocks, and the index that finds them.
     Blocks,
-    /// What is known of objects.
+    /// What is known about objects.
     Heads,
     /// Blocks being read from the origin.
     Fills,
     /// Bodies on their way to S3.
     Uploads,
-    /// Blocks of other nodes: held, or being read from a peer; and what passes through unstored.
+    /// Blocks of other nodes, held or being read from a peer, and bytes that pass through without being stored.
     Replicas,
     /// Copies on their way to clients.
     Answers,
@@ -52,7 +53,7 @@ impl Kind {
     }
 }
 
-/// A bound in bytes and what is used of it. A clone is the same budget.
+/// A bound in bytes, and how much of it is in use. A clone is the same budget.
 #[derive(Clone)]
 pub struct Budget(Arc<Ledger>);
 
@@ -112,7 +113,7 @@ impl Budget {
         Some(charge)
     }
 
-    /// A charge of no bytes, to add others to.
+    /// An empty charge, to which others can be added.
     pub(super) fn nothing(&self, kind: Kind) -> Charge {
         Charge {
             ledger: self.0.clone(),
@@ -121,7 +122,7 @@ impl Budget {
         }
     }
 
-    /// Bytes that are missing to charge `bytes` more.
+    /// How many bytes must be released before `bytes` more can be charged.
     pub(crate) fn missing(&self, bytes: u64) -> u64 {
         self.used()
             .saturating_add(bytes)
@@ -149,7 +150,7 @@ impl Budget {
             if now >= deadline {
                 return None;
             }
-            // Both outcomes mean the same: look again.
+            // Both outcomes mean the same: check again.
             let _ = timeout_at(deadline.min(now + LOOK_AGAIN), released).await;
         }
     }
@@ -202,7 +203,7 @@ pub struct Charge {
 }
 
 impl Charge {
-    /// Bytes that it stands for.
+    /// The number of bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -212,7 +213,7 @@ impl Charge {
         Kind::ALL[usize::from(self.kind.load(Ordering::Relaxed))]
     }
 
-    /// Gives back what exceeds `to` bytes.
+    /// Gives back all but `to` bytes.
     pub fn shrink(&mut self, to: u64) {
         if to < self.bytes {
             let surplus = self.bytes - to;

@@ -1,7 +1,7 @@
-//! A block's bytes: how they come in, and how they stay charged until the last reader has let go of them.
+//! A block's bytes: how they arrive, and how they stay charged until the last reader has dropped them.
 //!
-//! Each allocation has exactly the size of its block and a charge of its own. Every `Bytes` that leaves here holds that charge,
-//! also inside a connection's write queue, so memory is given back to the budget when it is free and not before.
+//! Each allocation has exactly the size of its block and a charge of its own. Every `Bytes` that leaves here holds that
+//! charge, even inside a connection's write queue, so memory returns to the budget only once it is free.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use bytes::{Bytes, BytesMut};
 
 use super::budget::{Charge, Kind};
 
-/// A block that came in more pieces than this is copied into one: an answer then needs fewer writes.
+/// A block that arrived in more pieces than this is copied into one, so that an answer needs fewer writes.
 const MAX_PIECES: usize = 32;
 
-/// What was pushed is not what was announced.
+/// The bytes that arrived are not those that were announced.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// More bytes came than the block has.
-    #[error("{0} bytes came for a block of {1}")]
+    /// More bytes arrived than the block has.
+    #[error("received {0} bytes for a block of {1}")]
     TooLong(usize, usize),
-    /// The block was finished before all of its bytes had come.
-    #[error("only {0} bytes came for a block of {1}")]
+    /// The block was finished before all of its bytes had arrived.
+    #[error("received only {0} bytes for a block of {1}")]
     TooShort(usize, usize),
 }
 
@@ -33,16 +33,16 @@ pub struct Buffer {
 }
 
 enum BufferState {
-    /// Nothing came yet, nothing is allocated.
+    /// Nothing has arrived or been allocated yet.
     Empty(Charge),
-    /// All came at once.
+    /// Everything arrived at once.
     Whole(Block),
-    /// It comes bit by bit.
+    /// It arrives piece by piece.
     Growing(Arc<Charge>, Vec<Bytes>),
 }
 
 impl Buffer {
-    /// An empty block of `len` bytes. `charge` covers them; what exceeds them is given back.
+    /// An empty block of `len` bytes. `charge` covers them; the excess is given back.
     pub fn new(mut charge: Charge, len: usize) -> Self {
         debug_assert!(charge.bytes() >= len as u64, "reserve before filling");
         charge.shrink(len as u64);
@@ -54,7 +54,7 @@ impl Buffer {
         }
     }
 
-    /// Bytes that came so far.
+    /// Bytes that have arrived so far.
     pub fn filled(&self) -> usize {
         self.filled
     }
@@ -64,7 +64,7 @@ impl Buffer {
         self.len
     }
 
-    /// True for a block of no bytes.
+    /// True if the block has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -79,7 +79,7 @@ impl Buffer {
             return Ok(Bytes::new());
         }
         self.filled = filled;
-        // The state is put back below; what stands here meanwhile is never seen.
+        // The state is restored below; the value in between is never seen.
         match std::mem::replace(&mut self.state, BufferState::Whole(Block::nothing())) {
             BufferState::Empty(charge) if chunk.len() == self.len => {
                 let block = Block::whole(charge, chunk);
@@ -129,7 +129,7 @@ impl Buffer {
         };
         charge.turn_into(Kind::Blocks);
         if pieces.len() > MAX_PIECES {
-            // Two allocations live during the copy, and the old one for as long as its readers: both are charged.
+            // Both allocations exist during the copy, and the old one as long as it has readers: both are charged.
             if let Some(second) = charge.budget().try_charge(Kind::Blocks, self.len as u64) {
                 return Ok(Block::from_bytes(second, &pieces.concat()));
             }
@@ -138,7 +138,8 @@ impl Buffer {
     }
 }
 
-/// A complete, immutable block. A clone is the same memory; it stays charged until the last clone and the last piece are dropped.
+/// A complete, immutable block. A clone is the same memory; it stays charged until the last clone and the last piece
+/// are dropped.
 #[derive(Clone)]
 pub struct Block(Arc<BlockContent>);
 
@@ -148,8 +149,8 @@ enum BlockContent {
 }
 
 impl Block {
-    /// A block with a copy of `bytes`: the copy is exactly as large, whatever buffer the bytes stood in. `charge` covers them;
-    /// what exceeds them is given back.
+    /// A block with a copy of `bytes`, in an allocation of exactly that size. `charge` covers them; the excess is given
+    /// back.
     pub fn from_bytes(mut charge: Charge, bytes: &[u8]) -> Self {
         charge.shrink(bytes.len() as u64);
         charge.turn_into(Kind::Blocks);
@@ -173,7 +174,7 @@ impl Block {
         len as u64
     }
 
-    /// True for a block of no bytes.
+    /// True if the block has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -218,7 +219,7 @@ impl Block {
         }
     }
 
-    /// Bytes that come back to the budget when it is dropped without readers.
+    /// Bytes that return to the budget if it is dropped without readers.
     pub(crate) fn charged(&self) -> u64 {
         match &*self.0 {
             BlockContent::Whole(_, charge) => charge.as_ref().map_or(0, Charge::bytes),
@@ -226,7 +227,7 @@ impl Block {
         }
     }
 
-    /// True while a reader holds it: to drop it would free nothing. Exact only where no other thread can get a clone meanwhile.
+    /// True while a reader holds it: dropping it would free nothing. Exact only while no other thread can get a clone.
     pub(crate) fn is_in_use(&self) -> bool {
         Arc::strong_count(&self.0) > 1
             || matches!(&*self.0, BlockContent::Pieces(_, charge) if Arc::strong_count(charge) > 1)

@@ -1,18 +1,19 @@
-//! The fence: what keeps a read that began before an invalidation from being stored after it.
+//! The fence: it keeps a read that began before an invalidation from being stored after it.
 //!
-//! A reader takes a [`Ticket`] before it asks the origin and shows it when it stores the result. An invalidation makes the
-//! tickets of what it covers worthless and then removes what is held, and nothing can be stored between the two.
+//! A reader takes a [`Ticket`] before it asks the origin, and presents it to store the result. An invalidation voids
+//! the tickets of what it covers and then removes what is held; nothing can be stored between the two.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::object::{ObjectId, Scope};
 
-/// Objects share generations: an invalidation of one object refuses, once, the running fills of about one in 4,096 others.
+/// Objects share generations: an invalidation of one object also voids the running fills of about one in 4,096 others,
+/// once.
 const STRIPES: usize = LOCKS * STRIPES_PER_LOCK;
 const LOCKS: usize = 64;
 const STRIPES_PER_LOCK: usize = 64;
 
-/// Taken before a read, shown when its result is stored.
+/// Taken before a read, and presented when its result is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ticket {
     stripe: u64,
@@ -35,7 +36,7 @@ impl Generations {
         }
     }
 
-    /// The ticket of a read that begins now, of the object with this hash.
+    /// The ticket for a read that begins now, of the object with this hash.
     pub fn begin(&self, hash: u64) -> Ticket {
         Ticket {
             stripe: self.stripes[self.stripe(hash)],
@@ -48,7 +49,7 @@ impl Generations {
         self.begin(hash) == ticket
     }
 
-    /// Makes the tickets of what `scope` names worthless; `hash` is the object's and counts for [`Scope::Key`] only.
+    /// Voids the tickets of what `scope` names. `hash` is the object's, and used for [`Scope::Key`] only.
     pub fn bump(&mut self, scope: &Scope, hash: u64) {
         if let Scope::Key { .. } = scope {
             let stripe = self.stripe(hash);
@@ -77,14 +78,14 @@ impl Fence {
         }
     }
 
-    /// The ticket of a read of `object` that begins now.
+    /// The ticket for a read of `object` that begins now.
     pub(crate) fn begin(&self, object: &ObjectId) -> Ticket {
         self.part(object.stable_hash())
             .begin(inner_hash(object.stable_hash()))
     }
 
-    /// Runs `insert` and returns what it returns, unless an invalidation came since the ticket was taken: false then.
-    /// No invalidation comes while it runs.
+    /// Runs `insert` and returns its result, or false if an invalidation came since the ticket was taken. No
+    /// invalidation happens while it runs.
     pub(crate) fn admit(
         &self,
         object: &ObjectId,
@@ -101,7 +102,7 @@ impl Fence {
         change()
     }
 
-    /// Makes all tickets of the scope worthless, then runs `remove`. Nothing of the scope is stored between the two or meanwhile.
+    /// Voids all tickets of the scope, then runs `remove`. Nothing of the scope is stored until it returns.
     pub(crate) fn revoke<T>(&self, scope: &Scope, remove: impl FnOnce() -> T) -> T {
         if let Scope::Key { bucket, key } = scope {
             let Ok(object) = ObjectId::new(bucket, key) else {
@@ -111,7 +112,7 @@ impl Fence {
             part.bump(scope, inner_hash(object.stable_hash()));
             return remove();
         }
-        // All locks, always in this order; everyone else takes one at a time.
+        // All locks, always in this order; all other callers take one at a time.
         let mut parts: Vec<MutexGuard<'_, Generations>> = self.parts.iter().map(locked).collect();
         for part in &mut parts {
             part.bump(scope, 0);
@@ -125,13 +126,13 @@ impl Fence {
     }
 }
 
-/// The part took the low bits; its stripes take others.
+/// The part uses the low bits, and its stripes use others.
 fn inner_hash(hash: u64) -> u64 {
     hash / LOCKS as u64
 }
 
 fn locked(part: &Mutex<Generations>) -> MutexGuard<'_, Generations> {
-    // A count is right at every moment, also after a panic in `insert` or `remove`.
+    // The counts are valid at every moment, even after a panic in `insert` or `remove`.
     part.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -182,7 +183,8 @@ mod tests {
         assert!(refused < 10, "{refused}");
     }
 
-    /// The origin counts its versions, an invalidation reads the count first; what is stored after it must be at least that.
+    /// The origin counts its versions, and an invalidation reads the count first; anything stored after it must be at
+    /// least that.
     #[test]
     fn threads_that_race_an_invalidation_store_nothing_older() {
         for scope in scopes() {

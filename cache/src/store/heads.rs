@@ -1,5 +1,5 @@
-//! What is known of objects: present with this head, or absent. Found by one hash under one lock, evicted in the policy's
-//! order, bounded to the byte.
+//! What is known about objects: present with this head, or absent. Found by one hash under one lock, evicted in the
+//! policy's order, and bounded to the byte.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,31 +12,31 @@ use super::policy::{Policy, Pool};
 use super::slab::Slots;
 use crate::object::{ETag, Head, ObjectId, Said, Scope};
 
-/// Heads may take this part of all memory.
+/// Heads may take this part of the memory.
 const PART: u64 = 8;
 
-/// What an entry costs beside its own bytes and its names': slot (64), the policy's node (24), a table of 5 bytes at its
-/// emptiest (12), a ghost (16).
+/// The cost of an entry besides its own bytes and its names': slot (64), the policy's node (24), a table of 5 bytes at
+/// its emptiest (12), a ghost (16).
 const SLOT_BYTES: u64 = 116;
 
 /// Reference counts, lengths and hash of an object's name, and of its head; what the allocator rounds up.
 const SHARED_BYTES: u64 = 112;
 
-/// What is known of an object, and how long that may be believed. A clone shares the head.
+/// What is known about an object, and how long that may be trusted. A clone shares the head.
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// What the origin said.
     pub state: EntryState,
     /// When it said so.
     pub fetched: Instant,
-    /// Until when it is believed unasked; `None` means for ever.
+    /// Until when it is trusted without asking; `None` means for ever.
     pub fresh_until: Option<Instant>,
-    /// Another node said so, and not the origin itself. A peer is never answered with a copy: two nodes that take each
-    /// other for an object's home would hand it back and forth, past any invalidation.
+    /// It comes from another node, not from the origin itself. A peer is never answered with a copy: two nodes that
+    /// take each other for an object's home would hand it back and forth, through any invalidation.
     pub copied: bool,
 }
 
-/// What the origin said of an object.
+/// What the origin said about an object.
 #[derive(Debug, Clone)]
 pub enum EntryState {
     /// It has this version now.
@@ -57,7 +57,7 @@ pub struct Absent {
 }
 
 impl Entry {
-    /// The tag of the present version.
+    /// The tag of the current version.
     fn etag(&self) -> Option<&ETag> {
         match &self.state {
             EntryState::Present(head) => Some(&head.etag),
@@ -87,7 +87,7 @@ struct EntryTable {
     slots: Slots<(ObjectId, Entry)>,
     by_object: HashTable<u32>,
     policy: Policy,
-    /// Covers the entries, and the slots that they ever came to.
+    /// Covers the entries, and the slots at their peak.
     charge: Charge,
     evictions: Evictions,
 }
@@ -108,7 +108,7 @@ impl Heads {
         }
     }
 
-    /// Bytes to charge for an entry before it is put.
+    /// Bytes to charge for an entry before it is stored.
     pub(crate) fn cost(object: &ObjectId, entry: &Entry) -> u64 {
         SLOT_BYTES + bytes_of(object, entry)
     }
@@ -120,7 +120,8 @@ impl Heads {
         table.entry(place).cloned()
     }
 
-    /// Stores an entry instead of what is known of the object. `charge` covers its cost; what it does not need is given back.
+    /// Stores an entry, which replaces what is known about the object. `charge` covers its cost; the excess is given
+    /// back.
     pub(crate) fn put(&self, object: &ObjectId, entry: Entry, mut charge: Charge) {
         let bytes = bytes_of(object, &entry);
         let mut table = self.lock();
@@ -141,7 +142,7 @@ impl Heads {
         table.insert(object.clone(), entry, bytes);
     }
 
-    /// Removes the entry if it is of this version. The caller keeps others from changing it meanwhile.
+    /// Removes the entry if it is of this version. The caller ensures that it does not change meanwhile.
     pub(crate) fn remove_version(&self, object: &ObjectId, etag: &ETag) {
         let mut table = self.lock();
         if let Some(place) = table.find(object)
@@ -151,7 +152,7 @@ impl Heads {
         }
     }
 
-    /// Removes what the scope names and counts it. The caller keeps others from adding to it meanwhile.
+    /// Removes what the scope names and counts it. The caller ensures that nothing is added meanwhile.
     pub(crate) fn remove(&self, scope: &Scope) -> u64 {
         if let Scope::Key { bucket, key } = scope {
             let object = ObjectId::new(bucket, key).ok();
@@ -184,13 +185,13 @@ impl Heads {
         self.lock().by_object.len() as u64
     }
 
-    /// Entries removed since the start. One that a newer entry of its object took the place of is not counted.
+    /// Entries removed since the start. One that was replaced by a newer entry of its object is not counted.
     pub(crate) fn evictions(&self) -> Evictions {
         self.lock().evictions
     }
 
     fn lock(&self) -> MutexGuard<'_, EntryTable> {
-        // Nothing under the lock panics but by a bug; then a wrong answer is worse than none.
+        // Only a bug can panic under the lock, and then a wrong answer is worse than none.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -231,7 +232,7 @@ impl EntryTable {
         self.take(place);
     }
 
-    /// Takes an entry out of all but the policy, which has let go of it.
+    /// Removes an entry from everything but the policy, which has removed it already.
     fn take(&mut self, place: u32) {
         let Some((object, entry)) = self.slots.take(place) else {
             return;
@@ -254,7 +255,7 @@ impl EntryTable {
     }
 }
 
-/// What is given back when the entry goes; its slot stays.
+/// What is given back when the entry is removed; its slot stays.
 fn bytes_of(object: &ObjectId, entry: &Entry) -> u64 {
     let name = object.bucket().len() + object.key().len();
     SHARED_BYTES + name as u64 + entry.memory_bytes()
@@ -281,7 +282,7 @@ mod tests {
         heads.get(object).map(|entry| entry.memory_bytes())
     }
 
-    /// Table, policy, slots and charge agree with each other.
+    /// Checks that table, policy, slots and charge agree.
     fn check(heads: &Heads) {
         let table = heads.lock();
         let (mut entries, mut bytes) = (0, 0);

@@ -1,9 +1,10 @@
-//! Which block goes first: S3-FIFO over hash and size, for each pool on its own. It holds no blocks and no locks, so a trace can be replayed through it.
+//! Which block is evicted first: S3-FIFO over hash and size, separately for each pool. It holds no blocks and no locks,
+//! so a trace can be replayed through it.
 //!
-//! What is new waits in a small queue. Used again there, it moves to the main queue; else it leaves, and a ghost of it
-//! remembers its hash for a while: if it returns in time, it goes to the main queue at once. So a scan passes through a tenth
-//! of the memory. A use only counts up to three; nothing is moved by it. The queues are lists through the nodes, so a
-//! removal leaves nothing behind in them.
+//! A new entry waits in a small queue. If it is used again there, it moves to the main queue. Otherwise it leaves, and
+//! a ghost remembers its hash for a while: if it returns in time, it goes to the main queue at once. So a scan passes
+//! through a tenth of the memory. A use only increments a counter, up to three, and moves nothing. The queues are lists
+//! through the nodes, so a removal leaves nothing behind.
 
 use super::slab::{NOWHERE, Slab};
 
@@ -11,26 +12,27 @@ use super::slab::{NOWHERE, Slab};
 const PROMOTE_AFTER: u8 = 2;
 const MAX_USES: u8 = 3;
 
-/// The small queue's part of a pool. A thirtieth would find 0.9 % more of all bytes in the benchmark's replays, but blocks that
-/// were fetched ahead of a reader leave it before it gets there: in the storm S3 then sends 9 % more.
+/// The small queue's part of a pool. A thirtieth would find 0.9 % more of all bytes in the benchmark's replays, but
+/// blocks that were fetched ahead of a reader leave it before it gets there: in the storm S3 then sends 9 % more.
 const SMALL_PART: u64 = 10;
 
-/// Entries that one search for a victim may pass over because they are being read. A search is then bounded to about 0.1 ms.
+/// Entries in use that one search for a victim may pass over. This bounds a search to about 0.1 ms.
 const MAX_READ: usize = 1024;
 
 /// Second chances that one search may give.
 const MAX_CHANCES: usize = 1024;
 
-/// What a block is kept for.
+/// Why a block is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Pool {
-    /// This node is an owner of it.
+    /// This node owns it.
     Owned,
     /// A copy of a block that another node owns.
     Replica,
 }
 
-/// The order in which entries leave. An entry is named by a place that the caller chooses, small numbers first.
+/// The order in which entries are evicted. The caller identifies an entry by a place of its choice, small numbers
+/// first.
 pub struct Policy {
     nodes: Slab<QueueNode>,
     pools: [PoolQueues; 2],
@@ -126,13 +128,13 @@ impl Policy {
         node.uses = (node.uses + 1).min(MAX_USES);
     }
 
-    /// Takes an entry out; its place is free again.
+    /// Removes an entry; its place is free again.
     pub fn remove(&mut self, place: u32) {
         self.unlink(place);
     }
 
-    /// Takes out and returns the entry of `pool` that is worth least among those that `is_in_use` does not hold back.
-    /// `None` when there is none, or none in reach of a bounded search.
+    /// Removes and returns the least valuable entry of `pool` for which `is_in_use` is false. `None` if there is none,
+    /// or none within reach of a bounded search.
     pub fn evict(&mut self, pool: Pool, is_in_use: impl Fn(u32) -> bool) -> Option<u32> {
         let (mut chances, mut stuck, mut held_back) = (MAX_CHANCES, [false; 2], [0; 2]);
         loop {
@@ -177,7 +179,7 @@ impl Policy {
         }
     }
 
-    /// Moves an entry that was used behind all others of the main queue. False: it was not used enough.
+    /// Moves an entry that was used to the end of the main queue. False if it was not used enough.
     fn second_chance(&mut self, place: u32, chances: &mut usize) -> bool {
         let node = &mut self.nodes[place];
         let worth = if node.main { 1 } else { PROMOTE_AFTER };
@@ -276,7 +278,7 @@ impl PoolQueues {
     }
 }
 
-/// Hashes of what left the small queue lately: as many as the pool has entries.
+/// Hashes of entries that left the small queue recently, as many as the pool has entries.
 struct Ghosts {
     sets: Vec<[Ghost; WAYS]>,
     now: u32,
@@ -290,7 +292,7 @@ struct Ghost {
 
 const WAYS: usize = 4;
 
-/// Ghosts that even a nearly empty pool remembers.
+/// The number of ghosts that even a nearly empty pool remembers.
 const MIN_GHOSTS: usize = 64;
 
 impl Ghosts {
@@ -426,7 +428,7 @@ mod tests {
         }
     }
 
-    /// Zipf over 20,000 keys (exponent 0.9), and now and then a scan over keys that are asked for once.
+    /// Zipf over 20,000 keys (exponent 0.9), with occasional scans over keys that are read once.
     fn zipf_with_scans() -> Vec<(u64, u32)> {
         let mut sums = Vec::new();
         let mut sum = 0.0;

@@ -1,10 +1,10 @@
-//! A vector that grows without moving: its memory never doubles, not even for a moment.
+//! A vector that grows without moving, so its memory never doubles, not even for a moment.
 
 use std::ops::{Index, IndexMut, Range};
 
 const CHUNK: usize = 1024;
 
-/// Places that are looked at before a lock is let go of for a moment: about 0.1 ms.
+/// How many places are visited before a lock is released for a moment: about 0.1 ms.
 const SLICE: u32 = 4096;
 
 /// No place in a slab; ends lists of places.
@@ -68,7 +68,7 @@ impl<T> IndexMut<u32> for Slab<T> {
     }
 }
 
-/// A slab whose places are taken again: first those that were left.
+/// A slab that reuses its places: free ones first.
 pub(crate) struct Slots<T> {
     slots: Slab<Slot<T>>,
     free: u32,
@@ -88,7 +88,7 @@ impl<T> Slots<T> {
         }
     }
 
-    /// Places that were ever taken.
+    /// The most places ever taken.
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
@@ -99,7 +99,7 @@ impl<T> Slots<T> {
         from..end.min(from.saturating_add(SLICE))
     }
 
-    /// True when the next value takes the place of one that was.
+    /// True if the next value reuses a place.
     pub(crate) fn has_free(&self) -> bool {
         self.free != NOWHERE
     }
@@ -125,14 +125,14 @@ impl<T> Slots<T> {
     }
 
     pub(crate) fn get_mut(&mut self, place: u32) -> Option<&mut T> {
-        // No place beyond the slots is asked for: places come from here.
+        // All places come from here, so none is beyond the slots.
         match &mut self.slots[place] {
             Slot::Held(value) => Some(value),
             Slot::Free(_) => None,
         }
     }
 
-    /// Takes the value out; its place is free again.
+    /// Removes the value; its place is free again.
     pub(crate) fn take(&mut self, place: u32) -> Option<T> {
         self.get(place)?;
         let slot = std::mem::replace(&mut self.slots[place], Slot::Free(self.free));

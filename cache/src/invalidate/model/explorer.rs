@@ -1,21 +1,21 @@
-//! Breadth first through every state that a world can come to; so the first counter-example is a shortest one.
+//! A breadth-first search through every state that a world can reach, so the first counter-example is a shortest one.
 
 use std::collections::HashSet;
 use std::rc::Rc;
 
 use super::world::{Event, Plan, World};
 
-/// What the search saw.
+/// What the search found.
 pub(super) struct Outcome {
     /// Different states.
     pub(super) states: usize,
-    /// Somewhere every invalidation of the plan was complete.
+    /// In some state every invalidation of the plan was complete.
     pub(super) completed: bool,
     /// The events that lead to a stale read.
     pub(super) stale: Option<Vec<Event>>,
 }
 
-/// Looks at all states of a plan, or stops at the first stale one.
+/// Visits all states of a plan, or stops at the first stale one.
 pub(super) fn explore(plan: Plan) -> Outcome {
     let first = Rc::new(World::new(plan));
     let mut seen = HashSet::from([Rc::clone(&first)]);

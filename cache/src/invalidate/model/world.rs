@@ -1,4 +1,4 @@
-//! The nodes, their heads, the reads under way and the invalidations, in steps that nothing can divide.
+//! The nodes, their heads, the reads in progress and the invalidations, in indivisible steps.
 
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
@@ -10,19 +10,19 @@ use crate::store::{Generations, Ticket};
 
 const NODES: usize = 3;
 
-/// Where a plan has one; it then carries out the first invalidation.
+/// The sidecar, if a plan has one; it then carries out the first invalidation.
 const SIDECAR: usize = 0;
 
 /// The most invalidations of a plan.
 const CALLS: usize = 2;
 
-/// The most reads that a plan may have under way at a time.
+/// The most reads that a plan may have in progress at a time.
 const MAX_FLIGHTS: usize = 4;
 
-/// The hash of the one key; with one stripe any will do.
+/// The hash of the one key; with one stripe, any value works.
 const KEY: u64 = 0;
 
-/// The generations that a node has at every step, whatever their count was, and a ticket from before.
+/// The generations of a node at every step, normalised, and a ticket from before them.
 struct Counted {
     now: Rc<Generations>,
     outdated: Ticket,
@@ -45,7 +45,7 @@ fn bump(generations: &mut Generations) {
     generations.bump(&scope, KEY);
 }
 
-/// What is to be tried.
+/// What to try.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plan {
     /// Writes to S3; the version counts them.
@@ -54,7 +54,7 @@ pub(super) struct Plan {
     pub(super) calls: usize,
     /// Clean rounds in a row that complete an invalidation.
     pub(super) rounds: u8,
-    /// Reads under way at a time, counted over all nodes.
+    /// Reads in progress at a time, over all nodes.
     pub(super) flights: usize,
     /// Orders that go unanswered.
     pub(super) lost: u8,
@@ -64,7 +64,8 @@ pub(super) struct Plan {
     pub(super) lapses: u8,
     /// The last node starts in the middle.
     pub(super) joins: bool,
-    /// The first one is a sidecar: it asks for each read anew, stores no head, and nobody knows it. It knows one of the others.
+    /// The first one is a sidecar: it asks again for each read, stores no head, and no node knows it. It knows one of
+    /// the others.
     pub(super) sidecar: bool,
     /// The rule that is broken.
     pub(super) mutant: Option<Mutant>,
@@ -102,14 +103,14 @@ impl Plan {
         !self.is_sidecar(at) || self.mutant == Some(Mutant::SidecarBelieves)
     }
 
-    /// Who comes later may join a read there.
+    /// Later readers may join a read there.
     fn joins_reads(&self, at: usize) -> bool {
         !self.is_sidecar(at) || self.mutant == Some(Mutant::SidecarJoins)
     }
 }
 
-/// One indivisible step. Numbers are nodes, reads (`read`) and invalidations (`call`); where all nodes know each other, nodes
-/// and reads are numbered anew after each step.
+/// One indivisible step. Numbers are nodes, reads (`read`) and invalidations (`call`); where all nodes know each other,
+/// nodes and reads are renumbered after each step.
 #[derive(Debug, Clone, Copy)]
 #[expect(
     dead_code,
@@ -156,32 +157,32 @@ struct Node {
     greeted: u8,
     /// Bits of the nodes that owe it each invalidation, as it remembers.
     owing: [u8; CALLS],
-    /// Its lease has run out: it believes nothing that it knows.
+    /// Its lease has run out: it trusts none of its entries.
     lapsed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
-    /// The question is on its way to the home.
+    /// The request is on its way to the home.
     Asked(usize),
     /// The home's own read, by its place, will answer.
     Waits(usize),
     /// The answer is on its way back.
     Answered(u8),
-    /// S3 has been asked and has not looked yet.
+    /// S3 has been asked, and has not read the object yet.
     Reading,
     /// S3 answered.
     Got(u8),
 }
 
-/// A read under way: of S3, or a copy from a peer.
+/// A read in progress: of S3, or a copy from a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Flight {
     at: usize,
     ticket: Ticket,
-    /// A reader that comes now would join it.
+    /// A reader that arrives now would join it.
     open: bool,
-    /// What the last reader that could join has been promised.
+    /// What was promised to the last reader that could join.
     floor: u8,
     stage: Stage,
 }
@@ -208,9 +209,9 @@ enum Call {
         /// Bits of the nodes that have not answered in this round.
         told: u8,
     },
-    /// Its answer is that of the one before (a mutant).
+    /// Its answer is that of the previous one (a mutant).
     Shares(u8),
-    /// The caller has heard 207; the promise holds once nobody remembers a debt.
+    /// The caller has got 207; the promise holds once no node remembers a debt.
     Incomplete(u8),
     Done,
 }
@@ -219,7 +220,7 @@ enum Call {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct World {
     s3: u8,
-    /// No reader that starts now may see less.
+    /// No reader that starts now may see an older version.
     floor: u8,
     lost: u8,
     deaths: u8,
@@ -279,7 +280,7 @@ impl World {
         }
     }
 
-    /// A reader of this moment, or one that waits, would get less than was promised to it.
+    /// A reader of this moment, or a waiting one, would get an older version than was promised to it.
     pub(super) fn is_stale(&self) -> bool {
         let hit = self
             .nodes
@@ -335,7 +336,8 @@ impl World {
             if !self.nodes[at].serving {
                 continue;
             }
-            // Each node may take any node that it knows for the home, but for those that owe; a sidecar's discovery is another one's.
+            // Each node may take any node that it knows for the home, except those that owe; a sidecar has another
+            // discovery.
             let homes = if plan.is_sidecar(at) {
                 self.serving()
             } else if plan.mutant == Some(Mutant::AsksWhoOwes) {
@@ -428,7 +430,7 @@ impl World {
         }
     }
 
-    /// Whoever remembers a debt collects it.
+    /// A node that remembers a debt collects it.
     fn debts(&self, plan: Plan, add: &mut impl FnMut(Event, World)) {
         for by in 0..NODES {
             for call in 0..CALLS {
@@ -439,7 +441,7 @@ impl World {
                     }
                     world.forget(plan, to);
                     world.meet(plan, by, self.nodes[to].knows);
-                    // It hears first of those that it alone knew.
+                    // It first hears of the nodes that only the debtor knew.
                     if world.nodes[by].owing[call] == self.nodes[by].owing[call] {
                         world.nodes[by].owing[call] &= !bit(to);
                     }
@@ -461,8 +463,8 @@ impl World {
         }
     }
 
-    /// A lease runs out; who holds none may be given up, one by one; it is back when one of the others has answered it, which is
-    /// as many as more than half of three need.
+    /// A lease runs out. Nodes without one may be given up, one by one. The lease is back once one of the others has
+    /// answered: with the node itself, that is more than half of three.
     fn lapsing(&self, plan: Plan, add: &mut impl FnMut(Event, World)) {
         for at in (0..NODES).filter(|at| self.runs(*at) && self.nodes[*at].serving) {
             let lapsed = self.nodes[at].lapsed;
@@ -513,14 +515,14 @@ impl World {
         }
     }
 
-    /// Who comes later joins no read of this node that is under way.
+    /// Later readers join no read of this node that is in progress.
     fn close(&mut self, at: usize) {
         for flight in self.flights.iter_mut().flatten() {
             flight.open &= flight.at != at;
         }
     }
 
-    /// What it knows goes with it; what others ask of it fails.
+    /// What it knows is lost; requests to it fail.
     fn die(&mut self, plan: Plan, at: usize) {
         for call in 0..CALLS {
             if let Call::Running { told, .. } = self.calls[call] {
@@ -603,7 +605,7 @@ impl World {
         self.flights[read].as_mut().expect("it is under way")
     }
 
-    /// The read at a node that whoever comes now joins: of S3, or a copy.
+    /// The read at a node that a reader who arrives now joins: of S3, or a copy.
     fn open(&self, at: usize, copy: bool) -> Option<usize> {
         self.flights.iter().position(|flight| {
             flight.is_some_and(|flight| flight.at == at && flight.open && flight.is_copy() == copy)
@@ -622,7 +624,8 @@ impl World {
         Some(read)
     }
 
-    /// A peer's question comes in: answered from a head that was read here, else by a read of S3. Never sent on.
+    /// A peer's request arrives. It is answered from a head that was read here, else by a read of S3, and never
+    /// forwarded.
     fn ask(&mut self, plan: Plan, home: usize) -> Option<Stage> {
         let passes_on = plan.mutant == Some(Mutant::PassesOnCopies);
         if let Some(head) = self.nodes[home].head
@@ -636,7 +639,7 @@ impl World {
             .map(Stage::Waits)
     }
 
-    /// The end of a read: those who wait get the answer, and it is stored if no invalidation came between.
+    /// The end of a read: the waiting readers get the answer, and it is stored if no invalidation came between.
     fn land(&mut self, plan: Plan, read: usize, version: u8, flight: Flight) {
         for waiter in self.flights.iter_mut().flatten() {
             if waiter.stage == Stage::Waits(read) {
@@ -663,7 +666,7 @@ impl World {
         self.close(at);
     }
 
-    /// Whoever becomes known to a node that remembers a debt owes it too.
+    /// A node that becomes known to one that remembers a debt owes it too.
     fn meet(&mut self, plan: Plan, at: usize, knows: u8) {
         let node = &mut self.nodes[at];
         let new = knows & !node.knows;
@@ -676,7 +679,7 @@ impl World {
         }
     }
 
-    /// The order of a round names those that have not answered before.
+    /// The order of a round names the nodes that have not answered before.
     fn remember(&mut self, plan: Plan, call: usize, at: usize) {
         let Call::Running { rounds, .. } = &self.calls[call] else {
             return;
@@ -719,7 +722,7 @@ impl World {
         self.round(plan, call);
     }
 
-    /// The coordinator looks whom it knows and begins a round, or is done.
+    /// The coordinator takes the nodes that it knows and begins a round, or is done.
     fn round(&mut self, plan: Plan, call: usize) {
         let me = self.coordinators[call];
         let (knows, alive) = (self.nodes[me].knows, self.alive());
@@ -741,13 +744,13 @@ impl World {
         match rounds.next(nodes_of(contacts)) {
             Step::Tell(names) => {
                 *told = names.into_iter().fold(0, |bits, name| bits | bit(name));
-                // Who has died meanwhile answers nothing.
+                // A node that has died meanwhile does not answer.
                 for dead in nodes_of(*told & !alive) {
                     *told &= !bit(dead);
                     rounds.fail(&dead);
                 }
             }
-            // The caller hears 207, and everybody remembers.
+            // The caller gets 207, and every node remembers.
             Step::Incomplete => {
                 let missing = rounds
                     .missing()
@@ -770,7 +773,7 @@ impl World {
         }
     }
 
-    /// The coordinator learns what came of an order.
+    /// The coordinator learns the outcome of an order.
     fn hear(&mut self, plan: Plan, call: usize, at: usize, answered: bool) {
         let members = self.nodes[at].knows;
         if !answered {
@@ -789,14 +792,14 @@ impl World {
         } else {
             rounds.fail(&at);
         }
-        // What an answer names is known from then on.
+        // The nodes that an answer names are known from then on.
         let me = self.coordinators[call];
         if answered && !names_nobody {
             self.meet(plan, me, members);
         }
     }
 
-    /// Leaves out what makes no difference any more, so that fewer states are different.
+    /// Drops what makes no difference any more, so that there are fewer states.
     fn settle(&mut self, plan: Plan) {
         self.settle_debts();
         let last = plan.writes;
@@ -839,7 +842,7 @@ impl World {
         self.line_up();
     }
 
-    /// What nobody remembers any more is promised.
+    /// An incomplete invalidation is promised once no node remembers its debt.
     fn settle_debts(&mut self) {
         for call in 0..CALLS {
             let owed = self.nodes.iter().any(|node| node.owing[call] != 0);
@@ -852,7 +855,7 @@ impl World {
         }
     }
 
-    /// A ticket is valid or not; which number it bears does not matter.
+    /// A ticket is valid or not; its number does not matter.
     fn renumber(&mut self) {
         COUNTED.with(|counted| {
             for flight in self.flights.iter_mut().flatten() {
@@ -869,7 +872,7 @@ impl World {
         });
     }
 
-    /// Nodes that all know each other differ in nothing but their place: they are put in the order of what they hold.
+    /// Nodes that all know each other differ only in their place, so they are sorted by what they hold.
     fn name_anew(&mut self, lost: bool) {
         let mut order: [usize; NODES] = [0, 1, 2];
         order.sort_by_cached_key(|node| self.looks(*node, lost));
@@ -886,7 +889,7 @@ impl World {
             node.knows = renamed(node.knows);
             node.owing = node.owing.map(renamed);
         }
-        // Where nobody owes anything, all coordinators are alike: each knows everybody.
+        // While no node owes anything, all coordinators are alike: each knows every node.
         if lost {
             self.coordinators = self.coordinators.map(|node| names[node]);
         }
@@ -904,7 +907,7 @@ impl World {
         }
     }
 
-    /// What tells a node from another, but for its place.
+    /// What distinguishes a node from another, except its place.
     fn looks(&self, node: usize, lost: bool) -> u64 {
         let one = &self.nodes[node];
         let mut looks = one.bare_looks() << 3 | u64::from(one.knows.count_ones());
@@ -968,7 +971,7 @@ impl Node {
         self.bare_looks() << 12 | owing << 6 | u64::from(self.knows) << 3 | u64::from(self.greeted)
     }
 
-    /// Its looks but for what it knows of others.
+    /// Its own state, without what it knows about others.
     fn bare_looks(&self) -> u64 {
         let head = self.head.map_or(0, |head| {
             1 + u64::from(head.version) * 2 + u64::from(head.copied)
@@ -978,7 +981,7 @@ impl Node {
 }
 
 impl Flight {
-    /// What tells it from another, but for its node and what it waits for.
+    /// What distinguishes it from another, except its node and what it waits for.
     fn looks(&self) -> u64 {
         let stage = match self.stage {
             Stage::Asked(_) => 0,
@@ -994,7 +997,7 @@ impl Flight {
     }
 }
 
-/// Most of a world in a few words: equality decides, and derived hashing costs more than all the rest.
+/// A hash of most of a world: equality decides, and derived hashing costs more than everything else.
 impl Hash for World {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let mut words = [0_u64; 3];

@@ -1,6 +1,6 @@
-//! What finds a block: its slots, two tables over them, and the policy. One lock around it, not here.
+//! The index of blocks: slots, two tables over them, and the policy. The lock around it is the caller's.
 //!
-//! The blocks of one object are a list through the slots, so to remove them costs no more than they are.
+//! The blocks of one object form a list through the slots, so removing them costs no more than their number.
 
 use std::ops::Add;
 
@@ -13,11 +13,12 @@ use super::super::policy::{Policy, Pool};
 use super::super::slab::{NOWHERE, Slots};
 use crate::object::{BlockId, ObjectId, Scope};
 
-/// What a block costs beside its bytes: slot (56), the policy's node (24), two tables of 5 bytes at their emptiest (23), a ghost (16),
-/// the block's own reference counts, length and charge (64), and what the allocator rounds up. A million blocks: 157 allocated, 188 resident.
+/// The cost of a block besides its bytes: slot (56), the policy's node (24), two tables of 5 bytes at their emptiest
+/// (23), a ghost (16), the block's own reference counts, length and charge (64), and what the allocator rounds up. A
+/// million blocks: 157 allocated, 188 resident.
 pub(super) const BLOCK_BYTES: u64 = 200;
 
-/// What an object with blocks costs beside its name: reference counts, lengths, hash, its version's tag.
+/// The cost of an object with blocks besides its name: reference counts, lengths, hash, its version's tag.
 const OBJECT_BYTES: u64 = 128;
 
 /// Why a block was removed.
@@ -56,7 +57,7 @@ pub(super) struct Index {
     pub(super) by_id: HashTable<u32>,
     pub(super) by_object: HashTable<u32>,
     pub(super) policy: Policy,
-    /// Covers the index itself: what its slots ever came to, and the names of the objects.
+    /// Covers the index itself: its slots at their peak, and the names of the objects.
     pub(super) overhead: Charge,
     pub(super) evictions: Evictions,
 }
@@ -70,7 +71,7 @@ pub(super) struct StoredBlock {
 }
 
 impl Index {
-    /// An empty one; `overhead` is a charge of no bytes, and grows with it.
+    /// An empty index; `overhead` is an empty charge that grows with it.
     pub(super) fn new(overhead: Charge) -> Self {
         Self {
             slots: Slots::new(),
@@ -109,7 +110,7 @@ impl Index {
             .is_some_and(|object| scope.covers(object))
     }
 
-    /// Decides whether a block is stored: `Some(true)` when it is here already, `None` when there is room for it.
+    /// Decides whether a block is stored: `Some(true)` if it is held already, `None` if there is room for it.
     pub(super) fn settle(
         &mut self,
         hash: u64,
@@ -132,7 +133,7 @@ impl Index {
         self.take(place, Cause::Capacity)
     }
 
-    /// What the index will grow by for one more block of this object.
+    /// How much the index grows for one more block of this object.
     pub(super) fn cost(&self, object: &ObjectId) -> u64 {
         let slot = if self.slots.has_free() {
             0
@@ -182,7 +183,7 @@ impl Index {
         }
     }
 
-    /// Changes what a block at an end of a list knows of its neighbour; there may be none.
+    /// Changes the neighbour of a block at an end of a list, if there is one.
     fn link(&mut self, place: u32, change: impl FnOnce(&mut StoredBlock)) {
         if place != NOWHERE
             && let Some(held) = self.slots.get_mut(place)
@@ -196,7 +197,7 @@ impl Index {
         self.take(place, cause)
     }
 
-    /// Takes a block out of all but the policy, which has let go of it.
+    /// Removes a block from everything but the policy, which has removed it already.
     fn take(&mut self, place: u32, cause: Cause) -> Option<Block> {
         let StoredBlock {
             id,
@@ -244,7 +245,7 @@ impl Index {
         }
     }
 
-    /// Nothing is held: what the index grew to is given back.
+    /// Nothing is held: the index gives its memory back.
     fn start_again(&mut self) {
         self.slots.clear();
         self.policy.clear();
