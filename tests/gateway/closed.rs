@@ -103,7 +103,7 @@ async fn a_bucket_that_is_not_served_is_not_served_to_peers() {
     };
     let (status, text) = ask("hidden").await;
     assert!(
-        status == 400 && text.contains("this node serves"),
+        status == 400 && text.contains("this cache serves"),
         "{status} {text}"
     );
     let (status, text) = ask("bucket").await;
