@@ -1,4 +1,5 @@
-//! Hits: what one costs, in allocations, counted on the thread that answers; and that the fast path says what the routes say.
+//! Hits: what one costs, in allocations, counted on the thread that answers; and that the fast path says what the
+//! routes say.
 
 use std::collections::BTreeMap;
 

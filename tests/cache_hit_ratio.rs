@@ -1,4 +1,5 @@
-//! Which blocks go first, judged by generated traces: the real policy beside LRU. The benchmark has them larger, with more rivals.
+//! Which blocks go first, judged by generated traces: the real policy beside LRU. The benchmark has them larger, with
+//! more rivals.
 
 #[path = "bench/replay/src/replay.rs"]
 mod replay;
@@ -10,8 +11,8 @@ use std::fmt::Write;
 use falcon_cache::store::{Policy, Pool};
 use replay::{Falcon, Lru};
 
-/// Trace; percent of its bytes that the cache has; blocks found by the policy, and by LRU. The seeds are fixed, and so are these
-/// figures: a change of the policy changes them, and is to be judged by them.
+/// Trace; percent of its bytes that the cache has; blocks found by the policy, and by LRU. The seeds are fixed, and so
+/// are these figures: a change of the policy changes them, and is to be judged by them.
 const FOUND: &str = "
     zipf 0.8, 1 %: 7215 3565
     zipf 0.8, 5 %: 14541 10267
@@ -36,8 +37,9 @@ const FOUND: &str = "
     data frames, 10 %: 17872 15065
 ";
 
-/// The one where LRU has more: a cache of 34 MiB for tables of gigabytes. What is asked for again within a few blocks LRU finds at
-/// once, and the policy from the second time on. In the benchmark moka's TinyLFU and quick_cache lose there as well.
+/// The one where LRU has more: a cache of 34 MiB for tables of gigabytes. What is asked for again within a few blocks
+/// LRU finds at once, and the policy from the second time on. In the benchmark moka's TinyLFU and quick_cache lose
+/// there as well.
 const FEWER: &str = "data frames, 1 %";
 
 #[test]

@@ -1,4 +1,5 @@
-//! The barrier over real nodes: once an invalidation is answered with 200, no read that starts gets what was there before.
+//! The barrier over real nodes: once an invalidation is answered with 200, no read that starts gets what was there
+//! before.
 
 mod apart;
 

@@ -1,4 +1,5 @@
-//! Memory is a promise: what a node holds stays under its budget, and the process under budget and overhead, whatever comes.
+//! Memory is a promise: what a node holds stays under its budget, and the process under budget and overhead, whatever
+//! comes.
 
 #![expect(
     clippy::cast_precision_loss,

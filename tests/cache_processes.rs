@@ -1,4 +1,5 @@
-//! Rings whose nodes are processes of their own: killed, stopped, told to leave, cut off from S3, strangers at their ports.
+//! Rings whose nodes are processes of their own: killed, stopped, told to leave, cut off from S3, strangers at their
+//! ports.
 
 mod away;
 mod flags;
@@ -34,7 +35,8 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// Starts them in front of that S3, with further flags; each sees all serve. `None`, said aloud, where they are not built.
+    /// Starts them in front of that S3, with further flags; each sees all serve. `None`, said aloud, where they are not
+    /// built.
     async fn start(s3: &S3, flags: &[&str]) -> Option<Self> {
         let ports = free_ports(3);
         let peers: Vec<String> = ports.iter().map(|port| url(*port)).collect();

@@ -21,8 +21,8 @@ use crate::harness::node::{Ring, TestNode};
 use crate::harness::s3::synthetic;
 use crate::harness::{DEADLINE, s3};
 
-/// On a machine that is busy with other things nodes take each other for unreachable, and S3 is then read by each of them, as it should
-/// be. What was read meanwhile shows nothing, and another object is read.
+/// On a machine that is busy with other things nodes take each other for unreachable, and S3 is then read by each of
+/// them, as it should be. What was read meanwhile shows nothing, and another object is read.
 const TRIES: u32 = 10;
 
 const MIB: u64 = 1 << 20;

@@ -1,4 +1,5 @@
-//! What goes wrong around a cache is reported by its conditions, and recovers when its cause is removed, without touching any pod.
+//! What goes wrong around a cache is reported by its conditions, and recovers when its cause is removed, without
+//! touching any pod.
 
 use std::time::Duration;
 

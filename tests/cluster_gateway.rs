@@ -1,4 +1,5 @@
-//! Access to a cache beside its blob API, on a real cluster: the S3 gateway, and the sidecar of the README in an application's pod.
+//! Access to a cache beside its blob API, on a real cluster: the S3 gateway, and the sidecar of the README in an
+//! application's pod.
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::ProvideErrorMetadata;

@@ -8,7 +8,8 @@ use crate::harness::s3::synthetic;
 const OBJECTS: u64 = 24;
 const OBJECT_BYTES: u64 = 96 * 1024;
 
-/// A cache that gives S3 its time: beside all that runs here it may stand still for seconds, which is no failure of a ring.
+/// A cache that gives S3 its time: beside all that runs here it may stand still for seconds, which is no failure of a
+/// ring.
 fn patient(replicas: u32) -> Value {
     json!({"replicas": replicas, "cache": {"timeout": "20s"}})
 }

@@ -1,8 +1,8 @@
-//! Histories under trouble: three nodes and a sidecar as processes, writers and readers at both APIs, and everything that
-//! goes wrong, chosen by a seed. A checker finds stale, mixed and lost data in what was recorded.
+//! Histories under trouble: three nodes and a sidecar as processes, writers and readers at both APIs, and everything
+//! that goes wrong, chosen by a seed. A checker finds stale, mixed and lost data in what was recorded.
 //!
-//! `FALCON_HISTORY_SEEDS="3 4"` and `FALCON_HISTORY_SECONDS=60` choose which and how long; `tests/run` runs ten of a minute.
-//! A seed gives the same choices; what overlaps with what is up to the machine. Logs: `target/history/`.
+//! `FALCON_HISTORY_SEEDS="3 4"` and `FALCON_HISTORY_SECONDS=60` choose which and how long; `tests/run` runs ten of a
+//! minute. A seed gives the same choices; what overlaps with what is up to the machine. Logs: `target/history/`.
 
 mod checker;
 mod client;
@@ -30,7 +30,8 @@ use rig::{ALL, KEYS, Rig};
 const WRITERS: usize = 3;
 const READERS: usize = 5;
 
-/// Seeds at a time. They wait more than they work, but more of them, and on two cores nodes take each other for unreachable.
+/// Seeds at a time. They wait more than they work, but more of them, and on two cores nodes take each other for
+/// unreachable.
 const AT_ONCE: usize = 3;
 
 /// From the end of all trouble until all nodes see each other, and until all reads are current.

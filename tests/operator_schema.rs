@@ -1,4 +1,5 @@
-//! Validation of specs by the API server: each rule with its message, each field documented, and no accepted spec breaks the operator.
+//! Validation of specs by the API server: each rule with its message, each field documented, and no accepted spec
+//! breaks the operator.
 
 use std::collections::BTreeMap;
 
@@ -231,7 +232,8 @@ async fn kubectl_explains_every_field() {
     let spec = &schema()["properties"]["spec"];
     walk("spec", spec, &mut |path, part| {
         let text = part["description"].as_str().unwrap_or_default();
-        // Kubernetes documents the parts of its own objects: with their descriptions the CRD would be ten times as large.
+        // Kubernetes documents the parts of its own objects: with their descriptions the CRD would be ten times as
+        // large.
         if text.contains("As in `") {
             elsewhere.push(path.to_owned());
         }

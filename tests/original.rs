@@ -1,5 +1,5 @@
-//! The first Falcon's README, word for word: three processes on one machine, its flags with its single dash, `curl`, and
-//! an S3 that is not ours.
+//! The first Falcon's README, word for word: three processes on one machine, its flags with its single dash, `curl`,
+//! and an S3 that is not ours.
 
 use std::path::Path;
 use std::process::Stdio;

@@ -1,8 +1,8 @@
 //! The decision: this node's memory, else the owner's, else S3. It knows no HTTP, no SDK and no Kubernetes.
 //!
-//! `lookup` finds out which version is current, `reader` reads the bytes of that version block by block, `fetch` brings the
-//! blocks that are missing, `warm` does so without a reader, and `write_through` after a write. Each owns what it decides by;
-//! `owners` is how they reach other nodes.
+//! `lookup` finds out which version is current, `reader` reads the bytes of that version block by block, `fetch` brings
+//! the blocks that are missing, `warm` does so without a reader, and `write_through` after a write. Each owns what it
+//! decides by; `owners` is how they reach other nodes.
 
 mod body;
 mod bypass;

@@ -1,5 +1,5 @@
-//! What a node that hung owes to an invalidation: it is told, though the coordinator is gone; and it believes nothing when
-//! it hung for so long that nobody may be left to tell it.
+//! What a node that hung owes to an invalidation: it is told, though the coordinator is gone; and it believes nothing
+//! when it hung for so long that nobody may be left to tell it.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! How long a version is current: asked again on demand or in time, kept while S3 is away, never kept where S3 forbids it.
+//! How long a version is current: asked again on demand or in time, kept while S3 is away, never kept where S3 forbids
+//! it.
 
 use std::time::Duration;
 

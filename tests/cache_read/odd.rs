@@ -1,5 +1,5 @@
-//! Origins that are a little different: what they say is read leniently, handed on as it came, and believed no further than
-//! it proves anything.
+//! Origins that are a little different: what they say is read leniently, handed on as it came, and believed no further
+//! than it proves anything.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

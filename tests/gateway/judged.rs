@@ -1,4 +1,5 @@
-//! What was judged is what is sent: bodies and sources are written anew, and what is not known is refused or asked of S3.
+//! What was judged is what is sent: bodies and sources are written anew, and what is not known is refused or asked of
+//! S3.
 
 use bytes::Bytes;
 use http::{Method, Request};

@@ -1,5 +1,5 @@
-//! Principals by rights by places by states, each cell against a model: no byte, and no word of what exists, to whom it is
-//! not due.
+//! Principals by rights by places by states, each cell against a model: no byte, and no word of what exists, to whom it
+//! is not due.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -1,7 +1,8 @@
-//! Requests that two servers in a row may read in two ways, by the hundred: what the gateway judged must be what S3 does.
+//! Requests that two servers in a row may read in two ways, by the hundred: what the gateway judged must be what S3
+//! does.
 //!
-//! They are sent to a gateway before an S3 that reads as leniently as any server is known to, and before SeaweedFS where that
-//! is installed.
+//! They are sent to a gateway before an S3 that reads as leniently as any server is known to, and before SeaweedFS
+//! where that is installed.
 
 use std::sync::{Arc, Mutex};
 
@@ -89,8 +90,8 @@ fn case(dice: &mut Dice, number: usize) -> Case {
     }
 }
 
-/// One more object of a list, the private one in some disguise or the allowed one in an odd form; `private` is the key that is
-/// meant in some reading.
+/// One more object of a list, the private one in some disguise or the allowed one in an odd form; `private` is the key
+/// that is meant in some reading.
 fn disguised(dice: &mut Dice, number: usize, allowed: &str, private: &mut String) -> String {
     match dice.below(16) {
         0 => format!("<s:Object><s:Key>{private}</s:Key></s:Object>"),

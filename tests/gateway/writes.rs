@@ -1,4 +1,5 @@
-//! What a write may have done, what follows it, and what its client hears: the table of ARCHITECTURE.md, walked through both APIs.
+//! What a write may have done, what follows it, and what its client hears: the table of ARCHITECTURE.md, walked through
+//! both APIs.
 
 use std::time::Duration;
 

@@ -65,7 +65,8 @@ impl ControlPlane {
         None
     }
 
-    /// The one that tests share, each with namespaces of its own, knowing what a FalconCache is. It ends with this process.
+    /// The one that tests share, each with namespaces of its own, knowing what a FalconCache is. It ends with this
+    /// process.
     pub(crate) async fn shared() -> Option<&'static Self> {
         static SHARED: OnceCell<Option<ControlPlane>> = OnceCell::const_new();
         let start = async || {

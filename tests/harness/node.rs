@@ -284,8 +284,8 @@ impl Ring {
         node
     }
 
-    /// A sidecar beside the ring, ready, with further flags; it has the memory that sidecars have. Beside a ring of no nodes
-    /// its discovery names nobody.
+    /// A sidecar beside the ring, ready, with further flags; it has the memory that sidecars have. Beside a ring of no
+    /// nodes its discovery names nobody.
     pub(crate) async fn sidecar(&self, flags: &[&str]) -> TestNode {
         let own = [
             "--sidecar",

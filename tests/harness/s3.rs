@@ -1,6 +1,7 @@
 //! An S3 in memory: exact keys, real conditions and ranges, everything counted, faults on demand.
 //!
-//! The operations are `api`'s, on s3s. In front of it stands `front`, which counts, and does wrong what a test asks for.
+//! The operations are `api`'s, on s3s. In front of it stands `front`, which counts, and does wrong what a test asks
+//! for.
 
 mod api;
 mod fault;

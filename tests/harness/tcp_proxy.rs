@@ -1,4 +1,5 @@
-//! A TCP proxy before a node: while it is shut, connections are taken and nothing answers, as before a process that is stopped.
+//! A TCP proxy before a node: while it is shut, connections are taken and nothing answers, as before a process that is
+//! stopped.
 
 use std::net::{Ipv4Addr, SocketAddr};
 

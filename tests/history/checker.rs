@@ -1,11 +1,11 @@
 //! What a history must hold. Pure: times come in as numbers, by one clock.
 //!
-//! The S3 of the test notes each change of an object with its time, so it is known which value was current when. A write
-//! or an invalidation that was answered as complete is a bound: a read that starts after that answer must give what was
-//! current at some moment between the write's landing (an invalidation's start) and the read's end. One that was answered
-//! as incomplete bounds the nodes that answered; but a sidecar, which is told of nothing, may ask a node that did not
-//! and that was alive and only out of reach. When all is well again, and Falcon has had time, every landed write of
-//! Falcon's is a bound, whatever its client was told.
+//! The S3 of the test notes each change of an object with its time, so it is known which value was current when. A
+//! write or an invalidation that was answered as complete is a bound: a read that starts after that answer must give
+//! what was current at some moment between the write's landing (an invalidation's start) and the read's end. One that
+//! was answered as incomplete bounds the nodes that answered; but a sidecar, which is told of nothing, may ask a node
+//! that did not and that was alive and only out of reach. When all is well again, and Falcon has had time, every landed
+//! write of Falcon's is a bound, whatever its client was told.
 
 use std::fmt;
 
@@ -247,8 +247,8 @@ impl History {
             .max(forgotten)
     }
 
-    /// True when Falcon must see to it that this write's change is seen: somebody was told, or the node that was asked lived
-    /// on long enough to know.
+    /// True when Falcon must see to it that this write's change is seen: somebody was told, or the node that was asked
+    /// lived on long enough to know.
     fn answers_for(&self, write: &Write, commit: &Commit, settled: Time) -> bool {
         let lived = |until: Time| {
             let during = write.span.start..=until;

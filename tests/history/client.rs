@@ -162,7 +162,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Who has not forgotten yet, as the answer says it: by header, by `invalidation`, or by the table of `/invalidate`.
+    /// Who has not forgotten yet, as the answer says it: by header, by `invalidation`, or by the table of
+    /// `/invalidate`.
     fn unanswered(&self, answer: &Answer) -> Vec<usize> {
         let mut names: Vec<String> = Vec::new();
         let header = answer.header("x-falcon-unanswered");

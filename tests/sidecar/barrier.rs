@@ -47,8 +47,8 @@ async fn a_sidecar_sees_two_hundred_overwrites_at_any_node_as_it_reads() {
     tokio::select! { () = writing => {}, () = reading => {} }
 }
 
-/// The question about an object that the sidecar has never seen waits for S3's GET, that about one of which it holds the
-/// blocks for the home's HEAD.
+/// The question about an object that the sidecar has never seen waits for S3's GET, that about one of which it holds
+/// the blocks for the home's HEAD.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lookup_under_way_does_not_answer_a_read_after_an_invalidation() {
     for (known, op) in [(false, "GetObject"), (true, "HeadObject")] {

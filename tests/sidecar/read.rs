@@ -15,7 +15,8 @@ use crate::harness::s3::{Fault, S3, synthetic};
 const MIB: u64 = 1 << 20;
 /// Of an object in several runs, many times the sidecar's memory where the code is built to run fast.
 const SIZE: u64 = if cfg!(debug_assertions) { 96 } else { 1024 } * MIB;
-/// They share this process's cores with the home: if it came to answer a half of a second late, others would stand in for it.
+/// They share this process's cores with the home: if it came to answer a half of a second late, others would stand in
+/// for it.
 const CLIENTS: usize = if cfg!(debug_assertions) { 100 } else { 300 };
 
 /// `GET` with a range; the bytes are what stands there in the object of this seed.

@@ -19,8 +19,8 @@ pub struct Follower {
 }
 
 impl Fill {
-    /// Reads the block as it comes. Call this before the fill starts: a fill without followers is given up if its block would
-    /// not be stored.
+    /// Reads the block as it comes. Call this before the fill starts: a fill without followers is given up if its block
+    /// would not be stored.
     pub fn follow(self: &Arc<Self>) -> Follower {
         self.change(|progress| progress.followers += 1);
         Follower {

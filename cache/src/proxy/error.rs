@@ -61,7 +61,8 @@ impl From<&Absent> for Error {
 }
 
 impl Error {
-    /// Why a version that is known could not be read. One that is gone, or shorter than it was, is another version by now.
+    /// Why a version that is known could not be read. One that is gone, or shorter than it was, is another version by
+    /// now.
     pub(super) fn from_read_of_known(error: origin::Error) -> Self {
         match error {
             origin::Error::VersionChanged

@@ -174,8 +174,8 @@ impl Fetcher {
         claim.follow
     }
 
-    /// The bytes that the first answer of an unknown object should bring: the first part that is asked for, if the home owns
-    /// it.
+    /// The bytes that the first answer of an unknown object should bring: the first part that is asked for, if the home
+    /// owns it.
     pub(super) fn first_bytes(&self, asked: Option<ByteRange>) -> Option<Range<u64>> {
         let (first, last) = match asked {
             None => (0, None),
@@ -188,7 +188,8 @@ impl Fetcher {
         if index >= EXTENT_BLOCKS {
             return None;
         }
-        // No more than this reader would ask for later on, or many that come at once fill the memory before they are counted.
+        // No more than this reader would ask for later on, or many that come at once fill the memory before they are
+        // counted.
         let part_end = self.layout.end(index).min(index + self.blocks_ahead());
         let end = last.map_or(part_end, |last| {
             part_end.min(blocks.index(last).saturating_add(1))

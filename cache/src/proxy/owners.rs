@@ -1,4 +1,5 @@
-//! The owners of an extent: which of them come before this node, asking them, and giving up on one that has gone silent.
+//! The owners of an extent: which of them come before this node, asking them, and giving up on one that has gone
+//! silent.
 
 use std::sync::Arc;
 use std::time::Duration;

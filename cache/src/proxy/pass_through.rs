@@ -1,5 +1,5 @@
-//! Objects that S3 gives whole or not at all. Each reader has an answer of S3's own, head and bytes of it, so that nothing has
-//! to prove that two answers are of one version; nothing is stored.
+//! Objects that S3 gives whole or not at all. Each reader has an answer of S3's own, head and bytes of it, so that
+//! nothing has to prove that two answers are of one version; nothing is stored.
 
 use std::ops::Range;
 use std::sync::Arc;

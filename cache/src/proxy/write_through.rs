@@ -15,8 +15,8 @@ use crate::object::{Blocks, ETag, ObjectId, extent_of};
 use crate::peer::ReadRequest;
 use crate::store::{Block, Kind, Pool, Store};
 
-/// Uploads that run hold at most one part in this many of all memory beside their buffers: a slow client must not starve
-/// readers.
+/// Uploads that run hold at most one part in this many of all memory beside their buffers: a slow client must not
+/// starve readers.
 const SHARE: u64 = 4;
 
 /// Writes blocks of new objects into the memory of their owners.

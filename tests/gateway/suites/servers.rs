@@ -1,4 +1,5 @@
-//! S3 servers that others wrote, beside SeaweedFS: the gateways answer as each of them does, and outlive a restart of it.
+//! S3 servers that others wrote, beside SeaweedFS: the gateways answer as each of them does, and outlive a restart of
+//! it.
 
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;

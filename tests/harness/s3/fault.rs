@@ -126,7 +126,8 @@ impl Fault {
         Self::new(What::StatusAfter(status, code))
     }
 
-    /// Takes the whole request and never answers; does what it was asked to do when the gate opens, whoever is still there.
+    /// Takes the whole request and never answers; does what it was asked to do when the gate opens, whoever is still
+    /// there.
     pub(crate) fn land(gate: &Gate) -> Self {
         Self::new(What::Land(gate.clone()))
     }

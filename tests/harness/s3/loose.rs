@@ -1,5 +1,5 @@
-//! A second reading of requests. Servers differ in what they make of a parameter, a header or an element that is said twice or
-//! in an unusual way; this one takes everything that any of them is known to take.
+//! A second reading of requests. Servers differ in what they make of a parameter, a header or an element that is said
+//! twice or in an unusual way; this one takes everything that any of them is known to take.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
 use http_body_util::BodyExt;

@@ -108,8 +108,8 @@ impl FillWriter {
         self.fills.iter().any(|fill| fill.is_detached())
     }
 
-    /// Writes a piece of the object that begins at byte `at`. What lies before the next missing byte is passed over: it is
-    /// another task's.
+    /// Writes a piece of the object that begins at byte `at`. What lies before the next missing byte is passed over: it
+    /// is another task's.
     pub(super) async fn write(
         &mut self,
         source: Source,

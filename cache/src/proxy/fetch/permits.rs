@@ -1,5 +1,5 @@
-//! Permits for reads from S3: how many may run at one moment. A read that crawls gives its permit up for one of a second, smaller
-//! pool, so that it holds up no other read.
+//! Permits for reads from S3: how many may run at one moment. A read that crawls gives its permit up for one of a
+//! second, smaller pool, so that it holds up no other read.
 
 use std::sync::Arc;
 
@@ -17,7 +17,8 @@ pub(super) struct Permits {
 }
 
 impl Permits {
-    /// Permits for `reads` reads, and beside them for as many that crawl, if a quarter of the `memory` has room for their blocks.
+    /// Permits for `reads` reads, and beside them for as many that crawl, if a quarter of the `memory` has room for
+    /// their blocks.
     pub(super) fn new(reads: usize, memory: u64, block: u64) -> Self {
         let room = usize::try_from(memory / MEMORY_PARTS / block.max(1)).unwrap_or(usize::MAX);
         let crawlers = room.clamp(1, reads.max(1));

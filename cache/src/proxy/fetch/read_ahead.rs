@@ -1,8 +1,10 @@
-//! Read-ahead: noticing objects that are read piece by piece, so that the rest of an extent is fetched before it is asked for.
+//! Read-ahead: noticing objects that are read piece by piece, so that the rest of an extent is fetched before it is
+//! asked for.
 //!
-//! One small read fetches its blocks and no more. When half of an extent has been read in this way within a short time, the
-//! other half is fetched at low priority, and only into memory that readers don't need. A table of which only some columns
-//! are read is scattered more thinly than that. S3 bills by the byte: at most twice of what was wanted is ever read.
+//! One small read fetches its blocks and no more. When half of an extent has been read in this way within a short time,
+//! the other half is fetched at low priority, and only into memory that readers don't need. A table of which only some
+//! columns are read is scattered more thinly than that. S3 bills by the byte: at most twice of what was wanted is ever
+//! read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

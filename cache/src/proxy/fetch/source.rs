@@ -156,8 +156,9 @@ impl From<peer::Error> for StreamEnd {
     }
 }
 
-/// What a read that did not begin means for the part. One that S3 did not answer at all says nothing of the object: it is
-/// tried again, while a refusal would only be repeated, and a request to slow down must not be answered with more requests.
+/// What a read that did not begin means for the part. One that S3 did not answer at all says nothing of the object: it
+/// is tried again, while a refusal would only be repeated, and a request to slow down must not be answered with more
+/// requests.
 fn unread(error: origin::Error) -> StreamEnd {
     let unanswered = matches!(
         error,

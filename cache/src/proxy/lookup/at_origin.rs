@@ -24,8 +24,8 @@ pub(super) struct AtOrigin {
 }
 
 impl AtOrigin {
-    /// Asks S3, for its word on the version that is held or for the `first` bytes of whatever is current. While S3 is down, the
-    /// version that is held may have to do.
+    /// Asks S3, for its word on the version that is held or for the `first` bytes of whatever is current. While S3 is
+    /// down, the version that is held may have to do.
     pub(super) async fn look_up(
         &self,
         key: &LookupKey,

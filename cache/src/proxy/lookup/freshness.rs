@@ -69,15 +69,15 @@ impl CachedHeads {
         is_usable.then_some(entry)
     }
 
-    /// True while invalidations reach this node, so that what it holds counts until it expires. None reach a sidecar, or a node
-    /// whose lease has run out: there, an answer counts for the requests that its lookup was made for and no others, and an
-    /// entry only says of which version blocks may be here.
+    /// True while invalidations reach this node, so that what it holds counts until it expires. None reach a sidecar,
+    /// or a node whose lease has run out: there, an answer counts for the requests that its lookup was made for and no
+    /// others, and an entry only says of which version blocks may be here.
     pub(super) fn are_believed(&self, now: Instant) -> bool {
         self.members.holds_lease(now)
     }
 
-    /// Calls `forget` after a lapse of the lease, when all heads are forgotten, before any is believed again. Blocks stay:
-    /// their version is in their name.
+    /// Calls `forget` after a lapse of the lease, when all heads are forgotten, before any is believed again. Blocks
+    /// stay: their version is in their name.
     pub(super) fn on_lapse(&self, forget: impl Fn() + Send + Sync + 'static) {
         let store = Arc::downgrade(&self.store);
         self.members.on_lapse(move || {

@@ -1,8 +1,8 @@
 //! One request at a time per key, shared by all callers that its answer is recent enough for.
 //!
-//! Usually that is any request that is out: an invalidation detaches it. Where no invalidation arrives (a sidecar, or a node
-//! without a lease), a request is shared until it is sent and not after. Later callers queue behind it and share the next
-//! one: however many come at once, they cost two requests.
+//! Usually that is any request that is out: an invalidation detaches it. Where no invalidation arrives (a sidecar, or a
+//! node without a lease), a request is shared until it is sent and not after. Later callers queue behind it and share
+//! the next one: however many come at once, they cost two requests.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -13,8 +13,8 @@ use std::time::Duration;
 use futures::future::{BoxFuture, FutureExt, Shared};
 use tokio::time::timeout;
 
-/// How long a request waits for the one before it, where it must not share that one: the node that was asked may turn out to
-/// be unreachable meanwhile, and a stand-in answer.
+/// How long a request waits for the one before it, where it must not share that one: the node that was asked may turn
+/// out to be unreachable meanwhile, and a stand-in answer.
 const TURN: Duration = Duration::from_millis(500);
 
 /// An answer, on its way to all callers that wait for it.
@@ -53,8 +53,8 @@ where
     K: Clone + Eq + Hash + Send + 'static,
     T: Clone + Send + Sync + 'static,
 {
-    /// The answer for `key`: that of a request which is out, or else of `request`. With `share_sent`, one that was sent before
-    /// this call will do.
+    /// The answer for `key`: that of a request which is out, or else of `request`. With `share_sent`, one that was sent
+    /// before this call will do.
     pub(super) fn share(
         self: &Arc<Self>,
         key: &K,

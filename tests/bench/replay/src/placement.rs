@@ -103,7 +103,8 @@ fn owners(ring: &Ring, objects: &[ObjectId]) -> Vec<usize> {
     objects.iter().map(place).collect()
 }
 
-/// Objects whose look-ups are timed, again and again: few enough to stay near the processor, as one's name does that was just made.
+/// Objects whose look-ups are timed, again and again: few enough to stay near the processor, as one's name does that
+/// was just made.
 const NEAR: usize = 5_000;
 
 /// Of one look-up: the median of some rounds.

@@ -94,8 +94,9 @@ impl Cache for Quick {
     }
 }
 
-/// The best that can be done: what is asked for again latest goes first, and what is asked for later than all that is held is not
-/// stored. It holds parts of blocks, a byte being a page: only where all pages have one size is the rule the best one.
+/// The best that can be done: what is asked for again latest goes first, and what is asked for later than all that is
+/// held is not stored. It holds parts of blocks, a byte being a page: only where all pages have one size is the rule
+/// the best one.
 pub(crate) fn belady(trace: &Trace, capacity: u64) -> Hits {
     const NEVER: u32 = u32::MAX;
     let asked: Vec<u32> = trace.requests().flatten().copied().collect();

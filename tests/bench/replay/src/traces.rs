@@ -1,4 +1,5 @@
-//! Traces made of fixed seeds: what is asked for, cut into blocks as a node holds them. The same numbers on every machine.
+//! Traces made of fixed seeds: what is asked for, cut into blocks as a node holds them. The same numbers on every
+//! machine.
 
 /// The size of a block; the last one of an object is shorter.
 const BLOCK: u64 = 1 << 20;
@@ -131,8 +132,8 @@ fn scans(name: &'static str, exponent: f64, objects: u32, requests: u32) -> Trac
     trace
 }
 
-/// Sets of 1.1, 5.5 and 11 % of the objects, each read around and around: slightly larger than caches of 1, 5 and 10 %. Then all
-/// objects once. All of them have one size, so that a set is as large as it should be.
+/// Sets of 1.1, 5.5 and 11 % of the objects, each read around and around: slightly larger than caches of 1, 5 and 10 %.
+/// Then all objects once. All of them have one size, so that a set is as large as it should be.
 fn loops(objects: u32, requests: u32) -> Trace {
     let mut trace = Trace::new("loops slightly larger than the cache");
     let catalogue: Vec<_> = (0..objects).map(|_| trace.object(256 * KIB)).collect();
@@ -168,8 +169,8 @@ fn churn(objects: u32, requests: u32) -> Trace {
     trace
 }
 
-/// Files of a table, in row groups of columns of 1 to 8 MiB. A query picks a file (Zipf 0.9), reads its footer, and then
-/// one to four columns (Zipf 1.0, the same ones favoured in each file) of each row group.
+/// Files of a table, in row groups of columns of 1 to 8 MiB. A query picks a file (Zipf 0.9), reads its footer, and
+/// then one to four columns (Zipf 1.0, the same ones favoured in each file) of each row group.
 fn frames(files: u32, requests: u32) -> Trace {
     const COLUMNS: u32 = 16;
     const FOOTER: u64 = 64 * KIB;
