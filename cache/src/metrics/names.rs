@@ -30,7 +30,7 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "falcon_bypassed_bytes_total",
         "counter",
         "reason",
-        "Bytes of objects that were read and not kept: too large (size), forbidden by S3 (no-store), no memory (memory), or only for S3 to answer (origin-only)",
+        "Bytes of objects that were read past the cache: too-large, private (S3 forbids to store them), whole-only (S3 can't give them in parts), no-memory, fetch-failed, customer-key, or origin-only (for S3 alone to answer)",
     ),
     (
         "falcon_cut_answers_total",
