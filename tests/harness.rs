@@ -3,6 +3,7 @@
 pub(crate) mod cluster;
 pub(crate) mod http;
 pub(crate) mod kubernetes;
+pub(crate) mod namespace;
 pub(crate) mod node;
 pub(crate) mod odd;
 pub(crate) mod operator;

@@ -1,76 +1,48 @@
-//! Several installations of the operator over the same caches, and several caches over the same name or ring, at a real API server.
+//! Several installations of the operator over the same caches, and several caches over the same name or ring, at a
+//! real API server.
 
 use std::time::Duration;
 
 use falcon_operator::crd::FalconCache;
-use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Service, ServiceAccount};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
-use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::harness::kubernetes::ControlPlane;
-use crate::harness::operator::{ApiConnection, Operator, cache, objects};
+use crate::harness::namespace::{TestNamespace, condition};
+use crate::harness::operator::{ApiConnection, Operator, objects};
 use crate::harness::until_within;
 
 const WITHIN: Duration = Duration::from_secs(30);
 const RESYNC: Duration = Duration::from_secs(5);
 
-async fn create(client: &Client, namespace: &str, name: &str, spec: &Value) {
-    let api: Api<FalconCache> = Api::namespaced(client.clone(), namespace);
-    let cache = serde_json::from_value(cache(name, spec)).unwrap();
-    api.create(&PostParams::default(), &cache).await.unwrap();
-}
-
-async fn reason(client: &Client, namespace: &str, name: &str, kind: &str) -> Option<String> {
-    let api: Api<FalconCache> = Api::namespaced(client.clone(), namespace);
-    let conditions = api.get(name).await.unwrap().status?.conditions;
-    let found = conditions
-        .into_iter()
-        .find(|condition| condition.type_ == kind);
-    found.map(|condition| condition.reason)
-}
-
-async fn becomes(client: &Client, namespace: &str, name: &str, kind: &str, wanted: &str) {
-    until_within(WITHIN, &format!("{name}: {kind} {wanted}"), || async {
-        (reason(client, namespace, name, kind).await.as_deref() == Some(wanted)).then_some(())
-    })
-    .await;
-}
-
-async fn set(client: &Client, namespace: &str, name: &str) -> Option<StatefulSet> {
-    let api: Api<StatefulSet> = Api::namespaced(client.clone(), namespace);
-    api.get_opt(name).await.unwrap()
+async fn becomes(namespace: &TestNamespace, name: &str, kind: &str, reason: &str) {
+    let what = format!("{kind} {reason}");
+    let is_so = |status: &Value| condition(status, kind)["reason"] == reason;
+    namespace.status(name, WITHIN, &what, is_so).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_cache_of_a_name_adopts_orphans_of_the_deleted_one() {
-    let Some(cluster) = ControlPlane::shared().await else {
+    let Some(namespace) = TestNamespace::create("orphaned").await else {
         return;
     };
-    let namespace = "orphaned";
-    cluster.namespace(namespace).await;
-    let client = cluster.client().await;
-    let operator = Operator::start(
-        &cluster.config().await,
-        namespace,
-        RESYNC,
-        ApiConnection::default(),
-    );
+    let operator = namespace.operator(RESYNC);
     let _at_work = operator.run();
-    create(&client, namespace, "models", &json!({"replicas": 2})).await;
-    becomes(&client, namespace, "models", "Progressing", "Creating").await;
-    until_within(WITHIN, "the set is made", || async {
-        set(&client, namespace, "models").await
+    namespace
+        .create_cache("models", &json!({"replicas": 2}))
+        .await;
+    becomes(&namespace, "models", "Progressing", "Creating").await;
+    let before = until_within(WITHIN, "the StatefulSet is created", || async {
+        namespace.stateful_set("models").await
     })
     .await;
-    let before = set(&client, namespace, "models").await.unwrap();
 
-    let caches: Api<FalconCache> = Api::namespaced(client.clone(), namespace);
+    let caches = namespace.api::<FalconCache>();
     caches
         .delete("models", &DeleteParams::orphan())
         .await
@@ -85,26 +57,28 @@ async fn the_next_cache_of_a_name_adopts_orphans_of_the_deleted_one() {
             .then_some(())
     })
     .await;
-    let orphan = set(&client, namespace, "models").await.unwrap();
+    let orphan = namespace.stateful_set("models").await.unwrap();
     assert_eq!(
         (orphan.uid(), orphan.owner_references().len()),
         (before.uid(), 0)
     );
 
-    create(&client, namespace, "models", &json!({"replicas": 2})).await;
+    namespace
+        .create_cache("models", &json!({"replicas": 2}))
+        .await;
     let uid = caches.get("models").await.unwrap().uid();
     until_within(WITHIN, "the set is adopted", || async {
-        let set = set(&client, namespace, "models").await?;
+        let set = namespace.stateful_set("models").await?;
         let owners = set.owner_references();
         (owners.len() == 1 && Some(&owners[0].uid) == uid.as_ref()).then_some(())
     })
     .await;
     assert_eq!(
-        set(&client, namespace, "models").await.unwrap().uid(),
+        namespace.stateful_set("models").await.unwrap().uid(),
         before.uid()
     );
-    becomes(&client, namespace, "models", "Degraded", "AsExpected").await;
-    for object in objects(&client, namespace, "models")
+    becomes(&namespace, "models", "Degraded", "AsExpected").await;
+    for object in objects(&namespace.client, &namespace.name, "models")
         .await
         .as_array()
         .unwrap()
@@ -116,72 +90,58 @@ async fn the_next_cache_of_a_name_adopts_orphans_of_the_deleted_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_of_someone_elses_object_is_not_taken_until_it_is_free() {
-    let Some(cluster) = ControlPlane::shared().await else {
+    let Some(namespace) = TestNamespace::create("name-taken").await else {
         return;
     };
-    let namespace = "name-taken";
-    cluster.namespace(namespace).await;
-    let client = cluster.client().await;
-    let operator = Operator::start(
-        &cluster.config().await,
-        namespace,
-        RESYNC,
-        ApiConnection::default(),
-    );
+    let operator = namespace.operator(RESYNC);
     let _at_work = operator.run();
-    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let accounts = namespace.api::<ServiceAccount>();
     let theirs = serde_json::from_value(json!({"metadata": {"name": "taken"}})).unwrap();
     accounts
         .create(&PostParams::default(), &theirs)
         .await
         .unwrap();
-    create(&client, namespace, "taken", &json!({"replicas": 1})).await;
-    becomes(&client, namespace, "taken", "Ready", "NameTaken").await;
+    namespace
+        .create_cache("taken", &json!({"replicas": 1}))
+        .await;
+    becomes(&namespace, "taken", "Ready", "NameTaken").await;
     // And it heals when that goes.
     accounts
         .delete("taken", &DeleteParams::default())
         .await
         .unwrap();
-    becomes(&client, namespace, "taken", "Ready", "Creating").await;
+    becomes(&namespace, "taken", "Ready", "Creating").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_caches_of_one_discovery_id_are_one_ring_and_one_refusal() {
-    let Some(cluster) = ControlPlane::shared().await else {
+    let Some(namespace) = TestNamespace::create("one-ring").await else {
         return;
     };
-    let namespace = "one-ring";
-    cluster.namespace(namespace).await;
-    let client = cluster.client().await;
-    let operator = Operator::start(
-        &cluster.config().await,
-        namespace,
-        RESYNC,
-        ApiConnection::default(),
-    );
+    let operator = namespace.operator(RESYNC);
     let spec = json!({"replicas": 1, "discovery": {"id": "ring"}});
-    create(&client, namespace, "elder", &spec).await;
-    let caches: Api<FalconCache> = Api::namespaced(client.clone(), namespace);
+    namespace.create_cache("elder", &spec).await;
+    let caches = namespace.api::<FalconCache>();
     let elder = caches.get("elder").await.unwrap().creation_timestamp();
     // Creation times are whole seconds.
     until_within(WITHIN, "the next second", || async {
         (Timestamp::now().as_second() > elder.as_ref().unwrap().0.as_second()).then_some(())
     })
     .await;
-    create(&client, namespace, "younger", &spec).await;
+    namespace.create_cache("younger", &spec).await;
     let _at_work = operator.run();
-    becomes(&client, namespace, "younger", "Ready", "DiscoveryIdTaken").await;
-    becomes(&client, namespace, "elder", "Ready", "Creating").await;
-    let services: Api<Service> = Api::namespaced(client.clone(), namespace);
+    becomes(&namespace, "younger", "Ready", "DiscoveryIdTaken").await;
+    becomes(&namespace, "elder", "Ready", "Creating").await;
+    let services = namespace.api::<Service>();
     assert!(services.get_opt("younger-peers").await.unwrap().is_none());
-    assert!(set(&client, namespace, "younger").await.is_none());
+    assert!(namespace.stateful_set("younger").await.is_none());
 
     caches
         .delete("elder", &DeleteParams::default())
         .await
         .unwrap();
-    becomes(&client, namespace, "younger", "Ready", "Creating").await;
-    assert!(set(&client, namespace, "younger").await.is_some());
+    becomes(&namespace, "younger", "Ready", "Creating").await;
+    assert!(namespace.stateful_set("younger").await.is_some());
 }
 
 /// Renews a Lease as a leader does.
@@ -200,34 +160,30 @@ async fn renew(leases: &Api<Lease>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_operators_do_not_fight_and_the_second_takes_over_from_the_first() {
-    let Some(cluster) = ControlPlane::shared().await else {
+    let Some(namespace) = TestNamespace::create("conflicts").await else {
         return;
     };
-    let namespace = "conflicts";
-    cluster.namespace(namespace).await;
-    let client = cluster.client().await;
-    let config = cluster.config().await;
-    let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
+    let leases = namespace.api::<Lease>();
     let renewal = tokio::spawn(async move { renew(&leases).await });
-    let first = Operator::installed_as(
-        "conflicts/first",
-        &config,
-        namespace,
-        RESYNC,
-        ApiConnection::default(),
-    );
-    let second = Operator::installed_as(
-        "conflicts/second",
-        &config,
-        namespace,
-        RESYNC,
-        ApiConnection::default(),
-    );
+    let installed_as = |installation| {
+        let connection = ApiConnection::default();
+        Operator::installed_as(
+            installation,
+            &namespace.config,
+            &namespace.name,
+            RESYNC,
+            connection,
+        )
+    };
+    let first = installed_as("conflicts/first");
+    let second = installed_as("conflicts/second");
     let first_at_work = first.run();
-    create(&client, namespace, "models", &json!({"replicas": 1})).await;
-    becomes(&client, namespace, "models", "Ready", "Creating").await;
+    namespace
+        .create_cache("models", &json!({"replicas": 1}))
+        .await;
+    becomes(&namespace, "models", "Ready", "Creating").await;
     let _second_at_work = second.run();
-    let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), namespace);
+    let bindings = namespace.api::<RoleBinding>();
     let before = bindings.get("models").await.unwrap();
     assert_eq!(before.role_ref.name, "first-cache");
     // Several reconciles of both.
@@ -244,7 +200,7 @@ async fn two_operators_do_not_fight_and_the_second_takes_over_from_the_first() {
         "{} writes of the second, beyond its event",
         second.writes()
     );
-    let caches: Api<FalconCache> = Api::namespaced(client.clone(), namespace);
+    let caches = namespace.api::<FalconCache>();
     let operator = async || caches.get("models").await.unwrap().status.unwrap().operator;
     assert_eq!(operator().await.as_deref(), Some("conflicts/first"));
 

@@ -1,15 +1,17 @@
-//! The operator crashes before and after each of its writes, at a real API server, and the next one brings everything to the same state.
+//! The operator crashes before and after each of its writes, at a real API server, and the next one brings everything
+//! to the same state.
 
 use std::time::Duration;
 
 use falcon_operator::controller::Watched;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
-use kube::{Client, Config};
+use falcon_operator::crd::FalconCache;
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::harness::kubernetes::ControlPlane;
-use crate::harness::operator::{ApiConnection, Crash, Operator, cache, objects};
+use crate::harness::namespace::TestNamespace;
+use crate::harness::operator::{ApiConnection, Crash, Operator, objects};
 use crate::harness::until_within;
 
 const NAME: &str = "media";
@@ -28,38 +30,22 @@ enum Step {
 
 const STEPS: [Step; 4] = [Step::Create, Step::Update, Step::Scale, Step::Delete];
 
-/// One namespace in which it happens.
-struct Stage {
-    config: Config,
-    /// Whose requests are not counted.
-    client: Client,
-    namespace: String,
-}
+/// The namespace in which it happens.
+struct Stage(TestNamespace);
 
 impl Stage {
-    async fn new(cluster: &ControlPlane, namespace: String) -> Self {
-        cluster.namespace(&namespace).await;
-        Self {
-            config: cluster.config().await,
-            client: cluster.client().await,
-            namespace,
-        }
-    }
-
-    fn caches(&self) -> Api<Watched> {
-        Api::namespaced(self.client.clone(), &self.namespace)
+    async fn new(cluster: &ControlPlane, namespace: &str) -> Self {
+        Self(TestNamespace::create_in(cluster, namespace).await)
     }
 
     /// What the user does.
     async fn act(&self, step: Step) {
-        let api: Api<falcon_operator::crd::FalconCache> =
-            Api::namespaced(self.client.clone(), &self.namespace);
+        let api = self.0.api::<FalconCache>();
         let patch = |spec: Value| Patch::Merge(json!({ "spec": spec }));
         let how = PatchParams::default();
         match step {
             Step::Create => {
-                let cache = serde_json::from_value(cache(NAME, &json!({"replicas": 2}))).unwrap();
-                api.create(&PostParams::default(), &cache).await.unwrap();
+                self.0.create_cache(NAME, &json!({"replicas": 2})).await;
             }
             Step::Update => {
                 // A new form of the pods and of the Service, and an object that is to go.
@@ -79,14 +65,14 @@ impl Stage {
     /// All that there is: the cache's status without its times, and its objects.
     async fn picture(&self) -> Value {
         let status = self.status().await;
-        json!([status, objects(&self.client, &self.namespace, NAME).await])
+        json!([status, objects(&self.0.client, &self.0.name, NAME).await])
     }
 
     async fn status(&self) -> Value {
         let api: Api<kube::api::DynamicObject> = Api::namespaced_with(
-            self.client.clone(),
-            &self.namespace,
-            &kube::api::ApiResource::erase::<falcon_operator::crd::FalconCache>(&()),
+            self.0.client.clone(),
+            &self.0.name,
+            &kube::api::ApiResource::erase::<FalconCache>(&()),
         );
         let Some(cache) = api.get_opt(NAME).await.unwrap() else {
             return Value::Null;
@@ -98,13 +84,13 @@ impl Stage {
                 .unwrap()
                 .remove("lastTransitionTime");
         }
-        let text = status.to_string().replace(&self.namespace, "NAMESPACE");
+        let text = status.to_string().replace(&self.0.name, "NAMESPACE");
         serde_json::from_str(&text).unwrap()
     }
 
     /// Reconciles until the process crashes or everything is as in the picture; true if it crashed.
     async fn work(&self, operator: &Operator, picture: &Value) -> bool {
-        let what = format!("{} comes to its end: {picture}", self.namespace);
+        let what = format!("{} comes to its end: {picture}", self.0.name);
         until_within(PATIENCE, &what, || async {
             if !self.look(operator).await {
                 return Some(true);
@@ -116,7 +102,7 @@ impl Stage {
 
     /// One reconcile, of what a watch would have shown; false if the process crashed.
     async fn look(&self, operator: &Operator) -> bool {
-        match self.caches().get_opt(NAME).await.unwrap() {
+        match self.0.api::<Watched>().get_opt(NAME).await.unwrap() {
             Some(seen) => operator.reconcile(&seen).await,
             None => true,
         }
@@ -124,7 +110,7 @@ impl Stage {
 
     /// Reconciles until neither the operator nor Kubernetes has anything more to do; the picture then.
     async fn settle(&self, operator: &Operator, pods: u64) -> Value {
-        let what = format!("{} settles", self.namespace);
+        let what = format!("{} settles", self.0.name);
         until_within(PATIENCE, &what, || async {
             let before = operator.writes();
             self.look(operator).await;
@@ -144,13 +130,8 @@ impl Stage {
 
 /// The pictures after each step without a crash, and the writes of each.
 async fn undisturbed(cluster: &ControlPlane) -> Vec<(Value, usize)> {
-    let stage = Stage::new(cluster, "undisturbed".to_owned()).await;
-    let operator = Operator::start(
-        &stage.config,
-        &stage.namespace,
-        RESYNC,
-        ApiConnection::default(),
-    );
+    let stage = Stage::new(cluster, "undisturbed").await;
+    let operator = stage.0.operator(RESYNC);
     let mut pictures = Vec::new();
     for (step, pods) in STEPS.into_iter().zip([2, 2, 3, 0]) {
         let before = operator.writes();
@@ -161,7 +142,7 @@ async fn undisturbed(cluster: &ControlPlane) -> Vec<(Value, usize)> {
     pictures
 }
 
-/// A run with a crash at the n-th write of one step; whether there were so many.
+/// A run with a crash at the n-th write of one step; false if the step has fewer writes.
 async fn disturbed(
     cluster: &ControlPlane,
     pictures: &[(Value, usize)],
@@ -173,32 +154,22 @@ async fn disturbed(
         "dies-{place}-{number}-{}",
         format!("{death:?}").to_lowercase()
     );
-    let stage = Stage::new(cluster, namespace).await;
-    let first = Operator::start(
-        &stage.config,
-        &stage.namespace,
-        RESYNC,
-        ApiConnection::default(),
-    );
+    let stage = Stage::new(cluster, &namespace).await;
+    let first = stage.0.operator(RESYNC);
     for (at, step) in STEPS.into_iter().enumerate().take(place) {
         stage.act(step).await;
         stage.work(&first, &pictures[at].0).await;
     }
     let connection = ApiConnection::failing_at(number, death);
-    let dying = Operator::start(&stage.config, &stage.namespace, RESYNC, connection);
+    let dying = stage.0.operator_over(RESYNC, connection);
     stage.act(STEPS[place]).await;
     let died = stage.work(&dying, &pictures[place].0).await;
-    let next = Operator::start(
-        &stage.config,
-        &stage.namespace,
-        RESYNC,
-        ApiConnection::default(),
-    );
+    let next = stage.0.operator(RESYNC);
     stage.work(&next, &pictures[place].0).await;
     // The state is final: another reconcile writes nothing.
     let before = next.writes();
     stage.look(&next).await;
-    assert_eq!(next.writes(), before, "{}", stage.namespace);
+    assert_eq!(next.writes(), before, "{}", stage.0.name);
     died
 }
 

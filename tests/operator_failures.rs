@@ -1,21 +1,20 @@
-//! What keeps pods from existing or serving, at a real API server without nodes: it is reported within seconds, and cleared when its cause is removed.
+//! What keeps pods from existing or serving, at a real API server without nodes: it is reported within seconds, and
+//! cleared when its cause is removed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use falcon_operator::crd::FalconCache;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Client;
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::harness::kubernetes::ControlPlane;
-use crate::harness::operator::{ApiConnection, Operator, cache};
+use crate::harness::namespace::{TestNamespace, condition};
 use crate::harness::until_within;
 
 /// The promise, on a machine that others keep busy.
@@ -24,58 +23,8 @@ const WITHIN: Duration = Duration::from_secs(20);
 const HEALED_WITHIN: Duration = Duration::from_secs(90);
 const RESYNC: Duration = Duration::from_mins(1);
 
-struct Place<'a> {
-    client: Client,
-    namespace: &'a str,
-}
-
-impl Place<'_> {
-    async fn apply(&self, object: &Value) {
-        let (version, kind) = (text(object, "/apiVersion"), text(object, "/kind"));
-        let (group, version) = version.split_once('/').unwrap_or(("", version));
-        let kind = ApiResource::from_gvk(&kube::api::GroupVersionKind::gvk(group, version, kind));
-        let clusterwide = ["PriorityClass", "RuntimeClass", "Namespace", "Node"];
-        let api: Api<DynamicObject> = if clusterwide.contains(&kind.kind.as_str()) {
-            Api::all_with(self.client.clone(), &kind)
-        } else {
-            Api::namespaced_with(self.client.clone(), self.namespace, &kind)
-        };
-        let how = PatchParams::apply("test").force();
-        api.patch(text(object, "/metadata/name"), &how, &Patch::Apply(object))
-            .await
-            .unwrap();
-    }
-
-    /// The status of a cache when it is as wanted.
-    async fn status(
-        &self,
-        name: &str,
-        within: Duration,
-        what: &str,
-        wanted: impl Fn(&Value) -> bool,
-    ) -> Value {
-        let api: Api<FalconCache> = Api::namespaced(self.client.clone(), self.namespace);
-        let what = format!("{name}: {what}");
-        until_within(within, &what, || async {
-            let cache = api.get(name).await.unwrap();
-            let status = json!(cache.status);
-            if !wanted(&status) {
-                println!("{name}: {}", condition(&status, "Ready"));
-            }
-            wanted(&status).then_some(status)
-        })
-        .await
-    }
-}
-
 fn text<'a>(object: &'a Value, path: &str) -> &'a str {
     object.pointer(path).and_then(Value::as_str).unwrap()
-}
-
-fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
-    let all = status["conditions"].as_array();
-    all.and_then(|all| all.iter().find(|one| one["type"] == kind))
-        .unwrap_or(&Value::Null)
 }
 
 fn quota(hard: &Value) -> Value {
@@ -168,53 +117,35 @@ async fn what_keeps_pods_from_being_created_is_reported_and_recovers() {
     let Some(cluster) = ControlPlane::shared().await else {
         return;
     };
-    let config = cluster.config().await;
-    let mut operators = Vec::new();
-    for (name, _, _, before, spec, _) in causes() {
-        let namespace = format!("refused-{name}");
-        cluster.namespace(&namespace).await;
-        let place = Place {
-            client: cluster.client().await,
-            namespace: &namespace,
-        };
+    let mut running = Vec::new();
+    let mut cures = Vec::new();
+    for (name, reason, words, before, mut spec, cure) in causes() {
+        let namespace = TestNamespace::create_in(cluster, &format!("refused-{name}")).await;
         if let Some(before) = before {
-            place.apply(&before).await;
+            namespace.apply(&before).await;
         }
-        let operator = Operator::start(&config, &namespace, RESYNC, ApiConnection::default());
+        let operator = namespace.operator(RESYNC);
         let at_work = operator.run();
-        operators.push((operator, at_work));
-        let mut spec = spec;
+        running.push((operator, at_work));
         spec["replicas"] = json!(2);
-        let api: Api<FalconCache> = Api::namespaced(place.client.clone(), &namespace);
-        let cache = serde_json::from_value(cache(name, &spec)).unwrap();
-        api.create(&PostParams::default(), &cache).await.unwrap();
+        namespace.create_cache(name, &spec).await;
         let begin = tokio::time::Instant::now();
-        let why = causes().into_iter().find(|cause| cause.0 == name).unwrap();
-        let status = place
-            .status(name, WITHIN, why.1, |status| {
-                condition(status, "Ready")["reason"] == why.1
+        let status = namespace
+            .status(name, WITHIN, reason, |status| {
+                condition(status, "Ready")["reason"] == reason
             })
             .await;
         let degraded = condition(&status, "Degraded");
         println!("{name}: after {:.1?}: {degraded}", begin.elapsed());
         assert_eq!(degraded["status"], "True");
-        assert!(text(degraded, "/message").contains(why.2), "{degraded}");
+        assert!(text(degraded, "/message").contains(words), "{degraded}");
+        cures.push((namespace, name, cure));
     }
-    for (name, _, _, _, _, cure) in causes() {
-        let namespace = format!("refused-{name}");
-        let place = Place {
-            client: cluster.client().await,
-            namespace: &namespace,
-        };
-        place.apply(&cure).await;
+    for (namespace, _, cure) in &cures {
+        namespace.apply(cure).await;
     }
-    for (name, ..) in causes() {
-        let namespace = format!("refused-{name}");
-        let place = Place {
-            client: cluster.client().await,
-            namespace: &namespace,
-        };
-        place
+    for (namespace, name, _) in &cures {
+        namespace
             .status(name, HEALED_WITHIN, "its pods exist", |status| {
                 status["replicas"] == 2 && condition(status, "Degraded")["status"] == "False"
             })
@@ -262,8 +193,8 @@ impl Drop for Admin {
 }
 
 /// A pod as the kubelet of this node would report it.
-async fn run_pod(place: &Place<'_>, name: &str, ip: &str) {
-    let pods: Api<Pod> = Api::namespaced(place.client.clone(), place.namespace);
+async fn run_pod(namespace: &TestNamespace, name: &str, ip: &str) {
+    let pods = namespace.api::<Pod>();
     until_within(WITHIN, "the set makes its pods", || async {
         pods.get_opt(name).await.unwrap()
     })
@@ -284,28 +215,17 @@ async fn run_pod(place: &Place<'_>, name: &str, ip: &str) {
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 async fn pods_of_a_dead_node_are_not_counted_whatever_their_condition_says() {
-    let Some(cluster) = ControlPlane::shared().await else {
+    let Some(namespace) = TestNamespace::create("dead-node").await else {
         return;
     };
-    cluster.namespace("dead-node").await;
-    let place = Place {
-        client: cluster.client().await,
-        namespace: "dead-node",
-    };
-    place
+    namespace
         .apply(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-that-dies"}}))
         .await;
-    let operator = Operator::start(
-        &cluster.config().await,
-        "dead-node",
-        RESYNC,
-        ApiConnection::default(),
-    );
+    let operator = namespace.operator(RESYNC);
     let _at_work = operator.run();
-    let caches: Api<FalconCache> = Api::namespaced(place.client.clone(), "dead-node");
-    let spec = json!({"replicas": 3});
-    let cache = serde_json::from_value(cache("models", &spec)).unwrap();
-    caches.create(&PostParams::default(), &cache).await.unwrap();
+    namespace
+        .create_cache("models", &json!({"replicas": 3}))
+        .await;
     let mut admins = Vec::new();
     for (pod, ip) in [
         ("models-0", "127.9.9.1"),
@@ -313,13 +233,15 @@ async fn pods_of_a_dead_node_are_not_counted_whatever_their_condition_says() {
         ("models-2", "127.9.9.3"),
     ] {
         admins.push(Admin::at(ip).await);
-        run_pod(&place, pod, ip).await;
+        run_pod(&namespace, pod, ip).await;
     }
     let ready =
         |status: &Value| status["ready"] == "3/3" && condition(status, "Ready")["status"] == "True";
-    place.status("models", WITHIN, "all answer", ready).await;
+    namespace
+        .status("models", WITHIN, "all answer", ready)
+        .await;
     // Until each of them has responded once.
-    let sets: Api<StatefulSet> = Api::namespaced(place.client.clone(), "dead-node");
+    let sets = namespace.api::<StatefulSet>();
     until_within(WITHIN, "the pods are asked", || async {
         let asked = |admin: &Admin| admin.asked.load(Ordering::Relaxed) > 0;
         admins.iter().all(asked).then_some(())
@@ -329,7 +251,7 @@ async fn pods_of_a_dead_node_are_not_counted_whatever_their_condition_says() {
     // The node is gone: its pod no longer responds, and no condition says so.
     drop(admins.pop());
     let begin = tokio::time::Instant::now();
-    let status = place
+    let status = namespace
         .status("models", WITHIN, "one does not answer", |status| {
             status["ready"] == "2/3"
         })
@@ -352,19 +274,21 @@ async fn pods_of_a_dead_node_are_not_counted_whatever_their_condition_says() {
         "Kubernetes does not know"
     );
     admins.push(Admin::at("127.9.9.3").await);
-    place.status("models", WITHIN, "it is back", ready).await;
+    namespace
+        .status("models", WITHIN, "it is back", ready)
+        .await;
 
     // It is deleted, and no kubelet confirms that it terminated.
-    let pods: Api<Pod> = Api::namespaced(place.client.clone(), "dead-node");
+    let pods = namespace.api::<Pod>();
     pods.delete("models-2", &DeleteParams::default().grace_period(1))
         .await
         .unwrap();
-    place
+    namespace
         .status("models", WITHIN, "it does not count", |status| {
             status["ready"] == "2/3" && condition(status, "Ready")["status"] == "False"
         })
         .await;
-    let status = place
+    let status = namespace
         .status("models", WITHIN + WITHIN, "what to do is said", |status| {
             condition(status, "Degraded")["reason"] == "DeletionNotConfirmed"
         })

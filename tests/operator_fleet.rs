@@ -8,19 +8,19 @@ use falcon_operator::crd::FalconCache;
 use futures::StreamExt;
 use futures::stream;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use kube::Client;
-use kube::api::{Api, ListParams, PostParams};
+use kube::api::{ListParams, PostParams};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::sync::watch;
 
 use crate::harness::kubernetes::ControlPlane;
+use crate::harness::namespace::TestNamespace;
 use crate::harness::node::binary_of;
-use crate::harness::operator::{ApiConnection, Operator, cache};
+use crate::harness::operator::cache;
 use crate::harness::{until, until_within};
 
-async fn create(client: &Client, namespace: &str, caches: impl IntoIterator<Item = Value>) {
-    let api: Api<FalconCache> = Api::namespaced(client.clone(), namespace);
+async fn create(namespace: &TestNamespace, caches: impl IntoIterator<Item = Value>) {
+    let api = namespace.api::<FalconCache>();
     stream::iter(caches)
         .for_each_concurrent(16, async |cache| {
             let cache = serde_json::from_value(cache).unwrap();
@@ -29,32 +29,24 @@ async fn create(client: &Client, namespace: &str, caches: impl IntoIterator<Item
         .await;
 }
 
-async fn sets(client: &Client, namespace: &str) -> usize {
-    let api: Api<StatefulSet> = Api::namespaced(client.clone(), namespace);
+async fn sets(namespace: &TestNamespace) -> usize {
+    let api = namespace.api::<StatefulSet>();
     let list = api.list_metadata(&ListParams::default()).await.unwrap();
     list.items.len()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_changes_there_are_no_writes() {
-    let Some(cluster) = ControlPlane::shared().await else {
+    let Some(namespace) = TestNamespace::create("quiet").await else {
         return;
     };
-    let client = cluster.client().await;
-    cluster.namespace("quiet").await;
     create(
-        &client,
-        "quiet",
+        &namespace,
         (0..20).map(|number| cache(&format!("cache-{number}"), &json!({"replicas": 1}))),
     )
     .await;
     // Twenty reconciles are those of ten minutes at twice the default rate.
-    let operator = Operator::start(
-        &cluster.config().await,
-        "quiet",
-        Duration::from_millis(250),
-        ApiConnection::default(),
-    );
+    let operator = namespace.operator(Duration::from_millis(250));
     let (stop, stopped) = watch::channel(false);
     let ended = futures::FutureExt::shared(Box::pin(async move {
         let mut stopped = stopped;
@@ -66,11 +58,11 @@ async fn without_changes_there_are_no_writes() {
         ended,
     ));
     until("all are applied", || async {
-        (sets(&client, "quiet").await == 20).then_some(())
+        (sets(&namespace).await == 20).then_some(())
     })
     .await;
     // Quiet begins when Kubernetes has made the pods and every status tells of them.
-    let api: Api<FalconCache> = Api::namespaced(client.clone(), "quiet");
+    let api = namespace.api::<FalconCache>();
     until("every status is settled", || async {
         let caches = api.list(&ListParams::default()).await.unwrap();
         let told = |cache: &FalconCache| cache.status.as_ref().is_some_and(|it| it.replicas == 1);
@@ -104,13 +96,11 @@ async fn two_hundred_caches_at_once_are_applied_and_poisoned_ones_stop_none() {
         );
         return;
     };
-    let client = cluster.client().await;
-    cluster.namespace("fleet").await;
+    let namespace = TestNamespace::create_in(cluster, "fleet").await;
     // A field that no pod has is a mistake that only the operator finds.
     let poison = json!({"pod": {"overrides": {"spec": {"hostNetwrk": true}}}});
     create(
-        &client,
-        "fleet",
+        &namespace,
         (0..20).map(|number| cache(&format!("poisoned-{number}"), &poison)),
     )
     .await;
@@ -128,14 +118,13 @@ async fn two_hundred_caches_at_once_are_applied_and_poisoned_ones_stop_none() {
         .unwrap();
     let begin = tokio::time::Instant::now();
     create(
-        &client,
-        "fleet",
+        &namespace,
         (0..200).map(|number| cache(&format!("cache-{number}"), &json!({"replicas": 1}))),
     )
     .await;
     let created = begin.elapsed();
     until_within(Duration::from_mins(3), "all are applied", || async {
-        (sets(&client, "fleet").await == 200).then_some(())
+        (sets(&namespace).await == 200).then_some(())
     })
     .await;
     let status =
