@@ -1,11 +1,12 @@
-//! `Resources` → the cluster: the only module that writes to caches and to what they own. (The Lease is written by `leader`,
-//! Events by `controller`.)
+//! `Resources` → the cluster: the only module that writes FalconCaches and what they own. `leader` writes the Lease,
+//! and `controller` the Events.
 //!
 //! Each object is read first and written only if it differs, by server-side apply with one field manager: without
 //! changes there are no writes, and fields that others set on our objects are kept. The process may die at any step:
 //! the next reconcile starts at the first object and ends in the same state.
 
-mod actions;
+pub mod actions;
+mod child;
 mod compare;
 mod converge;
 
@@ -15,13 +16,14 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::DeserializeGuard;
-use kube::core::response::Status;
 use kube::{Client, Resource};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::apply::converge::{Child, Converged, NormalisedCache, Object};
+use crate::apply::actions::Actions;
+use crate::apply::child::{Child, is_gone, read};
+use crate::apply::converge::{Converged, Converger, Object};
 use crate::crd::FalconCache;
 use crate::crd::network::MonitorKind;
 use crate::crd::status::FalconCacheStatus;
@@ -159,17 +161,19 @@ impl Fence {
         Self(until)
     }
 
-    fn is_open(&self) -> bool {
-        self.0.borrow().is_some_and(|until| Instant::now() < until)
+    fn check(&self) -> Result<(), Error> {
+        let is_open = self.0.borrow().is_some_and(|until| Instant::now() < until);
+        is_open.then_some(()).ok_or(Error::Fenced)
     }
 }
 
-/// Applies objects, and remembers how the API server normalised them.
+/// Applies the resources of caches, and writes their status.
 #[derive(Clone)]
 pub struct Writer {
     client: Client,
     fence: Fence,
-    normalised: NormalisedCache,
+    converger: Converger,
+    actions: Actions,
 }
 
 impl std::fmt::Debug for Writer {
@@ -182,23 +186,21 @@ impl Writer {
     /// A writer that remembers nothing yet.
     pub fn new(client: Client, fence: Fence) -> Self {
         Self {
+            converger: Converger::new(client.clone(), fence.clone()),
+            actions: Actions::new(client.clone(), fence.clone()),
             client,
             fence,
-            normalised: NormalisedCache::default(),
         }
+    }
+
+    /// The writes that are not part of applying.
+    pub fn actions(&self) -> &Actions {
+        &self.actions
     }
 
     /// Forgets a cache that is gone.
     pub fn forget(&self, identity: &Identity) {
-        self.normalised.forget(identity);
-    }
-
-    fn check_fence(&self) -> Result<(), Error> {
-        if self.fence.is_open() {
-            Ok(())
-        } else {
-            Err(Error::Fenced)
-        }
+        self.converger.forget(identity);
     }
 
     /// Applies `resources`. Completed writes are added to `changes` one by one, so that they are counted even if a
@@ -236,7 +238,9 @@ impl Writer {
             ),
         ];
         for object in &objects {
-            if let Converged::Waiting(message) = self.converge(identity, object, changes).await? {
+            if let Converged::Waiting(message) =
+                self.converger.converge(identity, object, changes).await?
+            {
                 return Ok(Outcome::Waiting { message });
             }
         }
@@ -253,7 +257,7 @@ impl Writer {
                 Child::with_resource(monitoring::resource(kind), name),
                 wanted.as_ref(),
             );
-            match self.converge(identity, &object, changes).await {
+            match self.converger.converge(identity, &object, changes).await {
                 // The cache works without a monitor.
                 Err(Error::Forbidden { message, .. }) => {
                     tracing::debug!(name, message, "the monitor can't be created");
@@ -263,10 +267,14 @@ impl Writer {
         }
         // Last, since its pods need everything above. The token comes right before it, and only while there is no
         // StatefulSet: otherwise each reconcile would write.
-        if self.read::<StatefulSet>(identity, name).await?.is_none() {
-            self.ensure_token(peer_secret, changes).await?;
+        if read::<StatefulSet>(&self.client, identity, name)
+            .await?
+            .is_none()
+        {
+            self.actions.ensure_token(peer_secret, changes).await?;
         }
         match self
+            .converger
             .converge(identity, &Object::wanted(stateful_set), changes)
             .await?
         {
@@ -285,8 +293,7 @@ impl Writer {
     /// Reads without writing: for a paused cache, and for one whose spec is invalid.
     pub async fn read_only(&self, identity: &Identity) -> Result<Applied, Error> {
         Ok(Applied {
-            stateful_set: self
-                .read::<StatefulSet>(identity, &identity.name)
+            stateful_set: read::<StatefulSet>(&self.client, identity, &identity.name)
                 .await?
                 .map(Box::new),
             replicas_autoscaled: false,
@@ -302,7 +309,7 @@ impl Writer {
         version: Option<&str>,
         changes: &mut Vec<Write>,
     ) -> Result<(), Error> {
-        self.check_fence()?;
+        self.fence.check()?;
         let child = Child::new::<FalconCache>(&identity.name);
         // The response is not parsed: the spec may be invalid.
         let api: Api<DeserializeGuard<FalconCache>> =
@@ -328,25 +335,8 @@ impl Writer {
                 Ok(())
             }
             // Deleted in between: there is nothing to report on.
-            Err(kube::Error::Api(status)) if gone_or_replaced(&status) => Ok(()),
+            Err(kube::Error::Api(status)) if is_gone(&status) => Ok(()),
             Err(source) => Err(child.error("updated with its status", source)),
         }
     }
-
-    async fn read<K>(&self, identity: &Identity, name: &str) -> Result<Option<K>, Error>
-    where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-            + Clone
-            + serde::de::DeserializeOwned
-            + std::fmt::Debug,
-    {
-        let api: Api<K> = Api::namespaced(self.client.clone(), &identity.namespace);
-        api.get_opt(name)
-            .await
-            .map_err(|source| Child::new::<K>(name).error("read", source))
-    }
-}
-
-fn gone_or_replaced(status: &Status) -> bool {
-    status.is_not_found() || status.is_conflict()
 }

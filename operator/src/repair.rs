@@ -10,7 +10,8 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::apply::{Error, Write, Writer};
+use crate::apply::actions::Actions;
+use crate::apply::{Error, Write};
 use crate::observe::Observation;
 use crate::observe::pod::{Cause, PodProblem, PodState};
 use crate::plan::Identity;
@@ -19,15 +20,15 @@ use crate::repair::creation_retries::CreationRetries;
 /// Repairs caches.
 #[derive(Debug)]
 pub struct Repairer {
-    writer: Writer,
+    actions: Actions,
     creation_retries: CreationRetries,
 }
 
 impl Repairer {
-    /// Repairs by way of `writer`.
-    pub fn new(writer: Writer) -> Self {
+    /// Repairs by these actions.
+    pub fn new(actions: Actions) -> Self {
         Self {
-            writer,
+            actions,
             creation_retries: CreationRetries::default(),
         }
     }
@@ -43,18 +44,18 @@ impl Repairer {
     ) -> Result<(), Error> {
         let Observation { now, pods, .. } = observed;
         for pod in set.into_iter().flat_map(|set| stuck_pods(set, pods, *now)) {
-            self.writer
+            self.actions
                 .delete_pod(identity, &pod.name, &pod.uid, changes)
                 .await?;
         }
         let secret = peer_secret.metadata.name.as_deref().unwrap_or_default();
         if is_peer_secret_missing(pods, secret, *now) {
-            self.writer.ensure_token(peer_secret, changes).await?;
+            self.actions.ensure_token(peer_secret, changes).await?;
         }
         if observed.creation_failures.is_empty() {
             self.creation_retries.forget(identity);
         } else if self.creation_retries.take_due(identity) {
-            self.writer.retry_creation(identity, changes).await?;
+            self.actions.retry_creation(identity, changes).await?;
         }
         Ok(())
     }

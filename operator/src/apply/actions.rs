@@ -1,18 +1,35 @@
-//! Writes of one object that are not an apply: creating the peer token, deleting a pod, making a StatefulSet's controller
-//! retry.
+//! Writes of one object that are not an apply: creating the peer token, deleting a pod, making a StatefulSet's
+//! controller retry.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Client, ResourceExt};
 use serde_json::json;
 
-use crate::apply::converge::Child;
-use crate::apply::{Error, Verb, Write, Writer, gone_or_replaced};
+use crate::apply::child::{Child, is_gone, read};
+use crate::apply::{Error, Fence, Verb, Write};
 use crate::plan::Identity;
 use crate::resources::meta::{self, OPERATOR};
 
-impl Writer {
+/// Single writes, for `apply` and for repairs.
+#[derive(Clone)]
+pub struct Actions {
+    client: Client,
+    fence: Fence,
+}
+
+impl std::fmt::Debug for Actions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Actions").finish_non_exhaustive()
+    }
+}
+
+impl Actions {
+    pub(super) fn new(client: Client, fence: Fence) -> Self {
+        Self { client, fence }
+    }
+
     /// Creates the peer token unless it exists. The operator may not read Secrets: it tries to create it, and "already
     /// exists" is a success, too.
     pub async fn ensure_token(
@@ -20,7 +37,7 @@ impl Writer {
         secret: &Secret,
         changes: &mut Vec<Write>,
     ) -> Result<(), Error> {
-        self.check_fence()?;
+        self.fence.check()?;
         let mut random = [0_u8; 32];
         getrandom::fill(&mut random).map_err(Error::Random)?;
         let token = random
@@ -62,7 +79,7 @@ impl Writer {
         uid: &str,
         changes: &mut Vec<Write>,
     ) -> Result<(), Error> {
-        self.check_fence()?;
+        self.fence.check()?;
         let child = Child::new::<Pod>(name);
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &identity.namespace);
         let this_one = Preconditions {
@@ -77,7 +94,7 @@ impl Writer {
                 changes.push(child.write(Verb::Delete));
                 Ok(())
             }
-            Err(kube::Error::Api(status)) if gone_or_replaced(&status) => Ok(()),
+            Err(kube::Error::Api(status)) if is_gone(&status) => Ok(()),
             Err(source) => Err(child.error("deleted", source)),
         }
     }
@@ -89,9 +106,9 @@ impl Writer {
         identity: &Identity,
         changes: &mut Vec<Write>,
     ) -> Result<(), Error> {
-        self.check_fence()?;
+        self.fence.check()?;
         let child = Child::new::<StatefulSet>(&identity.name);
-        let Some(set) = self.read::<StatefulSet>(identity, &identity.name).await? else {
+        let Some(set) = read::<StatefulSet>(&self.client, identity, &identity.name).await? else {
             return Ok(());
         };
         let tries = set
@@ -116,7 +133,7 @@ impl Writer {
                 changes.push(child.write(Verb::Update));
                 Ok(())
             }
-            Err(kube::Error::Api(status)) if gone_or_replaced(&status) => Ok(()),
+            Err(kube::Error::Api(status)) if is_gone(&status) => Ok(()),
             Err(source) => Err(child.error("retried", source)),
         }
     }

@@ -5,21 +5,23 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
-use kube::{Resource, ResourceExt};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::apply::{Error, Verb, Write, Writer, compare};
+use crate::apply::child::Child;
+use crate::apply::{Error, Fence, Verb, Write, compare};
 use crate::crd::FalconCache;
 use crate::plan::Identity;
 use crate::resources::meta::{self, MANAGED_BY, OPERATOR};
 
-/// Kind and name of an object.
-#[derive(Clone, Debug)]
-pub(super) struct Child {
-    resource: ApiResource,
-    name: String,
+/// Converges objects, and remembers how the API server normalised them.
+#[derive(Clone)]
+pub(super) struct Converger {
+    client: Client,
+    fence: Fence,
+    normalised: NormalisedCache,
 }
 
 /// An object and its desired state; none: it must not exist.
@@ -92,7 +94,7 @@ pub(super) enum Converged {
 /// Objects whose values the API server normalises, such as CPU of `0.5` to `500m`. The digests of what was applied and
 /// of what was returned tell that such an object is up to date, and it is not written again and again.
 #[derive(Clone, Debug, Default)]
-pub(super) struct NormalisedCache(Arc<Mutex<HashMap<String, (u64, u64)>>>);
+struct NormalisedCache(Arc<Mutex<HashMap<String, (u64, u64)>>>);
 
 impl NormalisedCache {
     fn contains(&self, key: &str, wanted: &Value, live: &Value) -> bool {
@@ -109,7 +111,7 @@ impl NormalisedCache {
     }
 
     /// Removes a deleted cache.
-    pub(super) fn forget(&self, identity: &Identity) {
+    fn forget(&self, identity: &Identity) {
         let mine = format!("{}/{}/", identity.namespace, identity.name);
         self.0
             .lock()
@@ -122,52 +124,6 @@ fn digest(value: &Value) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.to_string().hash(&mut hasher);
     hasher.finish()
-}
-
-impl Child {
-    pub(super) fn new<K: Resource<DynamicType = ()>>(name: &str) -> Self {
-        Self {
-            resource: ApiResource::erase::<K>(&()),
-            name: name.to_owned(),
-        }
-    }
-
-    pub(super) fn with_resource(resource: ApiResource, name: &str) -> Self {
-        Self {
-            resource,
-            name: name.to_owned(),
-        }
-    }
-
-    pub(super) fn write(&self, verb: Verb) -> Write {
-        Write {
-            verb,
-            kind: self.resource.kind.clone(),
-            name: self.name.clone(),
-        }
-    }
-
-    pub(super) fn error(&self, doing: &'static str, source: kube::Error) -> Error {
-        let (kind, name) = (self.resource.kind.clone(), self.name.clone());
-        match source {
-            kube::Error::Api(status) if status.is_invalid() => Error::Rejected {
-                kind,
-                name,
-                message: status.message,
-            },
-            kube::Error::Api(status) if status.is_forbidden() => Error::Forbidden {
-                kind,
-                name,
-                message: status.message,
-            },
-            source => Error::Api {
-                kind,
-                name,
-                doing,
-                source: Box::new(source),
-            },
-        }
-    }
 }
 
 impl Object {
@@ -183,7 +139,22 @@ impl Object {
     }
 }
 
-impl Writer {
+impl Converger {
+    /// Remembers nothing yet.
+    pub(super) fn new(client: Client, fence: Fence) -> Self {
+        Self {
+            client,
+            fence,
+            normalised: NormalisedCache::default(),
+        }
+    }
+
+    /// Forgets a cache that is gone.
+    pub(super) fn forget(&self, identity: &Identity) {
+        self.normalised.forget(identity);
+    }
+
+    /// Brings one object to its desired state. Completed writes are added to `changes`.
     pub(super) async fn converge(
         &self,
         identity: &Identity,
@@ -306,7 +277,7 @@ impl Writer {
         verb: Verb,
         changes: &mut Vec<Write>,
     ) -> Result<Converged, Error> {
-        self.check_fence()?;
+        self.fence.check()?;
         // Forced, but for our own fields only: nothing else is in the body.
         let how = PatchParams::apply(OPERATOR).force();
         let live = api
@@ -341,7 +312,7 @@ impl Writer {
         how: DeleteParams,
         changes: &mut Vec<Write>,
     ) -> Result<(), Error> {
-        self.check_fence()?;
+        self.fence.check()?;
         let how = how.preconditions(Preconditions {
             uid: live.metadata.uid.clone(),
             resource_version: None,

@@ -105,7 +105,7 @@ impl Context {
         };
         let writer = Writer::new(client.clone(), fence);
         Self {
-            repairer: Repairer::new(writer.clone()),
+            repairer: Repairer::new(writer.actions().clone()),
             writer,
             observer: Observer::new(client.clone(), settings.resync),
             recorder: Recorder::new(client.clone(), reporter),
