@@ -179,6 +179,16 @@ fn fields_that_only_the_cache_interprets_have_its_own_defaults_and_limits() {
     ] {
         assert!(flags(&with(cache.clone())).is_ok(), "{cache}");
     }
+    // The limits of the schema, and one beyond.
+    for flag in [
+        "--parts-in-flight=0",
+        "--parts-in-flight=257",
+        "--replica-share=91",
+        "--max-connections=0",
+    ] {
+        let args = ["falcon-cache", flag].map(str::to_owned);
+        assert!(Args::read(args).is_err(), "{flag}");
+    }
 }
 
 #[test]

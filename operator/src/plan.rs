@@ -6,7 +6,7 @@
 mod checks;
 pub mod overrides;
 pub mod units;
-mod warnings;
+pub(crate) mod warnings;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{Resource, ResourceExt};
 
 use crate::crd::FalconCache;
-use crate::crd::cache::{DiscoveryApi, LogFormat, LogLevel};
+use crate::crd::cache::{CacheFlags, DiscoveryApi, LogFormat, LogLevel};
 use crate::crd::network::{MonitorKind, ServiceType, TrafficDistribution};
 use crate::crd::origin;
 use crate::crd::pod::{ImagePullPolicy, TopologySpread};
@@ -58,8 +58,8 @@ pub struct Plan {
     pub memory: Memory,
     /// Freshness of objects.
     pub freshness: Freshness,
-    /// Settings that only the cache interprets.
-    pub tuning: Tuning,
+    /// Settings that become flags of the cache as they are.
+    pub flags: CacheFlags,
     /// Value of the label `falcon-discovery-id`.
     pub discovery_id: String,
     /// Kubernetes API used for discovery.
@@ -187,21 +187,6 @@ pub struct Freshness {
     pub timeout: Duration,
 }
 
-/// Settings that are passed to the cache as they are.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Tuning {
-    /// Parallel reads from S3 for one large object.
-    pub parts_in_flight: i32,
-    /// Share of the memory reserved for replicas, in percent.
-    pub replica_share: i32,
-    /// Refuse uploads and deletions.
-    pub read_only: bool,
-    /// Cache objects when they are uploaded.
-    pub cache_on_write: bool,
-    /// Maximum open connections at each port.
-    pub max_connections: i32,
-}
-
 /// The Service for applications.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServicePlan {
@@ -300,7 +285,7 @@ pub fn plan(cache: &FalconCache, defaults: &Defaults) -> Result<Plan, Error> {
         account: checks::account(&spec.origin)?,
         memory: checks::memory(&spec.cache)?,
         freshness: checks::freshness(&spec.cache)?,
-        tuning: checks::tuning(&spec.cache)?,
+        flags: checks::flags(&spec.cache.flags)?,
         discovery_id: spec
             .discovery
             .id
@@ -513,10 +498,21 @@ mod tests {
         let plan = planned(&json!({
             "replicas": 1, "image": "falcon-cache", "origin": {"buckets": ["media"]}, "cache": {"ttl": "0s", "maxBlobSize": "1Gi"},
             "s3": {"enabled": true}, "networkPolicy": {"enabled": false}, "discovery": {"api": "Endpoints"},
-            "pod": {"env": [{"name": "FALCON_TTL", "value": "1"}], "overrides": {"spec": {"terminationGracePeriodSeconds": 1}}}
+            "pod": {"env": [{"name": "FALCON_TTL", "value": "1"}, {"name": "FALCON_LISTEN", "value": "::"}, {"name": "FALCON_PORT", "value": "80"}, {"name": "TZ", "value": "UTC"}],
+                    "overrides": {"spec": {"terminationGracePeriodSeconds": 1}}}
         }))
         .unwrap();
-        assert_eq!(plan.warnings.len(), 9, "{:?}", plan.warnings);
+        assert_eq!(plan.warnings.len(), 11, "{:?}", plan.warnings);
+        for text in [
+            "pod.env sets FALCON_TTL: use cache.ttl, which takes precedence",
+            "pod.env sets FALCON_PORT, which has no effect: the operator sets this flag",
+            "pod.env sets FALCON_LISTEN: the operator does not check what it does",
+        ] {
+            assert!(
+                plan.warnings.iter().any(|warning| warning == text),
+                "{text}"
+            );
+        }
     }
 
     #[test]

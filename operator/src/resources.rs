@@ -86,10 +86,12 @@ pub fn resources(plan: &Plan, role: &CacheRole) -> Resources {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::plan;
+    use crate::plan::{self, warnings};
 
     fn made(spec: &Value) -> Value {
         let cache = serde_json::from_value(json!({
@@ -132,11 +134,38 @@ mod tests {
         made(&json!({"origin": {"buckets": ["photos", "films"]}}))
     }
 
+    /// A cache for which every flag is set.
+    fn full() -> Value {
+        made(&json!({
+            "origin": {"buckets": ["photos"], "endpoint": "https://s3.lan:9000", "region": "lan-1", "credentialsSecretRef": {"name": "keys"},
+                       "caBundleRef": {"configMapName": "ca"}},
+            "cache": {"memory": "512Mi", "blockSize": "512Ki", "maxBlobSize": "64Mi", "ttl": "24h", "staleIfError": "10m", "timeout": "800ms",
+                      "cacheOnWrite": true},
+            "s3": {"enabled": true, "auth": "Keys", "accessSecretRef": {"name": "access"}, "domains": ["s3.lan", "s3.example.com"]},
+            "discovery": {"id": "shared", "api": "Endpoints"}, "rollout": {"drainTimeout": "2m"}, "logging": {"level": "debug", "format": "text"}
+        }))
+    }
+
     fn args(made: &Value) -> Vec<String> {
         serde_json::from_value(
             made["set"]["spec"]["template"]["spec"]["containers"][0]["args"].clone(),
         )
         .unwrap()
+    }
+
+    #[test]
+    fn a_warning_knows_the_variable_of_every_flag() {
+        let name = |arg: &String| arg.split_once('=').unwrap().0.replace("--", "FALCON_");
+        let flags = args(&full());
+        let flags = flags
+            .iter()
+            .map(|arg| name(arg).replace('-', "_").to_ascii_uppercase());
+        let fields = warnings::FIELDS.iter().map(|(variable, _)| *variable);
+        let known = fields.chain(warnings::SET_BY_OPERATOR);
+        assert_eq!(
+            flags.collect::<BTreeSet<_>>(),
+            known.map(ToOwned::to_owned).collect()
+        );
     }
 
     #[test]
@@ -202,14 +231,7 @@ mod tests {
 
     #[test]
     fn the_flags_of_a_cache_with_everything() {
-        let made = made(&json!({
-            "origin": {"buckets": ["photos"], "endpoint": "https://s3.lan:9000", "region": "lan-1", "credentialsSecretRef": {"name": "keys"},
-                       "caBundleRef": {"configMapName": "ca"}},
-            "cache": {"memory": "512Mi", "blockSize": "512Ki", "maxBlobSize": "64Mi", "ttl": "24h", "staleIfError": "10m", "timeout": "800ms",
-                      "cacheOnWrite": true},
-            "s3": {"enabled": true, "auth": "Keys", "accessSecretRef": {"name": "access"}, "domains": ["s3.lan", "s3.example.com"]},
-            "discovery": {"id": "shared", "api": "Endpoints"}, "rollout": {"drainTimeout": "2m"}, "logging": {"level": "debug", "format": "text"}
-        }));
+        let made = full();
         let args = args(&made);
         for flag in [
             "--s3-port=9000",

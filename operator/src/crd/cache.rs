@@ -53,6 +53,30 @@ pub struct Cache {
     #[schemars(schema_with = "schema::duration")]
     pub timeout: String,
 
+    /// Settings that become flags of the cache as they are.
+    #[serde(flatten)]
+    pub flags: CacheFlags,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            memory: "1Gi".to_owned(),
+            block_size: "1Mi".to_owned(),
+            max_blob_size: "128Mi".to_owned(),
+            ttl: "1h".to_owned(),
+            stale_if_error: "1h".to_owned(),
+            negative_ttl: "2s".to_owned(),
+            timeout: "5s".to_owned(),
+            flags: CacheFlags::default(),
+        }
+    }
+}
+
+/// Settings that become flags of the cache as they are.
+#[derive(JsonSchema, Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CacheFlags {
     /// Parallel reads from S3 for one large object. Default 16. More may use a fast network better; each takes memory
     /// while it runs.
     #[schemars(range(min = 1, max = 256))]
@@ -74,16 +98,9 @@ pub struct Cache {
     pub max_connections: i32,
 }
 
-impl Default for Cache {
+impl Default for CacheFlags {
     fn default() -> Self {
         Self {
-            memory: "1Gi".to_owned(),
-            block_size: "1Mi".to_owned(),
-            max_blob_size: "128Mi".to_owned(),
-            ttl: "1h".to_owned(),
-            stale_if_error: "1h".to_owned(),
-            negative_ttl: "2s".to_owned(),
-            timeout: "5s".to_owned(),
             parts_in_flight: 16,
             replica_share: 12,
             read_only: false,

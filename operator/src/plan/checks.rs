@@ -5,13 +5,13 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::crd::FalconCache;
-use crate::crd::cache::Cache;
+use crate::crd::cache::{Cache, CacheFlags};
 use crate::crd::network::{self, S3Auth};
 use crate::crd::{origin, pod};
 use crate::plan::units::{self, MIB};
 use crate::plan::{
     AccountPlan, CaBundle, Error, Freshness, Identity, Memory, Monitor, OriginPlan, PodPlan,
-    S3Gateway, Tuning, overrides,
+    S3Gateway, overrides,
 };
 
 pub(super) fn identity(cache: &FalconCache) -> Result<Identity, Error> {
@@ -181,21 +181,26 @@ pub(super) fn freshness(spec: &Cache) -> Result<Freshness, Error> {
     })
 }
 
-pub(super) fn tuning(spec: &Cache) -> Result<Tuning, Error> {
-    if spec.read_only && spec.cache_on_write {
+pub(super) fn flags(flags: &CacheFlags) -> Result<CacheFlags, Error> {
+    if flags.read_only && flags.cache_on_write {
         return Err(wrong(
             "spec.cache.cacheOnWrite",
             "must be false with readOnly: nothing is uploaded through a read-only cache",
         ));
     }
-    let field = "spec.cache.maxConnections";
-    Ok(Tuning {
-        parts_in_flight: within("spec.cache.partsInFlight", spec.parts_in_flight, 1, 256)?,
-        replica_share: within("spec.cache.replicaShare", spec.replica_share, 0, 90)?,
-        read_only: spec.read_only,
-        cache_on_write: spec.cache_on_write,
-        max_connections: within(field, spec.max_connections, 1, i32::MAX)?,
-    })
+    for (field, value, min, max) in [
+        ("spec.cache.partsInFlight", flags.parts_in_flight, 1, 256),
+        ("spec.cache.replicaShare", flags.replica_share, 0, 90),
+        (
+            "spec.cache.maxConnections",
+            flags.max_connections,
+            1,
+            i32::MAX,
+        ),
+    ] {
+        within(field, value, min, max)?;
+    }
+    Ok(*flags)
 }
 
 pub(super) fn drain(text: &str) -> Result<Duration, Error> {

@@ -129,12 +129,11 @@ fn args(plan: &Plan) -> Vec<String> {
     );
     flag("negative-ttl", &fresh.negative_ttl.as_millis().to_string());
     flag("timeout", &fresh.timeout.as_millis().to_string());
-    let tuning = &plan.tuning;
-    flag("parts-in-flight", &tuning.parts_in_flight.to_string());
-    flag("replica-share", &tuning.replica_share.to_string());
-    flag("read-only", &tuning.read_only.to_string());
-    flag("cache-on-write", &tuning.cache_on_write.to_string());
-    flag("max-connections", &tuning.max_connections.to_string());
+    flag("parts-in-flight", &plan.flags.parts_in_flight.to_string());
+    flag("replica-share", &plan.flags.replica_share.to_string());
+    flag("read-only", &plan.flags.read_only.to_string());
+    flag("cache-on-write", &plan.flags.cache_on_write.to_string());
+    flag("max-connections", &plan.flags.max_connections.to_string());
     flag("k8s-discovery-id", &plan.discovery_id);
     flag("k8s-discovery-api", discovery_api(plan.discovery_api));
     flag("k8s-namespace", &plan.identity.namespace);
