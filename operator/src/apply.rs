@@ -130,13 +130,13 @@ pub enum Error {
         message: String,
     },
     /// Any failure that may succeed when retried.
-    #[error("{kind} {name} can't be {doing}")]
+    #[error("failed to {doing} {kind} {name}")]
     Api {
         /// Its kind.
         kind: String,
         /// Its name.
         name: String,
-        /// What was being done.
+        /// What failed, as a verb.
         doing: &'static str,
         /// Why it failed.
         #[source]
@@ -145,8 +145,8 @@ pub enum Error {
     /// Another process is the leader now.
     #[error("the lease is lost: writing is not allowed")]
     Fenced,
-    /// The peer token can't be generated.
-    #[error("no random bytes available: {0}")]
+    /// No random bytes for the peer token.
+    #[error("failed to generate the peer token: {0}")]
     Random(getrandom::Error),
 }
 
@@ -260,7 +260,7 @@ impl Writer {
             match self.converger.converge(identity, &object, changes).await {
                 // The cache works without a monitor.
                 Err(Error::Forbidden { message, .. }) => {
-                    tracing::debug!(name, message, "the monitor can't be created");
+                    tracing::debug!(name, message, "failed to create the monitor");
                 }
                 other => drop(other?),
             }
@@ -336,7 +336,7 @@ impl Writer {
             }
             // Deleted in between: there is nothing to report on.
             Err(kube::Error::Api(status)) if is_gone(&status) => Ok(()),
-            Err(source) => Err(child.error("updated with its status", source)),
+            Err(source) => Err(child.error("update the status of", source)),
         }
     }
 }

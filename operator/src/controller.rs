@@ -59,7 +59,7 @@ pub async fn reconcile(seen: Arc<Watched>, context: Arc<Context>) -> Result<Acti
     .unwrap_or(Err(Error::TooSlow));
     context.metrics.count_writes(&changes);
     for write in &changes {
-        tracing::info!(namespace = identity.namespace, cache = identity.name, verb = ?write.verb, kind = write.kind, name = write.name, "written");
+        tracing::info!(namespace = identity.namespace, cache = identity.name, verb = ?write.verb, kind = write.kind, name = write.name, "wrote an object");
     }
     let label = match &result {
         Ok(Next::Waiting) => "waiting",
@@ -101,7 +101,7 @@ pub fn error_policy(seen: &Watched, error: &Error, context: &Context) -> Action 
     }
     context.metrics.set_backing_off(context.backoff.len());
     let cause = std::error::Error::source(error).map(ToString::to_string);
-    tracing::warn!(namespace = identity.namespace, cache = identity.name, %error, cause, retry_in_seconds = after.as_secs(), "reconcile failed");
+    tracing::warn!(namespace = identity.namespace, cache = identity.name, %error, cause, retry_in_seconds = after.as_secs(), "failed to reconcile");
     Action::requeue(after)
 }
 
@@ -233,7 +233,7 @@ async fn report_other_operator(other: &str, identity: &Identity, context: &Conte
         namespace = identity.namespace,
         cache = identity.name,
         operator = other,
-        "another operator manages this cache: it is not touched"
+        "another operator manages this cache; leaving it alone"
     );
     let event = events::other_operator(other, &context.settings.operator);
     let about = object_reference(identity);

@@ -22,14 +22,14 @@ const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// Pause between two attempts.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
-/// Why a lease can't be held.
+/// Why the lease is not held.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another process holds it, or the API server was unreachable for too long.
     #[error("the lease is lost")]
     Lost,
     /// A permission is missing: retrying is useless until it is granted.
-    #[error("the lease can't be acquired")]
+    #[error("failed to acquire the lease")]
     Api(#[source] kube::Error),
 }
 
@@ -83,7 +83,7 @@ impl Candidate {
                     return Err(Error::Api(kube::Error::Api(status)));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, lease = self.name, "the lease can't be read or written");
+                    tracing::warn!(%error, lease = self.name, "failed to read or write the lease");
                 }
             }
             sleep(RETRY_PERIOD).await;
@@ -106,7 +106,7 @@ impl Candidate {
                     return Error::Lost;
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, lease = self.name, "the lease can't be renewed");
+                    tracing::warn!(%error, lease = self.name, "failed to renew the lease");
                 }
             }
         }
@@ -125,7 +125,7 @@ impl Candidate {
                 .replace(&self.name, &PostParams::default(), &lease)
                 .await
             {
-                tracing::warn!(%error, lease = self.name, "the lease can't be released");
+                tracing::warn!(%error, lease = self.name, "failed to release the lease");
             }
         }
     }

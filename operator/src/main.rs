@@ -27,7 +27,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Crd => std::io::stdout()
             .write_all(crd::yaml()?.as_bytes())
-            .context("printing the CustomResourceDefinition failed"),
+            .context("failed to print the CustomResourceDefinition"),
         Command::Run(run) => {
             log(&run)?;
             tokio::runtime::Builder::new_multi_thread()
@@ -91,7 +91,7 @@ async fn listen(port: u16) -> anyhow::Result<TcpListener> {
     }
     TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
         .await
-        .with_context(|| format!("can't listen on port {port}"))
+        .with_context(|| format!("failed to listen on port {port}"))
 }
 
 /// Waits for the CRD and for the lease, then reconciles until the signal to stop or until the lease is lost.
@@ -177,7 +177,7 @@ fn settings(run: &RunArgs, namespace: &str) -> anyhow::Result<Settings> {
         None => format!(
             "falcon-operator-{:08x}",
             getrandom::u32()
-                .map_err(|error| anyhow::anyhow!("can't generate a random name: {error}"))?
+                .map_err(|error| anyhow::anyhow!("failed to generate a random name: {error}"))?
         ),
     };
     Ok(Settings {
@@ -198,8 +198,8 @@ fn settings(run: &RunArgs, namespace: &str) -> anyhow::Result<Settings> {
 
 /// Resolves at SIGTERM or SIGINT, for all clones.
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Clone + Send + Sync + 'static> {
-    let mut terminate = signal(SignalKind::terminate()).context("can't handle SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("can't handle SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("failed to handle SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("failed to handle SIGINT")?;
     let (sender, receiver) = watch::channel(false);
     tokio::spawn(async move {
         tokio::select! {

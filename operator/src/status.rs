@@ -2,13 +2,22 @@
 //!
 //! | condition | True | False | Unknown |
 //! |---|---|---|---|
-//! | `Ready` | `Ready` | the first cause: `InvalidSpec`, `NameTaken`, `DiscoveryIdTaken`, `QuotaExceeded`, `ApplyRejected`, `ApplyForbidden`, `ApplyFailed`, `Replacing`, a pod's problem, `Creating`, `Scaling`, `RollingOut`, `PodsStarting`, `ScaledToZero`, an origin's failure, `OriginNotContacted` | |
+//! | `Ready` | `Ready` | the first of the causes below | |
 //! | `Available` | `MinimumPodsReady` | `TooFewPodsReady`, `ScaledToZero` | |
 //! | `Progressing` | `Creating`, `Scaling`, `RollingOut`, `PodsStarting`, `Replacing` | `Complete`, `Blocked` | |
-//! | `Degraded` | as `Ready`'s mistakes, failures and pods' problems | `AsExpected` | |
-//! | `OriginReachable` | `OriginResponding` | `OriginAccessDenied`, `OriginBucketNotFound`, `OriginUnreachable`, `OriginFailing` | `OriginNotContacted`, `OriginUnknown` |
+//! | `Degraded` | a mistake, a failure to apply, or a pod's problem | `AsExpected` | |
+//! | `OriginReachable` | `OriginResponding` | a failure of the origin | `OriginNotContacted`, `OriginUnknown` |
 //! | `ConfigurationWarning` | `RiskyValues` | `NoWarnings` | `InvalidSpec` |
 //! | `Paused` | `PausedByUser` | `NotPaused` | |
+//!
+//! The causes of an unready cache, in their order:
+//! - a mistake: `InvalidSpec`;
+//! - a failure to apply: `NameTaken`, `DiscoveryIdTaken`, `QuotaExceeded`, `ApplyRejected`, `ApplyForbidden`,
+//!   `ApplyFailed`;
+//! - a pod's problem, see below;
+//! - progress: `Replacing`, `Creating`, `Scaling`, `RollingOut`, `PodsStarting`; then `ScaledToZero`;
+//! - a failure of the origin: `OriginAccessDenied`, `OriginBucketNotFound`, `OriginUnreachable`, `OriginFailing`; then
+//!   `OriginNotContacted`.
 //!
 //! A pod's problem is one of
 //! - before it exists: `QuotaExceeded`, `PriorityClassMissing`, `RuntimeClassMissing`, `ServiceAccountMissing`,

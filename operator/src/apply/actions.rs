@@ -67,7 +67,7 @@ impl Actions {
                 Ok(())
             }
             Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-            Err(source) => Err(child.error("created", source)),
+            Err(source) => Err(child.error("create", source)),
         }
     }
 
@@ -95,7 +95,7 @@ impl Actions {
                 Ok(())
             }
             Err(kube::Error::Api(status)) if is_gone(&status) => Ok(()),
-            Err(source) => Err(child.error("deleted", source)),
+            Err(source) => Err(child.error("delete", source)),
         }
     }
 
@@ -134,7 +134,7 @@ impl Actions {
                 Ok(())
             }
             Err(kube::Error::Api(status)) if is_gone(&status) => Ok(()),
-            Err(source) => Err(child.error("retried", source)),
+            Err(source) => Err(child.error("annotate", source)),
         }
     }
 }

@@ -283,7 +283,7 @@ impl Converger {
         let live = api
             .patch(&child.name, &how, &Patch::Apply(&wanted))
             .await
-            .map_err(|source| child.error("applied", source))?;
+            .map_err(|source| child.error("apply", source))?;
         changes.push(child.write(verb));
         let value = serde_json::json!(live);
         if let Some(meta) = wanted["metadata"].as_object_mut() {
@@ -323,7 +323,7 @@ impl Converger {
                 Ok(())
             }
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-            Err(source) => Err(child.error("deleted", source)),
+            Err(source) => Err(child.error("delete", source)),
         }
     }
 }

@@ -49,8 +49,8 @@ pub(super) async fn report(
     Ok(report)
 }
 
-/// Publishes Events for what has changed and for what was repaired. One that can't be published is no reason to retry the
-/// reconcile.
+/// Publishes Events for what has changed and for what was repaired. A failure to publish is only logged: it is no
+/// reason to retry the reconcile.
 pub(super) async fn publish(
     context: &Context,
     findings: &Findings<'_>,

@@ -166,7 +166,7 @@ fn start_controller(
                 | Err(
                     controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_),
                 ) => {}
-                Err(error) => tracing::warn!(%error, "a watch was interrupted"),
+                Err(error) => tracing::warn!(%error, "a watch failed; restarting it"),
             }
         })
         .boxed()
