@@ -14,7 +14,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::{Client, Resource};
 use serde_json::json;
@@ -253,17 +253,8 @@ impl Writer {
             ),
         ];
         for (_, kind, wanted) in monitors.into_iter().filter(|(served, ..)| *served) {
-            let object = Object::wanted_or_gone(
-                Child::with_resource(monitoring::resource(kind), name),
-                wanted.as_ref(),
-            );
-            match self.converger.converge(identity, &object, changes).await {
-                // The cache works without a monitor.
-                Err(Error::Forbidden { message, .. }) => {
-                    tracing::debug!(name, message, "failed to create the monitor");
-                }
-                other => drop(other?),
-            }
+            self.apply_monitor(identity, kind, wanted.as_ref(), changes)
+                .await?;
         }
         // Last, since its pods need everything above. The token comes right before it, and only while there is no
         // StatefulSet: otherwise each reconcile would write.
@@ -287,6 +278,26 @@ impl Writer {
                 stateful_set: serde_json::from_value(value).ok(),
                 replicas_autoscaled,
             })),
+        }
+    }
+
+    /// Applies a monitor if that is permitted: the cache works without one.
+    async fn apply_monitor(
+        &self,
+        identity: &Identity,
+        kind: MonitorKind,
+        wanted: Option<&DynamicObject>,
+        changes: &mut Vec<Write>,
+    ) -> Result<(), Error> {
+        let name = identity.name.as_str();
+        let child = Child::with_resource(monitoring::resource(kind), name);
+        let object = Object::wanted_or_gone(child, wanted);
+        match self.converger.converge(identity, &object, changes).await {
+            Err(Error::Forbidden { message, .. }) => {
+                tracing::debug!(name, message, "failed to apply the monitor");
+                Ok(())
+            }
+            other => other.map(drop),
         }
     }
 
