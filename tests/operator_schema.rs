@@ -2,6 +2,7 @@
 //! breaks the operator.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use falcon_operator::controller::Watched;
 use falcon_operator::crd::FalconCache;
@@ -13,7 +14,8 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::harness::kubernetes::ControlPlane;
-use crate::harness::operator::{ApiConnection, Operator, cache, objects};
+use crate::harness::namespace::TestNamespace;
+use crate::harness::operator::{Operator, cache, objects};
 use crate::harness::until;
 
 /// The definition's schema.
@@ -67,11 +69,6 @@ fn broken() -> Vec<(&'static str, Value)> {
             "memory must hold at least 16 blocks",
             wrap(json!({"cache": {"memory": "128Mi", "blockSize": "16Mi"}})),
         ),
-        (
-            "partsInFlight",
-            wrap(json!({"cache": {"partsInFlight": 257}})),
-        ),
-        ("replicaShare", wrap(json!({"cache": {"replicaShare": 91}}))),
         (
             "readOnly and cacheOnWrite exclude each other",
             wrap(json!({"cache": {"readOnly": true, "cacheOnWrite": true}})),
@@ -175,12 +172,10 @@ fn broken() -> Vec<(&'static str, Value)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_rule_of_the_schema_has_its_message() {
-    let Some(cluster) = ControlPlane::shared().await else {
+    let Some(namespace) = TestNamespace::create("rules").await else {
         return;
     };
-    let client = cluster.client().await;
-    cluster.namespace("rules").await;
-    let api = api(&client, "rules");
+    let api = api(&namespace.client, &namespace.name);
     let mut said = Vec::new();
     for (words, cache) in broken() {
         let refused = api.create(&PostParams::default(), &object(cache)).await;
@@ -221,6 +216,47 @@ async fn each_rule_of_the_schema_has_its_message() {
     });
     assert_eq!(unsaid, Vec::<String>::new());
     assert_eq!(rules, said.len());
+}
+
+/// One beyond each bound of a number, by its path.
+fn numbers_beyond_their_bounds() -> Vec<(String, i64)> {
+    let mut beyond = Vec::new();
+    walk(
+        "spec",
+        &schema()["properties"]["spec"],
+        &mut |path, part| {
+            for (bound, step) in [("minimum", -1), ("maximum", 1)] {
+                if let Some(limit) = part[bound].as_f64() {
+                    let limit: i64 = format!("{limit:.0}").parse().unwrap();
+                    beyond.push((path.to_owned(), limit + step));
+                }
+            }
+        },
+    );
+    beyond
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_beyond_their_bounds_are_refused() {
+    let Some(namespace) = TestNamespace::create("bounds").await else {
+        return;
+    };
+    let api = api(&namespace.client, &namespace.name);
+    let numbers = numbers_beyond_their_bounds();
+    assert!(
+        numbers
+            .iter()
+            .any(|(path, _)| path == "spec.cache.partsInFlight")
+    );
+    for (path, number) in numbers {
+        let fields = path.strip_prefix("spec.").unwrap().rsplit('.');
+        let spec = fields.fold(json!(number), |value, field| json!({ field: value }));
+        let refused = api
+            .create(&PostParams::default(), &object(cache("beyond", &spec)))
+            .await;
+        let message = refused.expect_err(&path).to_string();
+        assert!(message.contains(&path), "{path} {number}: {message}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -387,18 +423,11 @@ enum Fate {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn five_hundred_random_specs_are_rejected_applied_or_reported() {
-    let Some(cluster) = ControlPlane::shared().await else {
+    let Some(namespace) = TestNamespace::create("odd").await else {
         return;
     };
-    let client = cluster.client().await;
-    cluster.namespace("odd").await;
-    let config = cluster.config().await;
-    let operator = Operator::start(
-        &config,
-        "odd",
-        std::time::Duration::from_mins(1),
-        ApiConnection::default(),
-    );
+    let client = &namespace.client;
+    let operator = namespace.operator(Duration::from_mins(1));
     let fields = schema()["properties"]["spec"]["properties"].clone();
     let names: Vec<&String> = fields.as_object().unwrap().keys().collect();
     let mut dice = Dice(1);
@@ -414,7 +443,7 @@ async fn five_hundred_random_specs_are_rejected_applied_or_reported() {
         (format!("odd-{number}"), Value::Object(spec))
     });
     let fates: Vec<Fate> = stream::iter(specs.collect::<Vec<_>>())
-        .map(|(name, spec)| fate(&client, &operator, name, spec))
+        .map(|(name, spec)| fate(client, &operator, name, spec))
         .buffer_unordered(8)
         .collect()
         .await;
