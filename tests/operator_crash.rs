@@ -20,7 +20,7 @@ const RESYNC: Duration = Duration::from_mins(1);
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What happens to a cache, in this order.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Create,
     Update,

@@ -32,7 +32,7 @@ use crate::resources::meta::OPERATOR;
 use crate::resources::{Resources, monitoring};
 
 /// Which APIs of the Prometheus Operator are available.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AvailableApis {
     /// PodMonitor.
     pub pod_monitor: bool,
@@ -41,7 +41,7 @@ pub struct AvailableApis {
 }
 
 /// What the API server returned; the status reports only this as existing.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Applied {
     /// The StatefulSet, if it exists.
     pub stateful_set: Option<Box<StatefulSet>>,
@@ -50,7 +50,7 @@ pub struct Applied {
 }
 
 /// Result of applying.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// Everything is as desired.
     Done(Applied),
@@ -62,7 +62,7 @@ pub enum Outcome {
 }
 
 /// Kind of a write.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
     /// The object did not exist.
     Create,
@@ -73,7 +73,7 @@ pub enum Verb {
 }
 
 /// A completed write.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
     /// Its kind.
     pub verb: Verb,
@@ -152,7 +152,7 @@ pub enum Error {
 
 /// Until when this process may write: the deadline published by the lease's renewal. A leader that was suspended is
 /// stopped here, before its next write.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Fence(watch::Receiver<Option<Instant>>);
 
 impl Fence {

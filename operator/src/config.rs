@@ -27,7 +27,7 @@ pub enum Command {
 }
 
 /// Flags of `run`.
-#[derive(Clone, Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct RunArgs {
     /// Namespaces to watch, comma-separated; empty: all.
     #[arg(
@@ -104,7 +104,7 @@ pub struct RunArgs {
 }
 
 /// Log format.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogEncoding {
     /// One JSON object per line.
     Json,

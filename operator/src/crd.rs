@@ -24,7 +24,7 @@ use crate::crd::pod::{ImagePullPolicy, ImagePullSecret, Pod};
 use crate::crd::status::FalconCacheStatus;
 
 /// Desired state of the cache. Only `origin.buckets` is required.
-#[derive(CustomResource, JsonSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "falconcache.io",
     version = "v1alpha1",

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::metrics::Metrics;
 
 /// State of the process.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stage {
     /// It waits for something that it needs.
     Waiting(String),
@@ -25,7 +25,7 @@ pub enum Stage {
     Leading,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 struct Shared {
     metrics: Arc<Metrics>,
     stage: watch::Receiver<Stage>,

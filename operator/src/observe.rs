@@ -60,7 +60,7 @@ pub struct Observer {
 }
 
 /// The pods of a cache at one moment.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Observation {
     /// The moment.
     pub now: Timestamp,

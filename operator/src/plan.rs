@@ -25,14 +25,14 @@ use crate::crd::origin;
 use crate::crd::pod::{ImagePullPolicy, TopologySpread};
 
 /// Defaults from the operator's flags.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Defaults {
     /// Image of caches that don't set one.
     pub image: String,
 }
 
 /// Why a spec is invalid. The user has to change it; retrying is useless.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
 pub struct Error {
     /// Path of the field.
@@ -42,7 +42,7 @@ pub struct Error {
 }
 
 /// A cache with all values resolved.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// Which object this is.
     pub identity: Identity,
@@ -91,7 +91,7 @@ pub struct Plan {
 }
 
 /// Identity of a FalconCache.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Identity {
     /// `metadata.name`.
     pub name: String,
@@ -117,7 +117,7 @@ impl Identity {
 }
 
 /// The S3 service that the cache reads from.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct OriginPlan {
     /// Buckets; the first is the default.
     pub buckets: Vec<String>,
@@ -134,7 +134,7 @@ pub struct OriginPlan {
 }
 
 /// Source of the CA certificates.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CaBundle {
     /// In a key of a ConfigMap.
     ConfigMap {
@@ -153,7 +153,7 @@ pub enum CaBundle {
 }
 
 /// Service account of the pods.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AccountPlan {
     /// Created by the operator, with these annotations.
     Own(BTreeMap<String, String>),
@@ -162,7 +162,7 @@ pub enum AccountPlan {
 }
 
 /// Memory of one pod.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
     /// Budget of the cache, MiB.
     pub cache_mib: i64,
@@ -175,7 +175,7 @@ pub struct Memory {
 }
 
 /// Freshness of objects.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Freshness {
     /// Until an object is revalidated; zero: never.
     pub ttl: Duration,
@@ -188,7 +188,7 @@ pub struct Freshness {
 }
 
 /// The Service for applications.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ServicePlan {
     /// Its type.
     pub kind: ServiceType,
@@ -201,7 +201,7 @@ pub struct ServicePlan {
 }
 
 /// The S3 gateway.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct S3Gateway {
     /// Port of the Service.
     pub port: i32,
@@ -212,7 +212,7 @@ pub struct S3Gateway {
 }
 
 /// Image of the cache.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     /// Name with tag or digest.
     pub name: String,
@@ -235,7 +235,7 @@ impl Image {
 }
 
 /// The pods.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PodPlan {
     /// Additional labels.
     pub labels: BTreeMap<String, String>,
@@ -264,7 +264,7 @@ pub struct PodPlan {
 }
 
 /// A PodMonitor or ServiceMonitor.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Monitor {
     /// Its kind.
     pub kind: MonitorKind,

@@ -22,7 +22,7 @@ use kube::api::DynamicObject;
 use crate::plan::{Identity, Plan};
 
 /// The role of the pods, which the chart ships. The operator binds it, and grants nothing else.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheRole {
     /// `ClusterRole`, or `Role` if the operator is limited to some namespaces.
     pub kind: CacheRoleKind,
@@ -31,7 +31,7 @@ pub struct CacheRole {
 }
 
 /// Kind of the role that pods are bound to.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheRoleKind {
     /// One in the cluster.
     ClusterRole,
@@ -40,7 +40,7 @@ pub enum CacheRoleKind {
 }
 
 /// All desired objects. `None`: the object must not exist.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Resources {
     /// The cache that owns them.
     pub identity: Identity,

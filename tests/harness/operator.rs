@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use tower::{Layer, Service as TowerService};
 
 /// When the process crashes: before a request is sent, or after its response has arrived.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Crash {
     Before,
     After,

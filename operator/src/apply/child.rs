@@ -8,7 +8,7 @@ use crate::apply::{Error, Verb, Write};
 use crate::plan::Identity;
 
 /// Kind and name of an object.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Child {
     pub(super) resource: ApiResource,
     pub(super) name: String,

@@ -31,7 +31,7 @@ pub(super) struct Object {
 }
 
 /// Who owns an object.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ownership {
     /// This cache owns it, or it was created for a cache of this name and has lost its owner, as after `kubectl delete
     /// --cascade=orphan` or a restored backup.
@@ -93,7 +93,7 @@ pub(super) enum Converged {
 
 /// Objects whose values the API server normalises, such as CPU of `0.5` to `500m`. The digests of what was applied and
 /// of what was returned tell that such an object is up to date, and it is not written again and again.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct NormalisedCache(Arc<Mutex<HashMap<String, (u64, u64)>>>);
 
 impl NormalisedCache {

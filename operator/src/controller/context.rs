@@ -33,7 +33,7 @@ const TRIES_BEFORE_REPORT: u32 = 3;
 pub type Watched = DeserializeGuard<FalconCache>;
 
 /// Settings from the operator's flags.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Namespaces; empty: all.
     pub namespaces: Vec<String>,

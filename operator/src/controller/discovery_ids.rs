@@ -21,7 +21,7 @@ use crate::plan::{Identity, Plan};
 const LIST_TTL: Duration = Duration::from_secs(2);
 
 /// A cache and its discovery id.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 struct DiscoveryClaim {
     identity: Identity,
     created: Option<Timestamp>,

@@ -38,7 +38,7 @@ struct Observations {
 }
 
 /// The last evidence that an operator is alive, by our own clock.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 struct Liveness {
     evidence: Evidence,
     since: Instant,
@@ -46,7 +46,7 @@ struct Liveness {
 }
 
 /// Evidence of an operator in the cluster.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Evidence {
     /// Resource version of its Lease, which a live operator renews.
     Lease(String),

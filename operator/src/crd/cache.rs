@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::crd::schema;
 
 /// Size of the cache and freshness of its objects.
-#[derive(JsonSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "quantity(self.memory).compareTo(quantity('64Mi')) >= 0",
@@ -74,7 +74,7 @@ impl Default for Cache {
 }
 
 /// Settings that become flags of the cache as they are.
-#[derive(JsonSchema, Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CacheFlags {
     /// Parallel reads from S3 for one large object. Default 16. More may use a fast network better; each takes memory
@@ -111,7 +111,7 @@ impl Default for CacheFlags {
 }
 
 /// How the pods discover each other.
-#[derive(JsonSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "has(self.id) == has(oldSelf.id) && (!has(self.id) || self.id == oldSelf.id)",
@@ -134,7 +134,7 @@ pub struct Discovery {
 }
 
 /// Kubernetes API used for discovery.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DiscoveryApi {
     /// `discovery.k8s.io/v1` EndpointSlices.
     #[default]
@@ -144,7 +144,7 @@ pub enum DiscoveryApi {
 }
 
 /// How a change is rolled out to the pods.
-#[derive(JsonSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Rollout {
     /// How many pods may be unavailable during a rollout, as a number or a percentage. Default 1. More than 1 requires
@@ -168,7 +168,7 @@ impl Default for Rollout {
 }
 
 /// The PodDisruptionBudget.
-#[derive(JsonSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Disruption {
     /// Whether to create a PodDisruptionBudget. Default true.
@@ -190,7 +190,7 @@ impl Default for Disruption {
 }
 
 /// Logging of the pods.
-#[derive(JsonSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Logging {
     /// Log level: `error`, `warn`, `info`, `debug` or `trace`. Default `info`.
@@ -200,7 +200,7 @@ pub struct Logging {
 }
 
 /// Log level.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
     /// Errors only.
@@ -217,7 +217,7 @@ pub enum LogLevel {
 }
 
 /// Log format.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// One JSON object per line.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::crd::schema;
 
 /// The Service for applications.
-#[derive(JsonSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "self.port != self.s3Port",
@@ -51,7 +51,7 @@ impl Default for Service {
 }
 
 /// Type of the Service.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ServiceType {
     /// Reachable inside the cluster only.
     #[default]
@@ -64,7 +64,7 @@ pub enum ServiceType {
 }
 
 /// Which pods are preferred for a client's connection.
-#[derive(JsonSchema, Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TrafficDistribution {
     /// Those in the client's zone (older name).
     PreferClose,
@@ -75,7 +75,7 @@ pub enum TrafficDistribution {
 }
 
 /// The S3 gateway.
-#[derive(JsonSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "self.auth != 'Keys' || has(self.accessSecretRef)",
@@ -109,7 +109,7 @@ pub struct S3 {
 }
 
 /// Authentication at the S3 gateway.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum S3Auth {
     /// None: everyone who can reach the port is admitted.
     #[default]
@@ -119,7 +119,7 @@ pub enum S3Auth {
 }
 
 /// Reference to the Secret with the access file.
-#[derive(JsonSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AccessSecretRef {
     /// Name of a Secret in the namespace of the cache.
     #[schemars(length(min = 1, max = 253))]
@@ -127,7 +127,7 @@ pub struct AccessSecretRef {
 }
 
 /// The NetworkPolicy.
-#[derive(JsonSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NetworkPolicy {
     /// Whether to create a NetworkPolicy. Default true. It admits the cache's own pods, the clients in `allowFrom`, and
@@ -151,7 +151,7 @@ impl Default for NetworkPolicy {
 }
 
 /// PodMonitor or ServiceMonitor for the Prometheus Operator.
-#[derive(JsonSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Monitoring {
     /// Whether to create a monitor, if the API `monitoring.coreos.com/v1` is available. Default true.
@@ -182,7 +182,7 @@ impl Default for Monitoring {
 }
 
 /// Kind of the monitor.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum MonitorKind {
     /// Selects the pods.
     #[default]

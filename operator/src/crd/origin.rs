@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The S3 service that the cache reads from.
-#[derive(JsonSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "!(has(self.serviceAccountName) && has(self.serviceAccountAnnotations) && size(self.serviceAccountAnnotations) > 0)",
@@ -71,7 +71,7 @@ pub struct Origin {
 }
 
 /// Secret with the credentials for S3, and the names of its keys.
-#[derive(JsonSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialsSecretRef {
     /// Name of a Secret in the namespace of the cache. Example: `s3-keys`.
@@ -104,7 +104,7 @@ fn session_token() -> String {
 }
 
 /// CA certificates in a key of a ConfigMap or of a Secret.
-#[derive(JsonSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "has(self.configMapName) != has(self.secretName)",

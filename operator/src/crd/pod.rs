@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::crd::schema;
 
 /// Metadata, scheduling and resources of the pods.
-#[derive(JsonSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Pod {
     /// Additional labels of the pods.
@@ -74,7 +74,7 @@ pub struct Pod {
 }
 
 /// Topology spread of the pods.
-#[derive(JsonSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TopologySpread {
     /// Over zones: `Disabled`, `Preferred` or `Required`. Default `Preferred`.
@@ -84,7 +84,7 @@ pub struct TopologySpread {
 }
 
 /// How strictly pods are spread.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Spread {
     /// No constraint.
     Disabled,
@@ -96,7 +96,7 @@ pub enum Spread {
 }
 
 /// CPU of the cache container.
-#[derive(JsonSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CpuResources {
     /// CPU request of the container. Default `100m`.
@@ -119,7 +119,7 @@ impl Default for CpuResources {
 }
 
 /// Pull policy of an image.
-#[derive(JsonSchema, Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ImagePullPolicy {
     /// Whenever a container starts.
     Always,
@@ -130,7 +130,7 @@ pub enum ImagePullPolicy {
 }
 
 /// A Secret with registry credentials.
-#[derive(JsonSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ImagePullSecret {
     /// Name of a Secret in the namespace of the cache.
     #[schemars(length(min = 1, max = 253))]

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 const STARTUP_GRACE: Duration = Duration::from_secs(90);
 
 /// What the operator needs to know of a pod.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct PodState {
     /// `metadata.name`.
     pub name: String,
@@ -58,7 +58,7 @@ impl PodState {
 }
 
 /// A problem of a pod.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodProblem {
     /// Its cause.
     pub cause: Cause,
@@ -67,7 +67,7 @@ pub struct PodProblem {
 }
 
 /// Causes of problems, the most specific first.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
     /// It exceeds a quota, or lacks a value that the quota requires.
     QuotaExceeded,

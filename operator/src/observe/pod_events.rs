@@ -17,7 +17,7 @@ const TRANSIENT_SECONDS: i64 = 15;
 const MESSAGE_CHARS: usize = 400;
 
 /// A pod that can't be created.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreationFailure {
     /// Name of the pod.
     pub pod: String,

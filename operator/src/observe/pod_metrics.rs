@@ -14,7 +14,7 @@ const RESPONSE_CODES: [&str; 7] = [
 ];
 
 /// Metrics of one pod.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct PodMetrics {
     reads: i64,
     hits: i64,
@@ -25,7 +25,7 @@ pub struct PodMetrics {
 }
 
 /// Metrics of a cache.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct CacheMetrics {
     /// Successful reads.
     pub reads: i64,
@@ -43,7 +43,7 @@ pub struct CacheMetrics {
 }
 
 /// Whether S3 responds.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum OriginHealth {
     /// It was not contacted yet.
     #[default]

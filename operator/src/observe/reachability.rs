@@ -20,7 +20,7 @@ const FAILURE_THRESHOLD: u8 = 2;
 #[derive(Debug, Default)]
 pub struct Reachability(Mutex<HashMap<String, HashMap<String, ProbeState>>>);
 
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct ProbeState {
     ip: String,
     /// It has responded at least once.
@@ -30,7 +30,7 @@ struct ProbeState {
 }
 
 /// A pod to probe.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeTarget {
     cache: String,
     uid: String,

@@ -8,7 +8,7 @@ use crate::observe::pod::PodState;
 use crate::plan::Plan;
 
 /// Counts of pods.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RolloutProgress {
     /// Desired pods.
     pub desired: i32,

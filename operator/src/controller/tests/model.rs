@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use tower_test::mock;
 
 /// A request as it came.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Request {
     pub(super) method: String,
     /// `plural/name`, and the subresource.
