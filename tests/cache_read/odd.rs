@@ -300,6 +300,20 @@ async fn an_object_without_a_tag_or_with_a_weak_one_is_read_and_not_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_head_of_an_object_of_unknown_length_announces_none() {
+    let s3 = S3::start().await;
+    s3.put("bucket", "k", "eleven bytes".to_owned());
+    s3.fault(Fault::without("content-length").of("HeadObject"));
+    let ring = Ring::start(&s3.endpoint(), 1, &BOTH).await;
+    for url in [url(&ring.nodes[0], "k"), gateway(&ring.nodes[0], "k")] {
+        let told = head(&url, &[]).await;
+        assert_eq!((told.status.as_u16(), told.source()), (200, "bypass"));
+        assert!(!told.headers.contains_key("content-length"), "{told:?}");
+    }
+    assert_eq!(ring.nodes[0].get("k").await.body, "eleven bytes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_origin_that_knows_no_ranges_is_read_whole_at_any_size() {
     let bytes = synthetic::bytes(8, 0..20 * MIB);
     let origin = Odd::start(move |asked| odd::whole(asked, &bytes, TAG)).await;

@@ -204,8 +204,9 @@ fn found(answer: ReadResult, ranged: bool, source: Source, request: &ObjectReque
     if request.checksums && !partial {
         headers.lines(&answer.head.checksums);
     }
-    if request.body {
-        // An error of this stream ends the connection before the announced length is reached: the client notices.
+    // An error of this stream ends the connection before the announced length is reached: the client notices. For the head
+    // of an object whose length is unknown, too: a body known to be empty would be announced as its length.
+    if request.body || !answer.head.is_sized() {
         *response.body_mut() = Body::from_stream(answer.body);
     }
     ResponseContext::read_from(source).attach(response)
